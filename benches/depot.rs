@@ -1,0 +1,125 @@
+//! How long the core takes for what crosses into Rust, by one thread and by two at once.
+//!
+//! `npm run bench` runs it; by itself: `cargo bench --bench depot`.
+
+use cistern::pool::{Attachment, Block, Config, DEPOT_BYTES, Depot, Lender, Pool, SizeClass};
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+const BLOCK_SIZE: usize = 64 * 1024;
+
+/// Blocks that lie in the depot beforehand, so that two threads never find it empty.
+const STOCK: usize = 16;
+
+fn class() -> SizeClass {
+    SizeClass::fitting(BLOCK_SIZE).expect("a class")
+}
+
+fn stocked() -> Arc<Depot> {
+    let depot = Arc::new(Depot::new(DEPOT_BYTES));
+    for _ in 0..STOCK {
+        let block = Block::obtain(class()).expect("memory");
+        depot.offer(block).expect("room");
+    }
+    depot
+}
+
+fn take_and_offer(depot: &Depot) {
+    let block = depot.take(class()).expect("stock");
+    depot.offer(black_box(block)).expect("room");
+}
+
+/// Runs `measured` while a second thread runs `work` without end.
+fn beside(work: impl Fn() + Send + 'static, measured: impl FnOnce()) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let rival = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            work();
+        }
+    });
+    measured();
+    stop.store(true, Ordering::Relaxed);
+    rival.join().expect("the rival ends well");
+}
+
+fn attach(pool: &Arc<Pool>) -> Attachment {
+    let attachment = pool.attach();
+    let loans: Vec<_> = (0..STOCK)
+        .map(|_| attachment.lend_fresh(class()).expect("memory"))
+        .collect();
+    loans
+        .into_iter()
+        .for_each(|loan| loan.settle(Lender::Alive));
+    attachment
+}
+
+fn lend_and_settle(attachment: &Attachment) {
+    let loan = attachment.lend_idle(class()).expect("stock");
+    black_box(loan).settle(Lender::Alive);
+}
+
+fn depot(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("depot, take and offer");
+    group.bench_function("one thread", |bencher| {
+        let depot = stocked();
+        bencher.iter(|| take_and_offer(&depot));
+    });
+    group.bench_function("two threads", |bencher| {
+        let depot = stocked();
+        let rivals = depot.clone();
+        beside(
+            move || take_and_offer(&rivals),
+            || bencher.iter(|| take_and_offer(&depot)),
+        );
+    });
+    group.finish();
+}
+
+fn loan(criterion: &mut Criterion) {
+    let config = Config {
+        detach_on_release: true,
+        zero_on_release: false,
+        movable: true,
+        depot_bytes: DEPOT_BYTES,
+    };
+    let mut group = criterion.benchmark_group("loan, lend and settle");
+    group.bench_function("one thread", |bencher| {
+        let attachment = attach(&Pool::new(config));
+        bencher.iter(|| lend_and_settle(&attachment));
+    });
+    group.bench_function("two threads", |bencher| {
+        let pool = Pool::new(config);
+        let (here, there) = (attach(&pool), attach(&pool));
+        beside(
+            move || lend_and_settle(&there),
+            || bencher.iter(|| lend_and_settle(&here)),
+        );
+    });
+    group.finish();
+}
+
+/// What the depot saves: a block from the operating system and back, its first page touched.
+fn fresh(criterion: &mut Criterion) {
+    criterion.bench_function("fresh block, obtain, touch and free", |bencher| {
+        bencher.iter(|| {
+            let block = Block::obtain(class()).expect("memory");
+            // SAFETY: the block is larger than a byte, and ours.
+            unsafe { block.address().write_volatile(1) };
+            drop(block);
+        });
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(std::time::Duration::from_millis(500))
+        .measurement_time(std::time::Duration::from_secs(2))
+        .without_plots();
+    targets = depot, loan, fresh
+}
+criterion_main!(benches);

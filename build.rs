@@ -1,0 +1,6 @@
+//! Link flags that a Node.js addon needs on each platform.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    napi_build::setup();
+}

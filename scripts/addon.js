@@ -1,0 +1,39 @@
+'use strict'
+
+/** Builds the addon with cargo. */
+
+const { spawnSync } = require('node:child_process')
+const { copyFileSync, mkdirSync, renameSync } = require('node:fs')
+const path = require('node:path')
+const { root, fail } = require('./project')
+const { addonPath } = require('../lib/addon-path')
+
+/** What cargo calls the addon on each platform. */
+const LIBRARIES = { darwin: 'libcistern.dylib', win32: 'cistern.dll' }
+
+/**
+ * Builds the addon and puts it where `lib/native.js` looks for it.
+ *
+ * @param {{ debug?: boolean }} [options] `debug`: with the ownership assertions, unoptimised
+ */
+function buildAddon({ debug = false } = {}) {
+  const profile = debug ? 'debug' : 'release'
+  const args = ['build', '--lib', '--locked', '--quiet', ...(debug ? [] : ['--release'])]
+  const { status, error } = spawnSync('cargo', args, { cwd: root, stdio: ['ignore', 2, 2] })
+  if (error !== undefined) {
+    fail(
+      'cistern is built with Rust, and there is no cargo on the PATH: ' +
+        'install it from https://rustup.rs and run this command again.'
+    )
+  }
+  if (status !== 0) fail('The addon could not be built: cargo tells why, above.')
+  const target = process.env.CARGO_TARGET_DIR ?? path.join(root, 'target')
+  const library = LIBRARIES[process.platform] ?? 'libcistern.so'
+  mkdirSync(path.dirname(addonPath), { recursive: true })
+  // Renamed into place: a process that has the old file mapped keeps it.
+  const fresh = `${addonPath}.${process.pid}`
+  copyFileSync(path.join(target, profile, library), fresh)
+  renameSync(fresh, addonPath)
+}
+
+module.exports = { buildAddon }

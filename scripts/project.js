@@ -1,0 +1,63 @@
+'use strict'
+
+/** What every script here needs: the project's folder, and running its commands. */
+
+const { spawnSync } = require('node:child_process')
+const { existsSync, statSync } = require('node:fs')
+const path = require('node:path')
+
+const root = path.join(__dirname, '..')
+
+/**
+ * Runs a command in the project and ends this process when it fails.
+ *
+ * @param {string} command
+ * @param {string[]} args
+ * @param {import('node:child_process').SpawnSyncOptions} [options]
+ */
+function run(command, args, options) {
+  const { status, signal, error } = spawnSync(command, args, {
+    cwd: root,
+    stdio: 'inherit',
+    ...options
+  })
+  if (error !== undefined) fail(`${command} could not be started: ${error.message}`)
+  if (status !== 0) process.exit(status ?? (signal === 'SIGINT' ? 130 : 1))
+}
+
+/**
+ * Runs npm: through the npm that runs us, if one does.
+ *
+ * @param {string[]} args
+ */
+function npm(args) {
+  const script = process.env.npm_execpath
+  if (script?.endsWith('.js')) run(process.execPath, [script, ...args], { stdio: quiet })
+  else run('npm', args, { stdio: quiet, shell: process.platform === 'win32' })
+}
+
+/** npm's own chatter goes where progress goes, so that stdout carries results only. */
+const quiet = /** @type {import('node:child_process').StdioOptions} */ (['ignore', 2, 2])
+
+/** Installs what the lock file names, unless that has been done since it last changed. */
+function installDependencies() {
+  const done = path.join(root, 'node_modules', '.package-lock.json')
+  const lock = path.join(root, 'package-lock.json')
+  if (existsSync(done) && statSync(done).mtimeMs >= statSync(lock).mtimeMs) return
+  console.error('Installing dependencies …')
+  // The build that npm would run at install is ours to run, next.
+  npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+}
+
+/**
+ * Ends this process with one clear sentence.
+ *
+ * @param {string} sentence
+ * @returns {never}
+ */
+function fail(sentence) {
+  console.error(sentence)
+  process.exit(1)
+}
+
+module.exports = { root, run, installDependencies, fail }

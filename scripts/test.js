@@ -1,0 +1,37 @@
+'use strict'
+
+/**
+ * `npm test`: sets up what is missing, then runs every test.
+ *
+ * `npm test -- --node PATH` runs the JavaScript tests with another Node, and nothing else;
+ * `npm test -- --debug` runs them on a debug build, with the ownership assertions.
+ */
+
+require('./check-node')
+const { readdirSync } = require('node:fs')
+const path = require('node:path')
+const { parseArgs } = require('node:util')
+const { root, run, installDependencies } = require('./project')
+const { buildAddon } = require('./addon')
+
+const { values } = parseArgs({
+  options: { node: { type: 'string' }, debug: { type: 'boolean', default: false } }
+})
+const only = values.node !== undefined || values.debug
+
+installDependencies()
+buildAddon({ debug: values.debug })
+if (!only) {
+  run('cargo', ['test', '--quiet', '--locked'])
+  run(process.execPath, ['--test', ...testsIn('compare/test')])
+}
+run(values.node ?? process.execPath, ['--test', '--expose-gc', ...testsIn('__test__')])
+
+/**
+ * @param {string} folder
+ */
+function testsIn(folder) {
+  return readdirSync(path.join(root, folder))
+    .filter((name) => name.endsWith('.test.js') || name.endsWith('.test.mjs'))
+    .map((name) => path.join(folder, name))
+}

@@ -1,0 +1,204 @@
+//! External `ArrayBuffer`s over the core's memory, and the finalizers that end their loans.
+//!
+//! - Each call that creates one MUST leave the block owned exactly once, whatever Node-API says.
+//! - A finalizer MUST NOT rely on its environment: Node calls it when the environment is ending,
+//!   and other runtimes may call it on a thread of their own.
+
+use super::error::Code;
+use crate::pool::{Ledger, Lender, Loan};
+use napi::{Error, sys};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the finalizer is given.
+struct Return {
+    loan: Loan,
+    /// The thread that made the `ArrayBuffer`: only there is the environment ours to ask.
+    thread: u64,
+}
+
+thread_local! {
+    /// The return that this thread's finalizer saw last, to learn whether a creation that failed
+    /// called it.
+    static LAST_RETURN: Cell<*const c_void> = const { Cell::new(ptr::null()) };
+    /// This thread's number; 0 until it is asked for. Without a destructor, so that a finalizer
+    /// can ask at any stage of the thread's end.
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that no other thread of the process ever has.
+fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    THREAD.with(|number| {
+        if number.get() == 0 {
+            // Relaxed: only uniqueness counts.
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
+
+/// Whether the environment can run JavaScript: not when it is ending, nor while an exception is
+/// pending. Calls none.
+fn can_run_js(env: sys::napi_env) -> bool {
+    let (mut undefined, mut coerced) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: `env` is this thread's environment and a handle scope is open, in a call from
+    // JavaScript as in a finalizer.
+    let status = unsafe { sys::napi_get_undefined(env, &raw mut undefined) };
+    if status != sys::Status::napi_ok {
+        return false;
+    }
+    // SAFETY: as above; `undefined` was made in the open scope.
+    let status = unsafe { sys::napi_coerce_to_bool(env, undefined, &raw mut coerced) };
+    status == sys::Status::napi_ok
+}
+
+/// Makes an external `ArrayBuffer` over a loan's block; its finalizer settles the loan.
+///
+/// # Errors
+///
+/// [`Code::NoExternal`] and [`Code::Refused`]. The block is back in the depot, or in quarantine
+/// where Node-API does not tell whether an `ArrayBuffer` has it.
+pub fn lend(env: sys::napi_env, loan: Loan) -> Result<sys::napi_value, Error<Code>> {
+    // Asked beforehand: a creation that fails for this reason could not be told from one that
+    // fails with the backing store already made.
+    if !can_run_js(env) {
+        loan.withdraw();
+        return Err(Error::new(
+            Code::Refused,
+            "the environment cannot run JavaScript now",
+        ));
+    }
+    let (address, size) = (loan.address(), loan.size());
+    let hint = Box::into_raw(Box::new(Return {
+        loan,
+        thread: thread_number(),
+    }));
+    LAST_RETURN.set(ptr::null());
+    let mut value = ptr::null_mut();
+    // SAFETY: the block is `size` bytes long and its loan's until the finalizer ends the loan.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(
+            env,
+            address.as_ptr().cast(),
+            size,
+            Some(returned),
+            hint.cast(),
+            &raw mut value,
+        )
+    };
+    match status {
+        sys::Status::napi_ok => {
+            // SAFETY: the finalizer runs in a later turn at the earliest, so `hint` is alive.
+            let lent = unsafe { &*hint };
+            lent.loan.confirm();
+            Ok(value)
+        }
+        sys::Status::napi_no_external_buffers_allowed => {
+            // SAFETY: Node-API answers so before it looks at anything, so `hint` is still ours.
+            let returned = unsafe { Box::from_raw(hint) };
+            returned.loan.withdraw();
+            Err(Error::new(
+                Code::NoExternal,
+                "this runtime allows no ArrayBuffer over memory that V8 did not allocate",
+            ))
+        }
+        status => {
+            if LAST_RETURN.get() != hint.cast_const().cast() {
+                // SAFETY: the finalizer has not run in this call, so `hint` is alive. It may
+                // still come: the loan stays where it is.
+                let doubtful = unsafe { &*hint };
+                doubtful.loan.doubt();
+            }
+            Err(Error::new(
+                Code::Refused,
+                format!("Node-API refused an ArrayBuffer of {size} bytes with status {status}"),
+            ))
+        }
+    }
+}
+
+/// The finalizer of [`lend`].
+///
+/// # Safety
+///
+/// Node-API calls it once for each `ArrayBuffer`, with the hint it was created with.
+unsafe extern "C" fn returned(env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
+    LAST_RETURN.set(hint);
+    // SAFETY: `lend` made `hint` from a box, and nobody else takes it back.
+    let Return { loan, thread } = *unsafe { Box::from_raw(hint.cast::<Return>()) };
+    let alive = !env.is_null() && thread == thread_number() && can_run_js(env);
+    loan.settle(if alive { Lender::Alive } else { Lender::Ending });
+}
+
+/// Makes an `ArrayBuffer` over `length` bytes of a ledger's own memory, which it keeps alive.
+///
+/// # Errors
+///
+/// [`Code::NoExternal`] and [`Code::Refused`].
+///
+/// # Safety
+///
+/// The bytes at `address` live as long as `ledger`, and may be written by JavaScript.
+pub unsafe fn share(
+    env: sys::napi_env,
+    ledger: &Arc<Ledger>,
+    address: *const c_void,
+    length: usize,
+) -> Result<sys::napi_value, Error<Code>> {
+    let hint = Arc::into_raw(ledger.clone());
+    let mut value = ptr::null_mut();
+    // SAFETY: the caller vouches for the bytes, and the finalizer's `Arc` keeps them.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(
+            env,
+            address.cast_mut(),
+            length,
+            Some(unshared),
+            hint.cast_mut().cast(),
+            &raw mut value,
+        )
+    };
+    match status {
+        sys::Status::napi_ok => Ok(value),
+        sys::Status::napi_no_external_buffers_allowed => {
+            // SAFETY: Node-API answers so before it looks at anything, so the count is ours.
+            drop(unsafe { Arc::from_raw(hint) });
+            Err(Error::new(
+                Code::NoExternal,
+                "this runtime allows no ArrayBuffer over memory that V8 did not allocate",
+            ))
+        }
+        // The count is not taken back: an ArrayBuffer may have it. Nothing but a few KiB of
+        // counters can be lost by it.
+        status => Err(Error::new(
+            Code::Refused,
+            format!("Node-API refused the ledger's ArrayBuffer with status {status}"),
+        )),
+    }
+}
+
+/// The finalizer of [`share`].
+///
+/// # Safety
+///
+/// Node-API calls it once for each `ArrayBuffer`, with the hint it was created with.
+unsafe extern "C" fn unshared(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
+    // SAFETY: `share` made `hint` from an `Arc`, and nobody else takes it back.
+    drop(unsafe { Arc::from_raw(hint.cast_const().cast::<Ledger>()) });
+}
+
+/// Detaches an `ArrayBuffer`: every view of it is zero-length at once, and its finalizer comes
+/// in a later turn. Whether it could be detached.
+///
+/// # Safety
+///
+/// `env` is the calling thread's environment and `array_buffer` a value of it.
+pub unsafe fn detach(env: sys::napi_env, array_buffer: sys::napi_value) -> bool {
+    // SAFETY: Node-API checks that the value is a detachable `ArrayBuffer`.
+    let status = unsafe { sys::napi_detach_arraybuffer(env, array_buffer) };
+    status == sys::Status::napi_ok
+}

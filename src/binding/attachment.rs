@@ -1,0 +1,289 @@
+//! The functions of the addon, each on one thread's end of a pool.
+
+use super::array_buffer;
+use super::error::Code;
+use crate::pool::{
+    Attachment, CLASS_WORDS_AT, Config, DEPOT_BYTES, Figures, Loan, MAX_BLOCK_SIZE, Pool,
+    SeatState, SizeClass, WORDS_PER_CLASS,
+};
+use napi::bindgen_prelude::{Array, ArrayBuffer, External, Unknown};
+use napi::{Env, Error, JsValue};
+use napi_derive::napi;
+use std::sync::{Arc, OnceLock};
+
+type Result<T> = std::result::Result<T, Error<Code>>;
+
+/// Where the words of a ledger stand, and the block sizes: what `lib/` must know to count and to
+/// classify.
+#[napi(object)]
+pub struct Layout {
+    /// The block size of each class, the smallest first, in bytes.
+    pub block_sizes: Vec<u32>,
+    /// The largest block, in bytes.
+    pub max_block_size: u32,
+    /// The first class's first word.
+    pub class_words_at: u32,
+    /// Words for each class.
+    pub words_per_class: u32,
+}
+
+/// The layout that this build has.
+#[napi]
+pub fn layout() -> Layout {
+    Layout {
+        block_sizes: SizeClass::all()
+            .map(|class| narrow(class.block_size()))
+            .collect(),
+        max_block_size: narrow(MAX_BLOCK_SIZE),
+        class_words_at: narrow(CLASS_WORDS_AT),
+        words_per_class: narrow(WORDS_PER_CLASS),
+    }
+}
+
+/// Makes a pool. `movable`: whether the runtime has `ArrayBuffer.prototype.transfer()`.
+#[napi]
+pub fn open(detach_on_release: bool, zero_on_release: bool, movable: bool) -> External<Attachment> {
+    let config = Config {
+        detach_on_release,
+        zero_on_release,
+        movable,
+        depot_bytes: DEPOT_BYTES,
+    };
+    External::new(Pool::new(config).attach())
+}
+
+/// The process's own pool with the default settings, made on first use.
+#[napi]
+pub fn open_shared(movable: bool) -> External<Attachment> {
+    static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
+    let pool = SHARED.get_or_init(|| {
+        Pool::new(Config {
+            detach_on_release: true,
+            zero_on_release: false,
+            movable,
+            depot_bytes: DEPOT_BYTES,
+        })
+    });
+    External::new(pool.attach())
+}
+
+/// The thread's counters, for a `Float64Array`.
+#[napi]
+pub fn words<'env>(env: &'env Env, attachment: &External<Attachment>) -> Result<Unknown<'env>> {
+    let ledger = attachment.ledger();
+    let words = ledger.words();
+    // SAFETY: a ledger's words live as long as it does, and are atomics that anyone may write.
+    let value = unsafe {
+        array_buffer::share(env.raw(), ledger, words.as_ptr().cast(), size_of_val(words))
+    }?;
+    Ok(unknown(env, value))
+}
+
+/// The states of one segment of the thread's seats, for a `Uint8Array`.
+#[napi]
+pub fn segment<'env>(
+    env: &'env Env,
+    attachment: &External<Attachment>,
+    index: u32,
+) -> Result<Unknown<'env>> {
+    let ledger = attachment.ledger();
+    let (states, length) = ledger
+        .segment(index as usize)
+        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no segment {index}")))?;
+    // SAFETY: segments stay where they are as long as the ledger, and are atomics.
+    let value = unsafe { array_buffer::share(env.raw(), ledger, states.cast(), length) }?;
+    Ok(unknown(env, value))
+}
+
+/// Up to `count` blocks of a class as `ArrayBuffer`s, each followed by its seat, all idle; from
+/// the depot, or else one block from the operating system. Empty where the pool is closed.
+#[napi]
+pub fn fill<'env>(
+    env: &'env Env,
+    attachment: &External<Attachment>,
+    class: u32,
+    count: u32,
+) -> Result<Array<'env>> {
+    let class = size_class(class)?;
+    let mut filled = env.create_array(0).map_err(|error| refused(&error))?;
+    if attachment.pool().is_closed() {
+        return Ok(filled);
+    }
+    for _ in 0..count {
+        let Some(loan) = attachment.lend_idle(class) else {
+            break;
+        };
+        push(env, &mut filled, loan)?;
+    }
+    if filled.len() == 0 {
+        push(env, &mut filled, attachment.lend_fresh(class)?)?;
+    }
+    Ok(filled)
+}
+
+/// Appends a loan's `ArrayBuffer` and its seat. Where the array refuses the former, the garbage
+/// collector brings the block back.
+fn push<'env>(env: &'env Env, filled: &mut Array<'env>, loan: Loan) -> Result<()> {
+    let seat = loan.seat();
+    let value = array_buffer::lend(env.raw(), loan)?;
+    filled
+        .insert(unknown(env, value))
+        .map_err(|error| refused(&error))?;
+    filled.insert(seat).map_err(|error| refused(&error))
+}
+
+fn unknown(env: &Env, value: napi::sys::napi_value) -> Unknown<'_> {
+    // SAFETY: `value` was made in this call, so it belongs to this environment.
+    unsafe { Unknown::from_raw_unchecked(env.raw(), value) }
+}
+
+fn size_class(index: u32) -> Result<SizeClass> {
+    SizeClass::from_index(index as usize)
+        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no size class {index}")))
+}
+
+fn narrow(size: usize) -> u32 {
+    u32::try_from(size).expect("no block, and no layout, is above 1 GiB")
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, which is what no limit means"
+)]
+fn to_bytes(number: f64) -> u64 {
+    number as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
+fn to_number(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn refused(error: &Error) -> Error<Code> {
+    Error::new(Code::Refused, error.reason.clone())
+}
+
+/// Detaches the `ArrayBuffer` on `seat`, whose finalizer then brings the block back; `condemn`:
+/// to be freed and not to be kept. Whether it could be detached; if not, nothing has changed.
+#[napi]
+pub fn detach(
+    env: &Env,
+    attachment: &External<Attachment>,
+    array_buffer: ArrayBuffer<'_>,
+    seat: u32,
+    class: u32,
+    condemn: bool,
+) -> Result<bool> {
+    let class = size_class(class)?;
+    let ledger = attachment.ledger();
+    if !ledger.has_seat(seat) {
+        return Err(Error::new(Code::InvalidArgument, format!("no seat {seat}")));
+    }
+    // SAFETY: the value was converted in this call, so it belongs to this environment.
+    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
+        return Ok(false);
+    }
+    if condemn {
+        attachment.condemn(seat, class);
+    } else {
+        ledger.set_state(seat, SeatState::Detached);
+    }
+    Ok(true)
+}
+
+/// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once.
+#[napi]
+pub fn discard(env: &Env, array_buffer: ArrayBuffer<'_>) -> bool {
+    // SAFETY: the value was converted in this call, so it belongs to this environment.
+    unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) }
+}
+
+/// Frees idle blocks in the depot until `bytes` are freed or none is left: the bytes freed.
+#[napi]
+pub fn trim(attachment: &External<Attachment>, bytes: f64) -> f64 {
+    to_number(attachment.pool().trim(to_bytes(bytes)))
+}
+
+/// Ends leasing, in all threads.
+#[napi]
+pub fn close(attachment: &External<Attachment>) {
+    attachment.pool().close();
+}
+
+/// Whether some thread has closed the pool.
+#[napi]
+pub fn is_closed(attachment: &External<Attachment>) -> bool {
+    attachment.pool().is_closed()
+}
+
+/// One class's figures, or all classes' together. See [`Figures`].
+#[napi(object)]
+pub struct JsFigures {
+    pub in_use_count: f64,
+    pub in_use_bytes: f64,
+    pub idle_count: f64,
+    pub idle_bytes: f64,
+    pub alloc_count: f64,
+    pub alloc_bytes: f64,
+    pub fresh_count: f64,
+    pub fresh_bytes: f64,
+    pub hit_count: f64,
+    pub miss_count: f64,
+    pub release_count: f64,
+    pub collected_count: f64,
+    pub discard_count: f64,
+    pub freed_bytes: f64,
+    pub quarantined_bytes: f64,
+}
+
+/// The books as they stand. See [`Stats`](crate::pool::Stats).
+#[napi(object)]
+pub struct JsStats {
+    pub total: JsFigures,
+    pub peak_in_use_bytes: f64,
+    pub unpooled_count: f64,
+    /// The block sizes of the classes that have been used, in bytes, the smallest first.
+    pub block_sizes: Vec<u32>,
+    /// Their figures, in the same order.
+    pub classes: Vec<JsFigures>,
+}
+
+/// A snapshot of the books, all threads together.
+#[napi]
+pub fn stats(attachment: &External<Attachment>) -> JsStats {
+    let stats = attachment.pool().stats();
+    let (sizes, classes): (Vec<_>, Vec<_>) = stats.classes.into_iter().unzip();
+    JsStats {
+        total: stats.total.into(),
+        peak_in_use_bytes: stats.peak_in_use_bytes,
+        unpooled_count: stats.unpooled_count,
+        block_sizes: sizes
+            .into_iter()
+            .map(|class| narrow(class.block_size()))
+            .collect(),
+        classes: classes.into_iter().map(JsFigures::from).collect(),
+    }
+}
+
+impl From<Figures> for JsFigures {
+    fn from(figures: Figures) -> Self {
+        Self {
+            in_use_count: figures.in_use_count,
+            in_use_bytes: figures.in_use_bytes,
+            idle_count: figures.idle_count,
+            idle_bytes: figures.idle_bytes,
+            alloc_count: figures.alloc_count,
+            alloc_bytes: figures.alloc_bytes,
+            fresh_count: figures.fresh_count,
+            fresh_bytes: figures.fresh_bytes,
+            hit_count: figures.hit_count,
+            miss_count: figures.miss_count,
+            release_count: figures.release_count,
+            collected_count: figures.collected_count,
+            discard_count: figures.discard_count,
+            freed_bytes: figures.freed_bytes,
+            quarantined_bytes: figures.quarantined_bytes,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What a call can fail with, as the `code` that JavaScript sees.
+
+use crate::pool::OutOfMemory;
+use napi::Error;
+
+/// The `code` of an error from the addon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The operating system refused memory. Node's own code for it.
+    OutOfMemory,
+    /// Node-API refused to make an `ArrayBuffer`.
+    Refused,
+    /// The runtime allows no `ArrayBuffer` over memory that V8 did not allocate.
+    NoExternal,
+    /// An argument that `lib/` never passes.
+    InvalidArgument,
+}
+
+impl AsRef<str> for Code {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::OutOfMemory => "ERR_MEMORY_ALLOCATION_FAILED",
+            Self::Refused => "ERR_CISTERN_REFUSED",
+            Self::NoExternal => "ERR_CISTERN_NO_EXTERNAL",
+            Self::InvalidArgument => "ERR_INVALID_ARG_VALUE",
+        }
+    }
+}
+
+impl From<OutOfMemory> for Error<Code> {
+    fn from(error: OutOfMemory) -> Self {
+        Self::new(Code::OutOfMemory, error.to_string())
+    }
+}

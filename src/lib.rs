@@ -1,0 +1,11 @@
+//! `cistern`: a two-level pool of Buffers for Node.js.
+//!
+//! [`pool`] is the core: blocks, the depot, the books. It never names Node-API. The binding
+//! turns its loans into external `ArrayBuffer`s and delegates; everything that happens on
+//! each lease happens in JavaScript, in `lib/`.
+
+pub mod pool;
+
+// The binding has no tests of its own: without Node there is nothing to call it.
+#[cfg(not(test))]
+mod binding;

@@ -1,0 +1,74 @@
+//! What the core itself counts, per size class. What happens on each lease stands in the
+//! threads' [ledgers](super::Ledger).
+
+use super::size_class::SizeClass;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One class's counters: numbers of blocks, since the pool was made, except `loaned`, which is a
+/// balance.
+///
+/// ```text
+///   fresh == idle in the depot + loaned + freed + quarantined      (at rest)
+/// ```
+#[derive(Default)]
+pub struct ClassBooks {
+    /// Got from the operating system.
+    pub fresh: Count,
+    /// Leases for which a block had to be got from the operating system.
+    pub misses: Count,
+    /// Given back to the operating system.
+    pub freed: Count,
+    /// Came back and were not kept; part of `freed`.
+    pub discarded: Count,
+    /// With a backing store now, leased or idle.
+    pub loaned: Count,
+    /// Leases that ended in the garbage collector.
+    pub collected: Count,
+    /// Set aside for good.
+    pub quarantined: Count,
+    /// Leases that ended because their block was set aside; part of `quarantined`.
+    pub seized: Count,
+}
+
+/// All classes' counters.
+pub struct Books {
+    classes: [ClassBooks; SizeClass::COUNT],
+}
+
+impl Books {
+    /// Everything at zero.
+    pub fn new() -> Self {
+        Self {
+            classes: std::array::from_fn(|_| ClassBooks::default()),
+        }
+    }
+
+    /// The counters of one class.
+    pub fn class(&self, class: SizeClass) -> &ClassBooks {
+        &self.classes[class.index()]
+    }
+}
+
+/// A counter that any thread may move.
+///
+/// All its operations are relaxed: it is a figure to look at, and no memory is reached through
+/// it. While blocks move, two counters can be out of step; at rest they are exact.
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn take(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

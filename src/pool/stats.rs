@@ -1,0 +1,178 @@
+//! A snapshot of the books.
+
+use super::books::ClassBooks;
+use super::depot::Depot;
+use super::ledger::{ClassWord, Ledger, Word};
+use super::size_class::SizeClass;
+
+/// What the threads' ledgers say, added up.
+///
+/// The figures are JavaScript numbers: whole, and exact up to 2^53.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    peak_bytes: f64,
+    unpooled_count: f64,
+    unpooled_bytes: f64,
+    unpooled_releases: f64,
+    classes: Vec<[f64; 3]>,
+}
+
+impl Tally {
+    /// Everything at zero.
+    pub fn new() -> Self {
+        Self {
+            peak_bytes: 0.0,
+            unpooled_count: 0.0,
+            unpooled_bytes: 0.0,
+            unpooled_releases: 0.0,
+            classes: vec![[0.0; 3]; SizeClass::COUNT],
+        }
+    }
+
+    /// Adds one thread's figures. The peaks are added too, so that the sum is an upper bound
+    /// for all threads together.
+    pub fn add(&mut self, ledger: &Ledger) {
+        self.peak_bytes += ledger.read(Word::PeakBytes);
+        self.unpooled_count += ledger.read(Word::UnpooledCount);
+        self.unpooled_bytes += ledger.read(Word::UnpooledBytes);
+        self.unpooled_releases += ledger.read(Word::UnpooledReleases);
+        for class in SizeClass::all() {
+            let sums = &mut self.classes[class.index()];
+            for word in [
+                ClassWord::Leases,
+                ClassWord::Releases,
+                ClassWord::AskedBytes,
+            ] {
+                sums[word as usize] += ledger.read_class(class, word);
+            }
+        }
+    }
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One class's figures, or the whole pool's.
+///
+/// At rest `fresh_bytes == in_use_bytes + idle_bytes + freed_bytes + quarantined_bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Blocks leased now.
+    pub in_use_count: f64,
+    /// Their bytes.
+    pub in_use_bytes: f64,
+    /// Blocks in the depot and in all magazines, or on the way from the one to the other.
+    pub idle_count: f64,
+    /// Their bytes.
+    pub idle_bytes: f64,
+    /// Leases.
+    pub alloc_count: f64,
+    /// Bytes asked for.
+    pub alloc_bytes: f64,
+    /// Blocks got from the operating system.
+    pub fresh_count: f64,
+    /// Their bytes.
+    pub fresh_bytes: f64,
+    /// Leases served from idle blocks.
+    pub hit_count: f64,
+    /// Leases for which a block had to be got.
+    pub miss_count: f64,
+    /// Releases.
+    pub release_count: f64,
+    /// Leases that ended in the garbage collector.
+    pub collected_count: f64,
+    /// Blocks that came back and were not kept.
+    pub discard_count: f64,
+    /// Bytes given back to the operating system.
+    pub freed_bytes: f64,
+    /// Bytes set aside for good.
+    pub quarantined_bytes: f64,
+}
+
+/// A snapshot of a pool.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// All classes together, unpooled leases included where they count.
+    pub total: Figures,
+    /// The most block bytes leased at one time; with several threads, the sum of their peaks.
+    pub peak_in_use_bytes: f64,
+    /// Leases that V8 served.
+    pub unpooled_count: f64,
+    /// Each class that has been used, the smallest first.
+    pub classes: Vec<(SizeClass, Figures)>,
+}
+
+impl Stats {
+    pub(super) fn new<'a>(
+        tally: &Tally,
+        depot: &Depot,
+        books: impl Fn(SizeClass) -> &'a ClassBooks,
+    ) -> Self {
+        let mut stats = Self {
+            peak_in_use_bytes: tally.peak_bytes,
+            unpooled_count: tally.unpooled_count,
+            ..Self::default()
+        };
+        for class in SizeClass::all() {
+            let figures = Figures::of_class(class, tally, depot, books(class));
+            if figures != Figures::default() {
+                stats.total.add(&figures);
+                stats.classes.push((class, figures));
+            }
+        }
+        stats.total.alloc_count += tally.unpooled_count;
+        stats.total.alloc_bytes += tally.unpooled_bytes;
+        stats.total.release_count += tally.unpooled_releases;
+        stats
+    }
+}
+
+impl Figures {
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    fn of_class(class: SizeClass, tally: &Tally, depot: &Depot, books: &ClassBooks) -> Self {
+        let size = class.block_size() as f64;
+        let [leases, releases, asked] = tally.classes[class.index()];
+        let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
+        let (misses, collected) = (books.misses.get() as f64, books.collected.get() as f64);
+        let in_use = leases - releases - collected - books.seized.get() as f64;
+        let idle = depot.len(class) as f64 + books.loaned.get() as f64 - in_use;
+        Self {
+            in_use_count: in_use,
+            in_use_bytes: in_use * size,
+            idle_count: idle,
+            idle_bytes: idle * size,
+            alloc_count: leases,
+            alloc_bytes: asked,
+            fresh_count: fresh,
+            fresh_bytes: fresh * size,
+            hit_count: leases - misses,
+            miss_count: misses,
+            release_count: releases,
+            collected_count: collected,
+            discard_count: books.discarded.get() as f64,
+            freed_bytes: freed * size,
+            quarantined_bytes: books.quarantined.get() as f64 * size,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.in_use_count += other.in_use_count;
+        self.in_use_bytes += other.in_use_bytes;
+        self.idle_count += other.idle_count;
+        self.idle_bytes += other.idle_bytes;
+        self.alloc_count += other.alloc_count;
+        self.alloc_bytes += other.alloc_bytes;
+        self.fresh_count += other.fresh_count;
+        self.fresh_bytes += other.fresh_bytes;
+        self.hit_count += other.hit_count;
+        self.miss_count += other.miss_count;
+        self.release_count += other.release_count;
+        self.collected_count += other.collected_count;
+        self.discard_count += other.discard_count;
+        self.freed_bytes += other.freed_bytes;
+        self.quarantined_bytes += other.quarantined_bytes;
+    }
+}
