@@ -1,0 +1,15 @@
+'use strict'
+
+const { BufferPool, openShared } = require('./lib/buffer-pool')
+
+/** @type {BufferPool | undefined} */
+let shared
+
+module.exports = {
+  BufferPool,
+  /** One pool for the process; made on first use. */
+  get shared() {
+    shared ??= openShared()
+    return shared
+  }
+}

@@ -1,0 +1,144 @@
+'use strict'
+
+/** Every error that cistern throws, in Node's style: each with a stable `code`. */
+
+const { inspect } = require('node:util')
+
+/**
+ * A class of errors with one code.
+ *
+ * @template {unknown[]} Details
+ * @param {string} code
+ * @param {ErrorConstructor | TypeErrorConstructor | RangeErrorConstructor} Base
+ * @param {(...details: Details) => string} describe makes the message
+ */
+function coded(code, Base, describe) {
+  return class extends Base {
+    /** @param {Details} details */
+    constructor(...details) {
+      super(describe(...details))
+      /** @type {string} */
+      this.code = code
+    }
+
+    /** As Node prints its own. */
+    toString() {
+      return `${this.name} [${code}]: ${this.message}`
+    }
+  }
+}
+
+/**
+ * A value as an error message shows it: short, on one line, without running its code.
+ *
+ * @param {unknown} value
+ */
+function show(value) {
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
+    return `${value.constructor?.name ?? 'a view'} of ${value.byteLength} bytes`
+  }
+  if (typeof value === 'function') return `function ${value.name}`
+  const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}
+
+const InvalidArgType = coded(
+  'ERR_INVALID_ARG_TYPE',
+  TypeError,
+  (/** @type {string} */ name, /** @type {string} */ expected, /** @type {unknown} */ value) =>
+    `The "${name}" ${kindOf(name)} must be ${expected}. Received ${show(value)}`
+)
+
+const InvalidArgValue = coded(
+  'ERR_INVALID_ARG_VALUE',
+  TypeError,
+  (/** @type {string} */ name, /** @type {string} */ reason, /** @type {unknown} */ value) =>
+    `The ${kindOf(name)} '${name}' ${reason}. Received ${show(value)}`
+)
+
+const OutOfRange = coded(
+  'ERR_OUT_OF_RANGE',
+  RangeError,
+  (/** @type {string} */ name, /** @type {string} */ range, /** @type {unknown} */ value) =>
+    `The value of "${name}" is out of range. It must be ${range}. Received ${show(value)}`
+)
+
+const NotPooled = coded(
+  'ERR_CISTERN_NOT_POOLED',
+  TypeError,
+  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
+    `The "view" argument must be a view of a block that pool '${pool}' handed out, ` +
+    `or its ArrayBuffer. Received ${show(value)}`
+)
+
+const AlreadyReleased = coded(
+  'ERR_CISTERN_ALREADY_RELEASED',
+  Error,
+  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
+    `The "view" argument must be leased, and its block is back in pool '${pool}' already. ` +
+    `Received ${show(value)}`
+)
+
+const Detached = coded(
+  'ERR_CISTERN_DETACHED',
+  Error,
+  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
+    'The "view" argument must still have its block, and its ArrayBuffer was transferred: the ' +
+    `block comes back to pool '${pool}' when the new holder is collected. Received ${show(value)}`
+)
+
+const Undetachable = coded(
+  'ERR_CISTERN_UNDETACHABLE',
+  Error,
+  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
+    'The "view" argument must be detachable, and its ArrayBuffer was marked as untransferable: ' +
+    `it stays leased from pool '${pool}' until it is collected. Received ${show(value)}`
+)
+
+const Closed = coded(
+  'ERR_CISTERN_CLOSED',
+  Error,
+  (/** @type {string} */ pool) => `Pool '${pool}' is closed: it gives no new leases`
+)
+
+const OutOfMemory = coded(
+  'ERR_MEMORY_ALLOCATION_FAILED',
+  Error,
+  (/** @type {string} */ pool, /** @type {number} */ size, /** @type {string} */ reason) =>
+    `Pool '${pool}' could not get memory for a Buffer of ${size} bytes: ${reason}`
+)
+
+const NotImplemented = coded(
+  'ERR_CISTERN_NOT_IMPLEMENTED',
+  Error,
+  (/** @type {string} */ what) => `${what} is not part of this version of cistern yet`
+)
+
+const AddonMissing = coded(
+  'ERR_CISTERN_ADDON_MISSING',
+  Error,
+  (/** @type {Error} */ cause) =>
+    `cistern's addon for ${process.platform}-${process.arch} could not be loaded; build it with ` +
+    `"npm run build" in cistern's folder (it takes Rust: https://rustup.rs). ${cause.message}`
+)
+
+/**
+ * @param {string} name
+ */
+function kindOf(name) {
+  return name.includes('.') ? 'property' : 'argument'
+}
+
+module.exports = {
+  AddonMissing,
+  AlreadyReleased,
+  Closed,
+  Detached,
+  InvalidArgType,
+  InvalidArgValue,
+  NotImplemented,
+  NotPooled,
+  OutOfMemory,
+  OutOfRange,
+  Undetachable
+}

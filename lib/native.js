@@ -1,0 +1,52 @@
+'use strict'
+
+/**
+ * The addon, as `src/binding/` exports it.
+ *
+ * An attachment is this thread's end of a pool; a seat is where the thread's ledger keeps the
+ * state of one block.
+ *
+ * @typedef {object} Attachment
+ *
+ * @typedef {object} Layout
+ * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
+ * @property {number} maxBlockSize the largest block, in bytes
+ * @property {number} classWordsAt the first class's first word in a ledger
+ * @property {number} wordsPerClass
+ *
+ * @typedef {object} Native
+ * @property {() => Layout} layout
+ * @property {(detachOnRelease: boolean, zeroOnRelease: boolean, movable: boolean) => Attachment} open
+ * @property {(movable: boolean) => Attachment} openShared
+ * @property {(attachment: Attachment) => ArrayBuffer} words
+ * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
+ * @property {(attachment: Attachment, classIndex: number, count: number) => (ArrayBuffer | number)[]} fill
+ *   ArrayBuffers, each followed by its seat
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, condemn: boolean) => boolean} detach
+ * @property {(arrayBuffer: ArrayBuffer) => boolean} discard
+ * @property {(attachment: Attachment, bytes: number) => number} trim
+ * @property {(attachment: Attachment) => void} close
+ * @property {(attachment: Attachment) => boolean} isClosed
+ * @property {(attachment: Attachment) => NativeStats} stats
+ *
+ * @typedef {object} NativeStats
+ * @property {import('../index').ClassFigures} total
+ * @property {number} peakInUseBytes
+ * @property {number} unpooledCount
+ * @property {number[]} blockSizes
+ * @property {import('../index').ClassFigures[]} classes
+ */
+
+const { addonPath } = require('./addon-path')
+const { AddonMissing } = require('./errors')
+
+/** @returns {Native} */
+function load() {
+  try {
+    return require(addonPath)
+  } catch (error) {
+    throw new AddonMissing(/** @type {Error} */ (error))
+  }
+}
+
+module.exports = load()
