@@ -6,10 +6,12 @@ const { constants } = require('node:buffer')
 const native = require('./native')
 const { UNPOOLED_BYTES, UNPOOLED_COUNT, UNPOOLED_RELEASES } = require('./ledger')
 const { Lease } = require('./lease')
+const detaching = require('./detaching')
+const keeping = require('./keeping')
 const { Rack } = require('./rack')
 const { checkBoolean, completeOptions } = require('./options')
-const { transfer } = require('./runtime')
-const { IDLE, LEASED, Slot, slotOf } = require('./slot')
+const { transfer, zeroFill } = require('./runtime')
+const { IDLE, LEASED, Slot, isLeased, scrub, slotOf } = require('./slot')
 const errors = require('./errors')
 
 const { alloc, allocUnsafe, allocUnsafeSlow } = Buffer
@@ -23,6 +25,8 @@ class BufferPool {
   #rack
   /** Larger requests come from V8. */
   #largest
+  /** Larger requests take the slow path. */
+  #fastest
   #detaches
   #scrubs
 
@@ -39,9 +43,11 @@ class BufferPool {
         : native.open(detachOnRelease, zeroOnRelease, movable)
     this.#name = name
     this.#largest = maxBlockSize
+    // The fast path leaves contents as they are, so under this flag there is none.
+    this.#fastest = zeroFill ? 0 : maxBlockSize
     this.#detaches = detachOnRelease
     this.#scrubs = zeroOnRelease
-    this.#rack = new Rack(this, attachment, detachOnRelease, zeroOnRelease)
+    this.#rack = new Rack(this, attachment)
   }
 
   /** @param {import('../index').PoolHandle} _handle */
@@ -51,14 +57,12 @@ class BufferPool {
 
   /** @param {number} size */
   allocUnsafe(size) {
-    if ((size | 0) !== size || size <= 0 || size > this.#largest) return this.#leaseOdd(size, false)
-    try {
-      const buffer = this.#rack.lease(size)
+    if ((size | 0) === size && size > 0 && size <= this.#fastest) {
+      const rack = this.#rack
+      const buffer = this.#detaches ? detaching.lease(rack, size) : keeping.lease(rack, size)
       if (buffer !== undefined) return buffer
-    } catch (error) {
-      throw this.#explain(error, size)
     }
-    throw new errors.Closed(this.#name)
+    return this.#leaseOdd(size, zeroFill)
   }
 
   /**
@@ -67,13 +71,14 @@ class BufferPool {
    * @param {BufferEncoding} [encoding]
    */
   alloc(size, fill, encoding) {
-    const zero = fill === undefined || fill === 0
-    if ((size | 0) !== size || size <= 0 || size > this.#largest) {
-      const buffer = this.#leaseOdd(size, zero)
-      return zero ? buffer : this.#fill(buffer, fill, encoding)
-    }
+    if (fill === undefined || fill === 0) return this.#leaseOdd(size, true)
     const buffer = this.allocUnsafe(size)
-    return zero ? buffer.fill(0) : this.#fill(buffer, fill, encoding)
+    try {
+      return buffer.fill(/** @type {any} */ (fill), encoding)
+    } catch (error) {
+      this.release(buffer)
+      throw error
+    }
   }
 
   /**
@@ -98,19 +103,18 @@ class BufferPool {
   release(view) {
     const arrayBuffer = isView(view) ? view.buffer : view
     const slot = isObject(arrayBuffer) ? slotOf(arrayBuffer) : undefined
-    if (slot === undefined || slot.pool !== this) throw new errors.NotPooled(this.#name, view)
-    if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
-    const { magazine } = slot
-    if (magazine === null) {
-      this.#releaseUnpooled(slot, view)
-      return
+    if (slot?.pool === this) {
+      if (this.#scrubs && slot.arrayBuffer === arrayBuffer && isLeased(slot)) scrub(slot)
+      const rack = this.#rack
+      if (
+        this.#detaches
+          ? detaching.giveBack(rack, slot, arrayBuffer)
+          : keeping.giveBack(rack, slot, arrayBuffer)
+      ) {
+        return
+      }
     }
-    // A state is meaningless once the ArrayBuffer was transferred. Where release detaches,
-    // nobody outside ever has an ArrayBuffer that is attached and idle.
-    if (!this.#detaches && slot.states[slot.at] !== LEASED && arrayBuffer.byteLength !== 0) {
-      throw new errors.AlreadyReleased(this.#name, view)
-    }
-    if (!this.#rack.giveBack(slot, magazine)) throw this.#refuse(arrayBuffer, view)
+    this.#releaseOdd(slot, arrayBuffer, view)
   }
 
   /**
@@ -124,19 +128,14 @@ class BufferPool {
     const { zero = false } = options
     checkBoolean('options.zero', zero)
     const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
-    const arrayBuffer = /** @type {ArrayBuffer} */ (buffer.buffer)
-    const { turn } = /** @type {Slot} */ (slotOf(arrayBuffer))
-    return new Lease(buffer, () => {
-      const slot = slotOf(arrayBuffer)
-      if (slot?.turn === turn && this.#isLeased(slot, arrayBuffer)) this.release(arrayBuffer)
-    })
+    return new Lease(buffer, /** @type {Slot} */ (slotOf(buffer.buffer)))
   }
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
   owns(view) {
     const arrayBuffer = isView(view) ? view.buffer : view
     const slot = isObject(arrayBuffer) ? slotOf(arrayBuffer) : undefined
-    return slot !== undefined && slot.pool === this && this.#isLeased(slot, arrayBuffer)
+    return slot?.pool === this && slot.arrayBuffer === arrayBuffer && isLeased(slot)
   }
 
   /** @returns {import('../index').PoolStats} */
@@ -169,10 +168,12 @@ class BufferPool {
   }
 
   /**
-   * Serves a size that no block is for: none, one too large, or no size at all.
+   * Every lease that is not the plain one: zero-filled, of a size that no block is for, of what
+   * is no size at all, or from a closed pool.
    *
    * @param {number} size
    * @param {boolean} zero
+   * @returns {Buffer}
    */
   #leaseOdd(size, zero) {
     // Node's own error for what is no size.
@@ -181,74 +182,48 @@ class BufferPool {
     }
     if (!Number.isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
+    if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zero)
+    const { lease } = this.#detaches ? detaching : keeping
+    const buffer = /** @type {Buffer} */ (lease(this.#rack, size))
+    return zero ? buffer.fill(0) : buffer
+  }
+
+  /**
+   * @param {number} size
+   * @param {boolean} zero
+   */
+  #leaseUnpooled(size, zero) {
     const buffer = zero && size > 0 ? alloc(size) : allocUnsafeSlow(size)
     const { words } = this.#rack
     words[UNPOOLED_COUNT]++
     words[UNPOOLED_BYTES] += size
-    const state = Uint8Array.of(LEASED)
-    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), state, 0)
+    const states = Uint8Array.of(LEASED)
+    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), states, 0)
     return buffer
   }
 
   /**
-   * @param {Slot} slot
+   * Every release that is not the plain one: of memory that V8 owns, or of what can't be
+   * released.
+   *
+   * @param {Slot | undefined} slot what hangs on the ArrayBuffer
+   * @param {{ byteLength: number }} arrayBuffer
    * @param {ArrayBufferView | ArrayBuffer} view
    */
-  #releaseUnpooled(slot, view) {
-    if (slot.states[slot.at] !== LEASED) throw new errors.AlreadyReleased(this.#name, view)
-    const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-    if (this.#scrubs && arrayBuffer.byteLength > 0) new Uint8Array(arrayBuffer).fill(0)
+  #releaseOdd(slot, arrayBuffer, view) {
+    if (slot?.pool !== this) throw new errors.NotPooled(this.#name, view)
+    if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
+    const { magazine } = slot
+    if (magazine !== null && arrayBuffer.byteLength === 0) {
+      throw new errors.Detached(this.#name, view)
+    }
+    if (!isLeased(slot)) throw new errors.AlreadyReleased(this.#name, view)
     // Detached, its memory goes at once and does not wait for the garbage collector.
-    if (this.#detaches && !discard(arrayBuffer)) throw this.#refuse(arrayBuffer, view)
+    if (magazine !== null || (this.#detaches && !discard(slot.arrayBuffer))) {
+      throw new errors.Undetachable(this.#name, view)
+    }
     slot.states[slot.at] = IDLE
     this.#rack.words[UNPOOLED_RELEASES]++
-  }
-
-  /**
-   * @param {Slot} slot
-   * @param {object} arrayBuffer
-   */
-  #isLeased(slot, arrayBuffer) {
-    if (slot.arrayBuffer !== arrayBuffer || slot.states[slot.at] !== LEASED) return false
-    return slot.magazine === null || slot.arrayBuffer.byteLength !== 0
-  }
-
-  /**
-   * Fills a new lease, or gives it back where it can't be filled so.
-   *
-   * @param {Buffer} buffer
-   * @param {string | Uint8Array | number | undefined} fill
-   * @param {BufferEncoding} [encoding]
-   */
-  #fill(buffer, fill, encoding) {
-    try {
-      return buffer.fill(/** @type {any} */ (fill), encoding)
-    } catch (error) {
-      this.release(buffer)
-      throw error
-    }
-  }
-
-  /**
-   * Why a leased ArrayBuffer could not be taken back.
-   *
-   * @param {{ byteLength: number }} arrayBuffer
-   * @param {unknown} view
-   */
-  #refuse(arrayBuffer, view) {
-    return arrayBuffer.byteLength === 0
-      ? new errors.Detached(this.#name, view)
-      : new errors.Undetachable(this.#name, view)
-  }
-
-  /**
-   * @param {unknown} error from the addon
-   * @param {number} size
-   */
-  #explain(error, size) {
-    const { code, message } = /** @type {NodeJS.ErrnoException} */ (error)
-    if (code !== 'ERR_MEMORY_ALLOCATION_FAILED') return error
-    return new errors.OutOfMemory(this.#name, size, message)
   }
 }
 

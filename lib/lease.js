@@ -2,18 +2,20 @@
 
 /** A Buffer together with its release. */
 
+const { isLeased } = require('./slot')
+
 class Lease {
   #buffer
-  /** @type {(() => void) | undefined} */
-  #release
+  #slot
 
   /**
    * @param {Buffer} buffer
-   * @param {() => void} release gives this very lease back, if it is not back yet
+   * @param {import('./slot').Slot} slot the buffer's, leased
    */
-  constructor(buffer, release) {
+  constructor(buffer, slot) {
     this.#buffer = buffer
-    this.#release = release
+    this.#slot = slot
+    slot.lease = this
   }
 
   /** The Buffer, of exactly the length that was asked for. */
@@ -21,11 +23,12 @@ class Lease {
     return this.#buffer
   }
 
-  /** Gives the block back. A second time, or after `pool.release`, it does nothing. */
+  /** Gives the block back; does nothing where it is back already. */
   release() {
-    const release = this.#release
-    this.#release = undefined
-    release?.()
+    const slot = this.#slot
+    // The mark is gone with the first release, by whatever view.
+    if (slot.lease !== this || !isLeased(slot)) return
+    slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
 
   [Symbol.dispose]() {

@@ -18,24 +18,26 @@ const UNPOOLED_RELEASES = 4
 
 /** Words of one class, counted from its first, as `ClassWord` numbers them. */
 const LEASES = 0
-const RELEASES = 1
-const ASKED_BYTES = 2
+const ASKED_BYTES = 1
 
 /**
- * Where a class's words begin.
+ * One class's words.
  *
+ * @param {Float64Array} words the whole thread's
  * @param {number} classIndex
  */
-const classWord = (classIndex) => classWordsAt + classIndex * wordsPerClass
+function wordsOfClass(words, classIndex) {
+  const first = classWordsAt + classIndex * wordsPerClass
+  return words.subarray(first, first + wordsPerClass)
+}
 
 module.exports = {
   ASKED_BYTES,
   COLLECTED_BYTES,
   LEASES,
   PEAK_BYTES,
-  RELEASES,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,
   UNPOOLED_RELEASES,
-  classWord
+  wordsOfClass
 }

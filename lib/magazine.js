@@ -25,12 +25,12 @@ class Magazine {
   /**
    * @param {number} index of the size class
    * @param {number} blockSize in bytes
-   * @param {number} word where the class's counters begin in the ledger
+   * @param {Float64Array} words the class's counters in the ledger
    */
-  constructor(index, blockSize, word) {
+  constructor(index, blockSize, words) {
     this.index = index
     this.blockSize = blockSize
-    this.word = word
+    this.words = words
     /** The block size in units. */
     this.units = blockSize / UNIT
     /** The most blocks that it keeps from one turn to the next. */
@@ -45,6 +45,15 @@ class Magazine {
      */
     this.slots = []
     this.depth = 0
+  }
+
+  /** Takes the warmest slot out of a magazine that is not empty. */
+  take() {
+    const depth = this.depth - 1
+    const slot = /** @type {import('./slot').Slot} */ (this.slots[depth])
+    this.slots[depth] = null
+    this.depth = depth
+    return slot
   }
 
   /**

@@ -13,6 +13,7 @@
  * @property {number} maxBlockSize the largest block, in bytes
  * @property {number} classWordsAt the first class's first word in a ledger
  * @property {number} wordsPerClass
+ * @property {number} seatsPerSegment how many seats a segment holds the states of
  *
  * @typedef {object} Native
  * @property {() => Layout} layout

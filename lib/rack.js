@@ -15,181 +15,117 @@
 const { setImmediate } = require('node:timers')
 const native = require('./native')
 const ledger = require('./ledger')
-const { FastBuffer, transfer, zeroFill } = require('./runtime')
-const { IDLE, LEASED, Slot, hang } = require('./slot')
+const { IDLE, LEASED, Slot } = require('./slot')
 const { Magazine, UNIT } = require('./magazine')
-const { blockSizes, classOf } = require('./size-class')
+const { blockSizes } = require('./size-class')
+
+const { seatsPerSegment } = native.layout()
 
 /** The most bytes that a thread's magazines together keep from one turn to the next. */
 const RACK_BYTES = 64 * 1024 * 1024
 
-const { ASKED_BYTES, COLLECTED_BYTES, LEASES, PEAK_BYTES, RELEASES } = ledger
+/** The floor of a closed pool: every release overflows. A small integer, as floors are. */
+const CLOSED = 2 ** 30
 
+const { ASKED_BYTES, COLLECTED_BYTES, LEASES, PEAK_BYTES } = ledger
+
+/** Its fields are plain ones, and cheaper so: only a pool's private field leads to a rack. */
 class Rack {
-  #pool
-  #attachment
-  #detaches
-  #scrubs
-  #magazines
-  #words
-  /** @type {Uint8Array[]} */
-  #segments = []
-  /** Units leased, and units leased or idle here; both without what was collected since the
-   *  last `#fold`. */
-  #leased = 0
-  #held = 0
-  #peak = 0
-  /** Collected bytes that `#leased` and `#held` know of. */
-  #folded = 0
-  /** With fewer units leased than this, the magazines hold more than RACK_BYTES. */
-  #floor = -RACK_BYTES / UNIT
-  #spillIsDue = false
-
   /**
    * @param {object} pool
    * @param {import('./native').Attachment} attachment
-   * @param {boolean} detaches whether release detaches every view
-   * @param {boolean} scrubs whether release overwrites the block with zeros
    */
-  constructor(pool, attachment, detaches, scrubs) {
-    this.#pool = pool
-    this.#attachment = attachment
-    this.#detaches = detaches
-    this.#scrubs = scrubs
-    this.#words = new Float64Array(native.words(attachment))
-    this.#magazines = blockSizes.map(
-      (blockSize, index) => new Magazine(index, blockSize, ledger.classWord(index))
+  constructor(pool, attachment) {
+    this.pool = pool
+    this.attachment = attachment
+    /** The thread's counters. */
+    this.words = new Float64Array(native.words(attachment))
+    this.magazines = blockSizes.map(
+      (blockSize, index) => new Magazine(index, blockSize, ledger.wordsOfClass(this.words, index))
     )
+    /** @type {Uint8Array[]} */
+    this.segments = []
+    /** Units leased, without what was collected since the last `fold`. */
+    this.leased = 0
+    /** The most units that were leased at a time. */
+    this.peak = 0
+    /** Units leased or idle here, without what was collected since the last `fold`. */
+    this.held = 0
+    /** With fewer units leased than this, the magazines hold more than RACK_BYTES. */
+    this.floor = -RACK_BYTES / UNIT
+    /** Collected bytes that `leased` and `held` know of. */
+    this.folded = 0
+    this.spillIsDue = false
   }
-
-  /** The thread's counters. */
-  get words() {
-    return this.#words
-  }
-
-  // The fast path: `lease` and `giveBack`. No allocation but the view, no call into Rust.
 
   /**
-   * A Buffer on an idle block; `undefined` where the pool is closed.
+   * Notes that a slot is leased from now on. Small enough to be compiled into its callers.
    *
-   * @param {number} size whole, from 1 to the largest block size
-   * @returns {Buffer | undefined}
-   */
-  lease(size) {
-    const magazine = this.#magazines[classOf(size)]
-    const depth = magazine.depth - 1
-    if (depth < 0) return this.#leaseFilled(magazine, size)
-    const slot = /** @type {Slot} */ (magazine.slots[depth])
-    magazine.slots[depth] = null
-    magazine.depth = depth
-    return this.#handOut(magazine, slot, size)
-  }
-
-  /**
-   * @param {Magazine} magazine
-   * @param {Slot} slot idle, and in no magazine any more
-   * @param {number} size
-   * @returns {Buffer | undefined}
-   */
-  #handOut(magazine, slot, size) {
-    let view = slot.view
-    if (view === null || view.length !== size) {
-      const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-      if (arrayBuffer.byteLength === 0) {
-        // Someone transferred it through a stale view; its finalizer will bring the block.
-        this.#hold(-magazine.units)
-        return this.lease(size)
-      }
-      view = new FastBuffer(arrayBuffer, 0, size)
-      if (!this.#detaches) slot.view = view
-    }
-    if (zeroFill) view.fill(0)
-    slot.states[slot.at] = LEASED
-    slot.turn++
-    const words = this.#words
-    const word = magazine.word
-    words[word + LEASES]++
-    words[word + ASKED_BYTES] += size
-    this.#leased += magazine.units
-    if (this.#leased > this.#peak) this.#raisePeak()
-    return view
-  }
-
-  /**
-   * Takes a leased block back; every view of it becomes zero-length if the pool detaches.
-   * Whether it could be taken: not where its ArrayBuffer was transferred or can't be detached,
-   * which leaves the lease as it is.
-   *
-   * @param {Slot} slot leased
    * @param {Magazine} magazine the slot's
+   * @param {Slot} slot
+   * @param {number} size
    */
-  giveBack(slot, magazine) {
-    if (this.#scrubs) scrub(slot)
-    if (!this.#detaches) {
-      if (/** @type {Buffer} */ (slot.view).length === 0) return false
-      slot.states[slot.at] = IDLE
-    } else if (transfer !== undefined) {
-      let moved
-      try {
-        moved = transfer(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
-      } catch {
-        return false
-      }
-      hang(moved, slot)
-      slot.arrayBuffer = moved
-      slot.states[slot.at] = IDLE
-    } else {
-      return this.#giveBackByFinalizer(slot, magazine)
-    }
-    this.#words[magazine.word + RELEASES]++
-    this.#leased -= magazine.units
-    magazine.slots[magazine.depth++] = slot
-    if (magazine.depth > magazine.capacity || this.#leased < this.#floor) this.#overflow()
-    return true
+  book(magazine, slot, size) {
+    slot.states[slot.at] = LEASED
+    const { words } = magazine
+    words[LEASES]++
+    words[ASKED_BYTES] += size
+    if ((this.leased += magazine.units) > this.peak) this.raisePeak()
   }
 
-  // The slow path.
-
   /**
-   * The way without `transfer()`, on Node 20: detached here, and back in the depot when the
-   * finalizer has run, in a later turn of the event loop.
+   * Puts a slot that was leased into its magazine. Small enough to be compiled into its callers.
    *
    * @param {Slot} slot
-   * @param {Magazine} magazine
+   * @param {Magazine} magazine the slot's
    */
-  #giveBackByFinalizer(slot, magazine) {
-    if (!this.#letGo(slot, magazine, native.isClosed(this.#attachment))) return false
-    slot.arrayBuffer = null
-    this.#words[magazine.word + RELEASES]++
-    this.#leased -= magazine.units
-    this.#hold(-magazine.units)
-    return true
+  shelve(slot, magazine) {
+    slot.states[slot.at] = IDLE
+    if (slot.lease !== null) slot.lease = null
+    magazine.slots[magazine.depth++] = slot
+    this.leased -= magazine.units
+    if (magazine.depth > magazine.capacity || this.leased < this.floor) this.overflow()
   }
 
   /**
-   * @param {Magazine} magazine empty
-   * @param {number} size
+   * Fetches blocks into an empty magazine. Whether it got any: not where the pool is closed.
+   *
+   * @param {Magazine} magazine
    */
-  #leaseFilled(magazine, size) {
-    this.#fold()
-    const filled = native.fill(this.#attachment, magazine.index, magazine.batch)
-    if (filled.length === 0) return undefined
+  fill(magazine) {
+    this.fold()
+    const filled = native.fill(this.attachment, magazine.index, magazine.batch)
     for (let i = 0; i < filled.length; i += 2) {
       const arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
       const seat = /** @type {number} */ (filled[i + 1])
-      const states = this.#segmentOf(seat)
-      magazine.slots[magazine.depth++] = new Slot(this.#pool, magazine, arrayBuffer, states, seat)
-      this.#hold(magazine.units)
+      const states = this.segmentOf(seat)
+      magazine.slots[magazine.depth++] = new Slot(this.pool, magazine, arrayBuffer, states, seat)
+      this.hold(magazine.units)
     }
-    return this.lease(size)
+    return filled.length > 0
   }
 
   /** @param {number} seat */
-  #segmentOf(seat) {
-    const first = this.#segments[0]
-    const index = first === undefined ? 0 : Math.floor(seat / first.length)
-    this.#segments[index] ??= new Uint8Array(native.segment(this.#attachment, index))
-    return this.#segments[index]
+  segmentOf(seat) {
+    const index = Math.floor(seat / seatsPerSegment)
+    this.segments[index] ??= new Uint8Array(native.segment(this.attachment, index))
+    return this.segments[index]
+  }
+
+  /**
+   * Takes a leased block back where the runtime has no `transfer()`, on Node 20: detached here,
+   * and in the depot when the finalizer has run, in a later turn of the event loop. Whether it
+   * could be detached.
+   *
+   * @param {Slot} slot
+   * @param {Magazine} magazine the slot's
+   */
+  giveBackByFinalizer(slot, magazine) {
+    if (!this.letGo(slot, magazine, this.isClosed)) return false
+    slot.letGo()
+    this.leased -= magazine.units
+    this.hold(-magazine.units)
+    return true
   }
 
   /**
@@ -199,9 +135,9 @@ class Rack {
    * @param {Magazine} magazine
    * @param {boolean} condemn to be freed, not kept
    */
-  #letGo(slot, magazine, condemn) {
+  letGo(slot, magazine, condemn) {
     const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-    return native.detach(this.#attachment, arrayBuffer, slot.seat, magazine.index, condemn)
+    return native.detach(this.attachment, arrayBuffer, slot.seat, magazine.index, condemn)
   }
 
   /**
@@ -213,13 +149,12 @@ class Rack {
    * @param {number} count at most what the magazine holds
    * @param {boolean} condemn to be freed, not kept
    */
-  #recall(magazine, count, condemn) {
+  recall(magazine, count, condemn) {
     let bytes = 0
     for (const slot of magazine.takeColdest(count)) {
-      if (this.#letGo(slot, magazine, condemn)) bytes += magazine.blockSize
-      slot.arrayBuffer = null
-      slot.view = null
-      this.#hold(-magazine.units)
+      if (this.letGo(slot, magazine, condemn)) bytes += magazine.blockSize
+      slot.letGo()
+      this.hold(-magazine.units)
     }
     return bytes
   }
@@ -229,28 +164,28 @@ class Rack {
    * and not now: finalizers don't run within a turn, so a loop that leases and releases more
    * than the bound would get new memory each time round.
    */
-  #overflow() {
-    if (native.isClosed(this.#attachment)) {
+  overflow() {
+    if (native.isClosed(this.attachment)) {
       this.empty()
-    } else if (!this.#spillIsDue) {
-      this.#spillIsDue = true
+    } else if (!this.spillIsDue) {
+      this.spillIsDue = true
       setImmediate(() => {
-        this.#spillIsDue = false
-        this.#spill()
+        this.spillIsDue = false
+        this.spill()
       }).unref()
     }
   }
 
   /** Brings every magazine, and all together, back under their bounds, by half. */
-  #spill() {
-    this.#fold()
-    for (const magazine of this.#magazines) {
+  spill() {
+    this.fold()
+    for (const magazine of this.magazines) {
       if (magazine.depth > magazine.capacity) {
-        this.#recall(magazine, magazine.depth - (magazine.capacity >> 1), false)
+        this.recall(magazine, magazine.depth - (magazine.capacity >> 1), false)
       }
     }
-    if (this.#leased < this.#floor) {
-      this.#recallBytes((this.#floor - this.#leased) * UNIT + RACK_BYTES / 2, false)
+    if (this.leased < this.floor) {
+      this.recallBytes((this.floor - this.leased) * UNIT + RACK_BYTES / 2, false)
     }
   }
 
@@ -260,12 +195,12 @@ class Rack {
    * @param {number} bytes
    * @param {boolean} condemn
    */
-  #recallBytes(bytes, condemn) {
+  recallBytes(bytes, condemn) {
     let recalled = 0
-    for (let i = this.#magazines.length - 1; i >= 0 && recalled < bytes; i--) {
-      const magazine = this.#magazines[i]
+    for (let i = this.magazines.length - 1; i >= 0 && recalled < bytes; i--) {
+      const magazine = this.magazines[i]
       const wanted = Math.ceil((bytes - recalled) / magazine.blockSize)
-      recalled += this.#recall(magazine, Math.min(wanted, magazine.depth), condemn)
+      recalled += this.recall(magazine, Math.min(wanted, magazine.depth), condemn)
     }
     return recalled
   }
@@ -277,67 +212,57 @@ class Rack {
    * @param {number} keepBytes
    */
   trim(keepBytes) {
-    this.#fold()
-    const excess = native.stats(this.#attachment).total.idleBytes - keepBytes
+    this.fold()
+    const excess = native.stats(this.attachment).total.idleBytes - keepBytes
     if (excess <= 0) return 0
-    const freed = native.trim(this.#attachment, excess)
-    return freed + this.#recallBytes(excess - freed, true)
+    const freed = native.trim(this.attachment, excess)
+    return freed + this.recallBytes(excess - freed, true)
   }
 
   /** Ends leasing, in all threads; what is idle in this one is freed. */
   close() {
-    native.close(this.#attachment)
-    // Every release overflows from now on.
-    this.#floor = Infinity
+    native.close(this.attachment)
+    this.floor = CLOSED
     this.empty()
   }
 
   /** Gives up everything idle in this thread. */
   empty() {
-    for (const magazine of this.#magazines) this.#recall(magazine, magazine.depth, true)
+    for (const magazine of this.magazines) this.recall(magazine, magazine.depth, true)
   }
 
   /** Whether any thread has closed the pool. */
   get isClosed() {
-    return native.isClosed(this.#attachment)
+    return native.isClosed(this.attachment)
   }
 
   /** The books, all threads together. */
   stats() {
-    return native.stats(this.#attachment)
+    return native.stats(this.attachment)
   }
 
   /** @param {number} units more, or fewer, that are leased or idle here */
-  #hold(units) {
-    this.#held += units
-    if (this.#floor !== Infinity) this.#floor = this.#held - RACK_BYTES / UNIT
+  hold(units) {
+    this.held += units
+    if (this.floor !== CLOSED) this.floor = this.held - RACK_BYTES / UNIT
   }
 
   /** Takes off what finalizers have taken back from the user since last time. */
-  #fold() {
-    const collected = this.#words[COLLECTED_BYTES]
-    const units = (collected - this.#folded) / UNIT
-    this.#folded = collected
-    this.#leased -= units
-    this.#hold(-units)
+  fold() {
+    const collected = this.words[COLLECTED_BYTES]
+    // Cut to an integer, as it is anyway, for V8 to know: sums of integers are faster.
+    const units = ((collected - this.folded) / UNIT) | 0
+    this.folded = collected
+    this.leased -= units
+    this.hold(-units)
   }
 
-  #raisePeak() {
-    this.#fold()
-    if (this.#leased <= this.#peak) return
-    this.#peak = this.#leased
-    this.#words[PEAK_BYTES] = this.#leased * UNIT
+  raisePeak() {
+    this.fold()
+    if (this.leased <= this.peak) return
+    this.peak = this.leased
+    this.words[PEAK_BYTES] = this.leased * UNIT
   }
-}
-
-/**
- * Overwrites the whole block with zeros: the user had all of it, through `buffer.buffer`.
- *
- * @param {Slot} slot
- */
-function scrub(slot) {
-  const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-  if (arrayBuffer.byteLength > 0) new Uint8Array(arrayBuffer).fill(0)
 }
 
 module.exports = { Rack }

@@ -11,13 +11,16 @@
 const IDLE = 0
 const LEASED = 1
 
+/** Fits no lease, and saves the question whether there is a view. */
+const NO_VIEW = Buffer.alloc(0)
+
 class Slot {
   /**
    * @param {object} pool the BufferPool that hands it out
    * @param {import('./magazine').Magazine | null} magazine where it is kept when idle; `null`
    *   for memory that V8 owns
    * @param {ArrayBuffer} arrayBuffer
-   * @param {Uint8Array} states
+   * @param {Uint8Array} states the segment of the ledger with its state
    * @param {number} seat
    */
   constructor(pool, magazine, arrayBuffer, states, seat) {
@@ -30,20 +33,28 @@ class Slot {
      * @type {ArrayBuffer | null}
      */
     this.arrayBuffer = arrayBuffer
-    /** The segment of the ledger with this block's state. Meaningless for a detached block. */
+    /** Meaningless, and not to be written, once the block is detached: its seat may have
+     *  another holder. */
     this.states = states
     /** Where in `states`. */
     this.at = seat % states.length
     this.seat = seat
+    /** Where one ArrayBuffer serves lease after lease, its Buffer of the last length. */
+    this.view = NO_VIEW
     /**
-     * Where one ArrayBuffer serves lease after lease, its Buffer of the last length.
+     * Whose lease it is, where a `Lease` must tell its own turn from a later one.
      *
-     * @type {Buffer | null}
+     * @type {object | null}
      */
-    this.view = null
-    /** Counts leases, so that a `Lease` can tell its own from a later one. */
-    this.turn = 0
+    this.lease = null
     hang(arrayBuffer, this)
+  }
+
+  /** The pool has nothing to do with the ArrayBuffer any more. */
+  letGo() {
+    this.lease = null
+    this.arrayBuffer = null
+    this.view = NO_VIEW
   }
 }
 
@@ -96,4 +107,25 @@ function hang(arrayBuffer, slot) {
  */
 const slotOf = Tag.read
 
-module.exports = { IDLE, LEASED, Slot, hang, slotOf }
+/**
+ * Whether a slot's block is with the user now.
+ *
+ * @param {Slot} slot
+ */
+function isLeased(slot) {
+  if (slot.states[slot.at] !== LEASED) return false
+  // V8's own may be empty from the start; ours are empty when they were transferred.
+  return slot.magazine === null || (slot.arrayBuffer?.byteLength ?? 0) > 0
+}
+
+/**
+ * Overwrites a slot's whole block with zeros: the user had all of it, through `buffer.buffer`.
+ *
+ * @param {Slot} slot
+ */
+function scrub(slot) {
+  const { arrayBuffer } = slot
+  if (arrayBuffer !== null && arrayBuffer.byteLength > 0) new Uint8Array(arrayBuffer).fill(0)
+}
+
+module.exports = { IDLE, LEASED, Slot, hang, isLeased, scrub, slotOf }

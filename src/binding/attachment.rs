@@ -4,7 +4,7 @@ use super::array_buffer;
 use super::error::Code;
 use crate::pool::{
     Attachment, CLASS_WORDS_AT, Config, DEPOT_BYTES, Figures, Loan, MAX_BLOCK_SIZE, Pool,
-    SeatState, SizeClass, WORDS_PER_CLASS,
+    SEATS_PER_SEGMENT, SeatState, SizeClass, WORDS_PER_CLASS,
 };
 use napi::bindgen_prelude::{Array, ArrayBuffer, External, Unknown};
 use napi::{Env, Error, JsValue};
@@ -25,6 +25,8 @@ pub struct Layout {
     pub class_words_at: u32,
     /// Words for each class.
     pub words_per_class: u32,
+    /// How many seats a segment holds the states of.
+    pub seats_per_segment: u32,
 }
 
 /// The layout that this build has.
@@ -37,6 +39,7 @@ pub fn layout() -> Layout {
         max_block_size: narrow(MAX_BLOCK_SIZE),
         class_words_at: narrow(CLASS_WORDS_AT),
         words_per_class: narrow(WORDS_PER_CLASS),
+        seats_per_segment: narrow(SEATS_PER_SEGMENT),
     }
 }
 

@@ -37,17 +37,15 @@ pub enum Word {
 pub enum ClassWord {
     /// Leases.
     Leases = 0,
-    /// Releases.
-    Releases = 1,
     /// Bytes asked for.
-    AskedBytes = 2,
+    AskedBytes = 1,
 }
 
 /// The first class's first word.
 pub const CLASS_WORDS_AT: usize = 8;
 
 /// Words for each class.
-pub const WORDS_PER_CLASS: usize = 3;
+pub const WORDS_PER_CLASS: usize = 2;
 
 /// Seats that are made at a time: one page of states.
 pub const SEATS_PER_SEGMENT: usize = 4096;
@@ -89,6 +87,8 @@ pub struct Ledger {
 struct Seats {
     /// Never moved or shrunk: JavaScript and loans point into them.
     segments: Vec<Box<[AtomicU8]>>,
+    /// The class of the block on each seat.
+    classes: Vec<SizeClass>,
     free: Vec<u32>,
 }
 
@@ -116,12 +116,12 @@ impl Ledger {
             .map(|states| (states.as_ptr(), states.len()))
     }
 
-    /// A seat for a block that goes to JavaScript, in state [`SeatState::Idle`].
+    /// A seat for a block of `class` that goes to JavaScript, in state [`SeatState::Idle`].
     ///
     /// # Panics
     ///
     /// At 2^32 seats, more than there can be blocks.
-    pub fn take_seat(&self) -> u32 {
+    pub fn take_seat(&self, class: SizeClass) -> u32 {
         let mut seats = self.seats();
         let seat = seats.free.pop().unwrap_or_else(|| {
             let first = u32::try_from(seats.segments.len() * SEATS_PER_SEGMENT)
@@ -130,29 +130,42 @@ impl Ledger {
             seats
                 .segments
                 .push((0..SEATS_PER_SEGMENT).map(|_| AtomicU8::new(0)).collect());
+            seats.classes.resize(end as usize, class);
             seats.free.extend((first + 1..end).rev());
             first
         });
-        seats
-            .state(seat)
-            .store(SeatState::Idle as u8, Ordering::Relaxed);
+        seats.classes[seat as usize] = class;
         seat
     }
 
-    /// Frees the seat of a block that has left JavaScript.
-    pub fn leave_seat(&self, seat: u32) {
-        self.seats().free.push(seat);
-    }
-
-    /// What the block on `seat` is doing.
+    /// Frees the seat of a block that has left JavaScript, and tells what the block was doing.
     ///
     /// # Panics
     ///
     /// When there is no such seat.
-    pub fn state(&self, seat: u32) -> SeatState {
+    pub fn leave_seat(&self, seat: u32) -> SeatState {
+        let mut seats = self.seats();
+        seats.free.push(seat);
         // Relaxed: the finalizer runs in the thread that wrote the state, or after that thread
         // has ended.
-        SeatState::from_byte(self.seats().state(seat).load(Ordering::Relaxed))
+        SeatState::from_byte(
+            seats
+                .state(seat)
+                .swap(SeatState::Idle as u8, Ordering::Relaxed),
+        )
+    }
+
+    /// Adds to `counts`, by class, how many blocks are leased now.
+    ///
+    /// A lease could be counted once more at its release, but a look at each seat saves that
+    /// store in the fast path.
+    pub fn count_leased(&self, counts: &mut [f64; SizeClass::COUNT]) {
+        let seats = self.seats();
+        for (state, class) in seats.segments.iter().flatten().zip(&seats.classes) {
+            if state.load(Ordering::Relaxed) == SeatState::Leased as u8 {
+                counts[class.index()] += 1.0;
+            }
+        }
     }
 
     /// Says what the block on `seat` is doing.
@@ -218,28 +231,48 @@ impl Seats {
 mod tests {
     use super::*;
 
+    fn class(size: usize) -> SizeClass {
+        SizeClass::fitting(size).expect("a class")
+    }
+
     #[test]
     fn seats_are_used_again() {
         let ledger = Ledger::new();
-        let (first, second) = (ledger.take_seat(), ledger.take_seat());
+        let (first, second) = (ledger.take_seat(class(64)), ledger.take_seat(class(64)));
         assert_ne!(first, second);
         ledger.set_state(first, SeatState::Leased);
-        ledger.leave_seat(first);
-        assert_eq!(ledger.take_seat(), first);
+        assert_eq!(ledger.leave_seat(first), SeatState::Leased);
+        assert_eq!(ledger.take_seat(class(128)), first);
         assert_eq!(
-            ledger.state(first),
+            ledger.leave_seat(first),
             SeatState::Idle,
             "a new holder starts idle"
         );
     }
 
     #[test]
+    fn leased_by_class() {
+        let ledger = Ledger::new();
+        for size in [64, 64, 4096] {
+            ledger.set_state(ledger.take_seat(class(size)), SeatState::Leased);
+        }
+        ledger.set_state(ledger.take_seat(class(64)), SeatState::Detached);
+        let mut counts = [0.0; SizeClass::COUNT];
+        ledger.count_leased(&mut counts);
+        let counted: Vec<_> = SizeClass::all()
+            .map(|class| (class, counts[class.index()]))
+            .filter(|(_, count)| *count > 0.0)
+            .collect();
+        assert_eq!(counted, [(class(64), 2.0), (class(4096), 1.0)]);
+    }
+
+    #[test]
     fn segments_stay_where_they_are() {
         let ledger = Ledger::new();
-        ledger.take_seat();
+        ledger.take_seat(class(64));
         let before = ledger.segment(0);
         for _ in 0..3 * SEATS_PER_SEGMENT {
-            ledger.take_seat();
+            ledger.take_seat(class(64));
         }
         assert_eq!(ledger.segment(0), before);
         assert!(ledger.segment(3).is_some() && ledger.segment(4).is_none());

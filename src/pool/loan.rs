@@ -46,7 +46,7 @@ pub struct Loan {
 
 impl Loan {
     pub(super) fn new(block: Block, fresh: bool, pool: Arc<Pool>, ledger: Arc<Ledger>) -> Self {
-        let seat = ledger.take_seat();
+        let seat = ledger.take_seat(block.class());
         Self {
             block,
             fresh,
@@ -115,8 +115,7 @@ impl Loan {
             let _ = ManuallyDrop::new(block);
             return;
         }
-        let state = ledger.state(seat);
-        ledger.leave_seat(seat);
+        let state = ledger.leave_seat(seat);
         if state == SeatState::Leased {
             ledger.add_collected(block.size());
         }

@@ -14,7 +14,9 @@ pub struct Tally {
     unpooled_count: f64,
     unpooled_bytes: f64,
     unpooled_releases: f64,
-    classes: Vec<[f64; 3]>,
+    leased: [f64; SizeClass::COUNT],
+    leases: [f64; SizeClass::COUNT],
+    asked_bytes: [f64; SizeClass::COUNT],
 }
 
 impl Tally {
@@ -25,7 +27,9 @@ impl Tally {
             unpooled_count: 0.0,
             unpooled_bytes: 0.0,
             unpooled_releases: 0.0,
-            classes: vec![[0.0; 3]; SizeClass::COUNT],
+            leased: [0.0; SizeClass::COUNT],
+            leases: [0.0; SizeClass::COUNT],
+            asked_bytes: [0.0; SizeClass::COUNT],
         }
     }
 
@@ -37,15 +41,10 @@ impl Tally {
         self.unpooled_bytes += ledger.read(Word::UnpooledBytes);
         self.unpooled_releases += ledger.read(Word::UnpooledReleases);
         for class in SizeClass::all() {
-            let sums = &mut self.classes[class.index()];
-            for word in [
-                ClassWord::Leases,
-                ClassWord::Releases,
-                ClassWord::AskedBytes,
-            ] {
-                sums[word as usize] += ledger.read_class(class, word);
-            }
+            self.leases[class.index()] += ledger.read_class(class, ClassWord::Leases);
+            self.asked_bytes[class.index()] += ledger.read_class(class, ClassWord::AskedBytes);
         }
+        ledger.count_leased(&mut self.leased);
     }
 }
 
@@ -134,10 +133,10 @@ impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn of_class(class: SizeClass, tally: &Tally, depot: &Depot, books: &ClassBooks) -> Self {
         let size = class.block_size() as f64;
-        let [leases, releases, asked] = tally.classes[class.index()];
+        let (leases, in_use) = (tally.leases[class.index()], tally.leased[class.index()]);
         let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
         let (misses, collected) = (books.misses.get() as f64, books.collected.get() as f64);
-        let in_use = leases - releases - collected - books.seized.get() as f64;
+        let seized = books.seized.get() as f64;
         let idle = depot.len(class) as f64 + books.loaned.get() as f64 - in_use;
         Self {
             in_use_count: in_use,
@@ -145,12 +144,12 @@ impl Figures {
             idle_count: idle,
             idle_bytes: idle * size,
             alloc_count: leases,
-            alloc_bytes: asked,
+            alloc_bytes: tally.asked_bytes[class.index()],
             fresh_count: fresh,
             fresh_bytes: fresh * size,
             hit_count: leases - misses,
             miss_count: misses,
-            release_count: releases,
+            release_count: leases - in_use - collected - seized,
             collected_count: collected,
             discard_count: books.discarded.get() as f64,
             freed_bytes: freed * size,

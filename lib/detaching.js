@@ -1,0 +1,56 @@
+'use strict'
+
+/**
+ * Leasing with a safe release: the memory moves to a new ArrayBuffer that nobody else knows, and
+ * every view of the old one has length zero. A stale reference can neither read nor write the
+ * next owner's data.
+ *
+ * Nothing on the way of a lease calls into Rust, where the runtime has `transfer()`.
+ */
+
+const { FastBuffer, transfer } = require('./runtime')
+const { classOf } = require('./size-class')
+const { hang } = require('./slot')
+
+/**
+ * A Buffer on an idle block; `undefined` where the pool is closed.
+ *
+ * @param {import('./rack').Rack} rack
+ * @param {number} size whole, from 1 to the largest block size
+ * @returns {Buffer | undefined}
+ */
+function lease(rack, size) {
+  const magazine = rack.magazines[classOf(size)]
+  if (magazine.depth === 0 && !rack.fill(magazine)) return undefined
+  const slot = magazine.take()
+  rack.book(magazine, slot, size)
+  return new FastBuffer(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, size)
+}
+
+/**
+ * Takes a leased block back; every view of it becomes zero-length. Whether it could be taken:
+ * not where it is back already, or its ArrayBuffer was transferred or can't be detached, which
+ * leaves everything as it is.
+ *
+ * @param {import('./rack').Rack} rack
+ * @param {import('./slot').Slot} slot
+ * @param {object} arrayBuffer that carries the slot
+ */
+function giveBack(rack, slot, arrayBuffer) {
+  const { magazine } = slot
+  // No state to look at: nobody outside ever has an ArrayBuffer that is attached and idle.
+  if (magazine === null || slot.arrayBuffer !== arrayBuffer) return false
+  if (transfer === undefined) return rack.giveBackByFinalizer(slot, magazine)
+  let moved
+  try {
+    moved = transfer(slot.arrayBuffer)
+  } catch {
+    return false
+  }
+  hang(moved, slot)
+  slot.arrayBuffer = moved
+  rack.shelve(slot, magazine)
+  return true
+}
+
+module.exports = { giveBack, lease }

@@ -1,0 +1,72 @@
+'use strict'
+
+/**
+ * Leasing without detaching: one ArrayBuffer serves lease after lease, and its Buffer too while
+ * the length stays the same.
+ *
+ * Nothing on the way of a lease allocates or calls into Rust.
+ */
+
+const { FastBuffer } = require('./runtime')
+const { classOf } = require('./size-class')
+const { LEASED } = require('./slot')
+
+/**
+ * A Buffer on an idle block; `undefined` where the pool is closed.
+ *
+ * @param {import('./rack').Rack} rack
+ * @param {number} size whole, from 1 to the largest block size
+ * @returns {Buffer | undefined}
+ */
+function lease(rack, size) {
+  const magazine = rack.magazines[classOf(size)]
+  if (magazine.depth === 0 && !rack.fill(magazine)) return undefined
+  const slot = magazine.take()
+  const { view } = slot
+  if (view.length !== size) return leaseOtherLength(rack, slot, size)
+  rack.book(magazine, slot, size)
+  return view
+}
+
+/**
+ * @param {import('./rack').Rack} rack
+ * @param {import('./slot').Slot} slot idle, and in no magazine any more
+ * @param {number} size
+ * @returns {Buffer | undefined}
+ */
+function leaseOtherLength(rack, slot, size) {
+  const magazine = /** @type {import('./magazine').Magazine} */ (slot.magazine)
+  const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
+  if (arrayBuffer.byteLength === 0) {
+    // Someone transferred it through a stale view; its finalizer will bring the block.
+    rack.hold(-magazine.units)
+    return lease(rack, size)
+  }
+  slot.view = new FastBuffer(arrayBuffer, 0, size)
+  rack.book(magazine, slot, size)
+  return slot.view
+}
+
+/**
+ * Takes a leased block back. Whether it could be taken: not where it is back already, or its
+ * ArrayBuffer was transferred, which leaves everything as it is.
+ *
+ * @param {import('./rack').Rack} rack
+ * @param {import('./slot').Slot} slot
+ * @param {object} arrayBuffer that carries the slot
+ */
+function giveBack(rack, slot, arrayBuffer) {
+  const { magazine } = slot
+  if (
+    magazine === null ||
+    slot.arrayBuffer !== arrayBuffer ||
+    slot.view.length === 0 ||
+    slot.states[slot.at] !== LEASED
+  ) {
+    return false
+  }
+  rack.shelve(slot, magazine)
+  return true
+}
+
+module.exports = { giveBack, lease }
