@@ -1,5 +1,3 @@
-'use strict'
-
 const { BufferPool, openShared } = require('./lib/buffer-pool')
 
 /** @type {BufferPool | undefined} */

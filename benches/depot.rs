@@ -48,12 +48,11 @@ fn beside(work: impl Fn() + Send + 'static, measured: impl FnOnce()) {
 
 fn attach(pool: &Arc<Pool>) -> Attachment {
     let attachment = pool.attach();
-    let loans: Vec<_> = (0..STOCK)
-        .map(|_| attachment.lend_fresh(class()).expect("memory"))
-        .collect();
-    loans
-        .into_iter()
-        .for_each(|loan| loan.settle(Lender::Alive));
+    let loans: Vec<_> =
+        (0..STOCK).map(|_| attachment.lend_fresh(class()).expect("memory")).collect();
+    for loan in loans {
+        loan.settle(Lender::Alive);
+    }
     attachment
 }
 
@@ -71,10 +70,7 @@ fn depot(criterion: &mut Criterion) {
     group.bench_function("two threads", |bencher| {
         let depot = stocked();
         let rivals = depot.clone();
-        beside(
-            move || take_and_offer(&rivals),
-            || bencher.iter(|| take_and_offer(&depot)),
-        );
+        beside(move || take_and_offer(&rivals), || bencher.iter(|| take_and_offer(&depot)));
     });
     group.finish();
 }
@@ -94,10 +90,7 @@ fn loan(criterion: &mut Criterion) {
     group.bench_function("two threads", |bencher| {
         let pool = Pool::new(config);
         let (here, there) = (attach(&pool), attach(&pool));
-        beside(
-            move || lend_and_settle(&there),
-            || bencher.iter(|| lend_and_settle(&here)),
-        );
+        beside(move || lend_and_settle(&there), || bencher.iter(|| lend_and_settle(&here)));
     });
     group.finish();
 }

@@ -1,5 +1,3 @@
-'use strict'
-
 /** Where the addon lies once it is built. */
 
 const path = require('node:path')

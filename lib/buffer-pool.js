@@ -1,5 +1,3 @@
-'use strict'
-
 /** The pool as its users see it. */
 
 const { constants } = require('node:buffer')
@@ -50,7 +48,7 @@ class BufferPool {
     this.#rack = new Rack(this, attachment)
   }
 
-  /** @param {import('../index').PoolHandle} _handle */
+  /** @param {unknown} _handle */
   static attach(_handle) {
     throw new errors.NotImplemented('BufferPool.attach()')
   }
@@ -71,10 +69,10 @@ class BufferPool {
    * @param {BufferEncoding} [encoding]
    */
   alloc(size, fill, encoding) {
-    if (fill === undefined || fill === 0) return this.#leaseOdd(size, true)
+    if (fill === undefined || fill === 0 || size === 0) return this.#leaseOdd(size, true)
     const buffer = this.allocUnsafe(size)
     try {
-      return buffer.fill(/** @type {any} */ (fill), encoding)
+      return buffer.fill(fill, 0, size, encoding)
     } catch (error) {
       this.release(buffer)
       throw error

@@ -1,5 +1,3 @@
-'use strict'
-
 /** Every error that cistern throws, in Node's style: each with a stable `code`. */
 
 const { inspect } = require('node:util')
@@ -9,7 +7,7 @@ const { inspect } = require('node:util')
  *
  * @template {unknown[]} Details
  * @param {string} code
- * @param {ErrorConstructor | TypeErrorConstructor | RangeErrorConstructor} Base
+ * @param {typeof Error} Base
  * @param {(...details: Details) => string} describe makes the message
  */
 function coded(code, Base, describe) {
@@ -17,7 +15,7 @@ function coded(code, Base, describe) {
     /** @param {Details} details */
     constructor(...details) {
       super(describe(...details))
-      /** @type {string} */
+      /** Stable, to be told apart by. */
       this.code = code
     }
 
@@ -101,13 +99,6 @@ const Closed = coded(
   (/** @type {string} */ pool) => `Pool '${pool}' is closed: it gives no new leases`
 )
 
-const OutOfMemory = coded(
-  'ERR_MEMORY_ALLOCATION_FAILED',
-  Error,
-  (/** @type {string} */ pool, /** @type {number} */ size, /** @type {string} */ reason) =>
-    `Pool '${pool}' could not get memory for a Buffer of ${size} bytes: ${reason}`
-)
-
 const NotImplemented = coded(
   'ERR_CISTERN_NOT_IMPLEMENTED',
   Error,
@@ -138,7 +129,6 @@ module.exports = {
   InvalidArgValue,
   NotImplemented,
   NotPooled,
-  OutOfMemory,
   OutOfRange,
   Undetachable
 }

@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * Leasing without detaching: one ArrayBuffer serves lease after lease, and its Buffer too while
  * the length stays the same.
@@ -42,9 +40,10 @@ function leaseOtherLength(rack, slot, size) {
     rack.hold(-magazine.units)
     return lease(rack, size)
   }
-  slot.view = new FastBuffer(arrayBuffer, 0, size)
+  const view = new FastBuffer(arrayBuffer, 0, size)
+  slot.view = view
   rack.book(magazine, slot, size)
-  return slot.view
+  return view
 }
 
 /**

@@ -1,5 +1,3 @@
-'use strict'
-
 /** A Buffer together with its release. */
 
 const { isLeased } = require('./slot')

@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * This thread's counters, in memory that the core reads: see `src/pool/ledger.rs`. A store here
  * costs 1 to 2 ns, a call a hundred.

@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * The idle blocks of one size class in one thread: a stack of live ArrayBuffers.
  *

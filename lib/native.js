@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * The addon, as `src/binding/` exports it.
  *

@@ -1,5 +1,3 @@
-'use strict'
-
 /** A pool's options: each checked once, here. */
 
 const { InvalidArgType, InvalidArgValue, NotImplemented, OutOfRange } = require('./errors')

@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * All magazines of one pool in one thread, and the ways a block takes through them:
  *
@@ -32,7 +30,7 @@ const { ASKED_BYTES, COLLECTED_BYTES, LEASES, PEAK_BYTES } = ledger
 /** Its fields are plain ones, and cheaper so: only a pool's private field leads to a rack. */
 class Rack {
   /**
-   * @param {object} pool
+   * @param {import('./buffer-pool').BufferPool} pool
    * @param {import('./native').Attachment} attachment
    */
   constructor(pool, attachment) {
@@ -70,7 +68,8 @@ class Rack {
     const { words } = magazine
     words[LEASES]++
     words[ASKED_BYTES] += size
-    if ((this.leased += magazine.units) > this.peak) this.raisePeak()
+    this.leased += magazine.units
+    if (this.leased > this.peak) this.raisePeak()
   }
 
   /**

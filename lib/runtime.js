@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * What this runtime can do, and its functions as they were when cistern was loaded: code that
  * changes a prototype later must not come between a block and its owner.
@@ -22,7 +20,7 @@ const uncurry = (method) => apply(bind, call, [method])
  * The class of every Buffer, so that a view made with it has the same V8 map as any other.
  * `Buffer.from(arrayBuffer, 0, length)` makes the same, in twice the time.
  *
- * @type {new (arrayBuffer: ArrayBuffer, byteOffset: number, length: number) => Buffer}
+ * @type {new (arrayBuffer: ArrayBuffer, byteOffset: number, length: number) => Buffer<ArrayBuffer>}
  */
 const FastBuffer = /** @type {any} */ (Buffer)[Symbol.species]
 

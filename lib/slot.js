@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * A block in this thread's hands.
  *
@@ -16,7 +14,7 @@ const NO_VIEW = Buffer.alloc(0)
 
 class Slot {
   /**
-   * @param {object} pool the BufferPool that hands it out
+   * @param {import('./buffer-pool').BufferPool} pool that hands it out
    * @param {import('./magazine').Magazine | null} magazine where it is kept when idle; `null`
    *   for memory that V8 owns
    * @param {ArrayBuffer} arrayBuffer

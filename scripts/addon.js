@@ -1,5 +1,3 @@
-'use strict'
-
 /** Builds the addon with cargo. */
 
 const { spawnSync } = require('node:child_process')

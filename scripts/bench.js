@@ -1,5 +1,3 @@
-'use strict'
-
 /** `npm run bench`: the fast path beside its floors and rivals, then the depot in Rust. */
 
 require('./check-node')

@@ -1,5 +1,3 @@
-'use strict'
-
 /** `npm run build [-- --debug]`, and what `npm install` runs: builds the addon. */
 
 require('./check-node')

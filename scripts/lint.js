@@ -1,5 +1,3 @@
-'use strict'
-
 /** `npm run lint`: formatting, lints and types of both languages. Any finding fails. */
 
 require('./check-node')

@@ -1,5 +1,3 @@
-'use strict'
-
 /**
  * `npm test`: sets up what is missing, then runs every test.
  *

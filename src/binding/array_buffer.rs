@@ -67,16 +67,10 @@ pub fn lend(env: sys::napi_env, loan: Loan) -> Result<sys::napi_value, Error<Cod
     // fails with the backing store already made.
     if !can_run_js(env) {
         loan.withdraw();
-        return Err(Error::new(
-            Code::Refused,
-            "the environment cannot run JavaScript now",
-        ));
+        return Err(Error::new(Code::Refused, "the environment cannot run JavaScript now"));
     }
     let (address, size) = (loan.address(), loan.size());
-    let hint = Box::into_raw(Box::new(Return {
-        loan,
-        thread: thread_number(),
-    }));
+    let hint = Box::into_raw(Box::new(Return { loan, thread: thread_number() }));
     LAST_RETURN.set(ptr::null());
     let mut value = ptr::null_mut();
     // SAFETY: the block is `size` bytes long and its loan's until the finalizer ends the loan.

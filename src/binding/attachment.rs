@@ -33,9 +33,7 @@ pub struct Layout {
 #[napi]
 pub fn layout() -> Layout {
     Layout {
-        block_sizes: SizeClass::all()
-            .map(|class| narrow(class.block_size()))
-            .collect(),
+        block_sizes: SizeClass::all().map(|class| narrow(class.block_size())).collect(),
         max_block_size: narrow(MAX_BLOCK_SIZE),
         class_words_at: narrow(CLASS_WORDS_AT),
         words_per_class: narrow(WORDS_PER_CLASS),
@@ -46,12 +44,7 @@ pub fn layout() -> Layout {
 /// Makes a pool. `movable`: whether the runtime has `ArrayBuffer.prototype.transfer()`.
 #[napi]
 pub fn open(detach_on_release: bool, zero_on_release: bool, movable: bool) -> External<Attachment> {
-    let config = Config {
-        detach_on_release,
-        zero_on_release,
-        movable,
-        depot_bytes: DEPOT_BYTES,
-    };
+    let config = Config { detach_on_release, zero_on_release, movable, depot_bytes: DEPOT_BYTES };
     External::new(Pool::new(config).attach())
 }
 
@@ -129,9 +122,7 @@ pub fn fill<'env>(
 fn push<'env>(env: &'env Env, filled: &mut Array<'env>, loan: Loan) -> Result<()> {
     let seat = loan.seat();
     let value = array_buffer::lend(env.raw(), loan)?;
-    filled
-        .insert(unknown(env, value))
-        .map_err(|error| refused(&error))?;
+    filled.insert(unknown(env, value)).map_err(|error| refused(&error))?;
     filled.insert(seat).map_err(|error| refused(&error))
 }
 
@@ -182,6 +173,10 @@ pub fn detach(
     let ledger = attachment.ledger();
     if !ledger.has_seat(seat) {
         return Err(Error::new(Code::InvalidArgument, format!("no seat {seat}")));
+    }
+    // An empty one was transferred by someone: the block is not here to be detached.
+    if array_buffer.is_empty() {
+        return Ok(false);
     }
     // SAFETY: the value was converted in this call, so it belongs to this environment.
     if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
@@ -261,10 +256,7 @@ pub fn stats(attachment: &External<Attachment>) -> JsStats {
         total: stats.total.into(),
         peak_in_use_bytes: stats.peak_in_use_bytes,
         unpooled_count: stats.unpooled_count,
-        block_sizes: sizes
-            .into_iter()
-            .map(|class| narrow(class.block_size()))
-            .collect(),
+        block_sizes: sizes.into_iter().map(|class| narrow(class.block_size())).collect(),
         classes: classes.into_iter().map(JsFigures::from).collect(),
     }
 }

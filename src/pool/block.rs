@@ -27,9 +27,7 @@ impl Block {
     pub fn obtain(class: SizeClass) -> Result<Self, OutOfMemory> {
         match memory::obtain(class.block_size()) {
             Some(address) => Ok(Self { address, class }),
-            None => Err(OutOfMemory {
-                bytes: class.block_size(),
-            }),
+            None => Err(OutOfMemory { bytes: class.block_size() }),
         }
     }
 
@@ -77,11 +75,7 @@ pub struct OutOfMemory {
 
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the operating system refused a block of {} bytes",
-            self.bytes
-        )
+        write!(f, "the operating system refused a block of {} bytes", self.bytes)
     }
 }
 

@@ -38,9 +38,7 @@ pub struct Books {
 impl Books {
     /// Everything at zero.
     pub fn new() -> Self {
-        Self {
-            classes: std::array::from_fn(|_| ClassBooks::default()),
-        }
+        Self { classes: std::array::from_fn(|_| ClassBooks::default()) }
     }
 
     /// The counters of one class.

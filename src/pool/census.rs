@@ -33,10 +33,7 @@ mod register {
                 Some(owner) => owners.insert(address, owner),
                 None => owners.remove(&address),
             };
-            assert_eq!(
-                was, from,
-                "{block:?} goes to {to:?} from an owner who hasn't got it"
-            );
+            assert_eq!(was, from, "{block:?} goes to {to:?} from an owner who hasn't got it");
         }
     }
 }
@@ -52,11 +49,7 @@ mod register {
 
     impl Census {
         #[inline(always)]
-        #[expect(
-            clippy::unused_self,
-            clippy::inline_always,
-            reason = "empty in release builds"
-        )]
+        #[expect(clippy::unused_self, clippy::inline_always, reason = "empty in release builds")]
         pub fn hand_over(&self, _block: &Block, _from: Option<Owner>, _to: Option<Owner>) {}
     }
 }

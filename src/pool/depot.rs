@@ -71,9 +71,7 @@ impl Depot {
 
     /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
     pub fn len(&self, class: SizeClass) -> usize {
-        self.shelves[class.index()]
-            .get()
-            .map_or(0, |queue| queue.len())
+        self.shelves[class.index()].get().map_or(0, |queue| queue.len())
     }
 
     /// How many bytes are idle here, or about to be.
@@ -131,14 +129,8 @@ mod tests {
         depot.offer(first).expect("room");
         depot.offer(second).expect("room");
         assert_eq!((depot.len(class(4096)), depot.bytes()), (2, 8192));
-        assert_eq!(
-            depot.take(class(4096)).map(|block| block.address()),
-            Some(a)
-        );
-        assert_eq!(
-            depot.take(class(4096)).map(|block| block.address()),
-            Some(b)
-        );
+        assert_eq!(depot.take(class(4096)).map(|block| block.address()), Some(a));
+        assert_eq!(depot.take(class(4096)).map(|block| block.address()), Some(b));
         assert!(depot.take(class(4096)).is_none());
         assert_eq!(depot.bytes(), 0);
     }

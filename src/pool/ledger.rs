@@ -10,7 +10,7 @@
 //! - Nobody but the thread itself may write; the core adds only to words that are its own.
 
 use super::size_class::SizeClass;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where in [`Ledger::words`] each figure stands. `lib/ledger.js` reads the same places from the
@@ -81,6 +81,8 @@ pub struct Ledger {
     /// `f64` bits, as JavaScript's `Float64Array` sees them: header, then each class's words.
     words: Box<[AtomicU64]>,
     seats: Mutex<Seats>,
+    /// Set when the thread has left the pool; its blocks may come back later.
+    retired: AtomicBool,
 }
 
 #[derive(Default)]
@@ -99,6 +101,7 @@ impl Ledger {
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             seats: Mutex::default(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -110,10 +113,7 @@ impl Ledger {
     /// The states of seats `index * SEATS_PER_SEGMENT` and on, which JavaScript sees as a
     /// `Uint8Array`: address and length in bytes. They stay where they are as long as the ledger.
     pub fn segment(&self, index: usize) -> Option<(*const AtomicU8, usize)> {
-        self.seats()
-            .segments
-            .get(index)
-            .map(|states| (states.as_ptr(), states.len()))
+        self.seats().segments.get(index).map(|states| (states.as_ptr(), states.len()))
     }
 
     /// A seat for a block of `class` that goes to JavaScript, in state [`SeatState::Idle`].
@@ -127,9 +127,7 @@ impl Ledger {
             let first = u32::try_from(seats.segments.len() * SEATS_PER_SEGMENT)
                 .expect("fewer than 2^32 blocks fit into any memory");
             let end = first + u32::try_from(SEATS_PER_SEGMENT).expect("one page");
-            seats
-                .segments
-                .push((0..SEATS_PER_SEGMENT).map(|_| AtomicU8::new(0)).collect());
+            seats.segments.push((0..SEATS_PER_SEGMENT).map(|_| AtomicU8::new(0)).collect());
             seats.classes.resize(end as usize, class);
             seats.free.extend((first + 1..end).rev());
             first
@@ -148,11 +146,7 @@ impl Ledger {
         seats.free.push(seat);
         // Relaxed: the finalizer runs in the thread that wrote the state, or after that thread
         // has ended.
-        SeatState::from_byte(
-            seats
-                .state(seat)
-                .swap(SeatState::Idle as u8, Ordering::Relaxed),
-        )
+        SeatState::from_byte(seats.state(seat).swap(SeatState::Idle as u8, Ordering::Relaxed))
     }
 
     /// Adds to `counts`, by class, how many blocks are leased now.
@@ -174,14 +168,26 @@ impl Ledger {
     ///
     /// When there is no such seat.
     pub fn set_state(&self, seat: u32, state: SeatState) {
-        self.seats()
-            .state(seat)
-            .store(state as u8, Ordering::Relaxed);
+        self.seats().state(seat).store(state as u8, Ordering::Relaxed);
     }
 
     /// Whether `seat` was ever handed out.
     pub fn has_seat(&self, seat: u32) -> bool {
         (seat as usize) < self.seats().segments.len() * SEATS_PER_SEGMENT
+    }
+
+    /// The thread has left the pool: it writes no word any more.
+    pub fn retire(&self) {
+        // Relaxed, here and in `is_final`: whoever asks a moment too early asks again.
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no figure here will change again: the thread has left, and every block that it
+    /// had has come back.
+    pub fn is_final(&self) -> bool {
+        let seats = self.seats();
+        self.retired.load(Ordering::Relaxed)
+            && seats.free.len() == seats.segments.len() * SEATS_PER_SEGMENT
     }
 
     /// One of the thread's figures.
@@ -243,11 +249,7 @@ mod tests {
         ledger.set_state(first, SeatState::Leased);
         assert_eq!(ledger.leave_seat(first), SeatState::Leased);
         assert_eq!(ledger.take_seat(class(128)), first);
-        assert_eq!(
-            ledger.leave_seat(first),
-            SeatState::Idle,
-            "a new holder starts idle"
-        );
+        assert_eq!(ledger.leave_seat(first), SeatState::Idle, "a new holder starts idle");
     }
 
     #[test]

@@ -47,14 +47,7 @@ pub struct Loan {
 impl Loan {
     pub(super) fn new(block: Block, fresh: bool, pool: Arc<Pool>, ledger: Arc<Ledger>) -> Self {
         let seat = ledger.take_seat(block.class());
-        Self {
-            block,
-            fresh,
-            pool,
-            ledger,
-            seat,
-            doubted: AtomicBool::new(false),
-        }
+        Self { block, fresh, pool, ledger, seat, doubted: AtomicBool::new(false) }
     }
 
     /// Where the block begins.
@@ -102,14 +95,7 @@ impl Loan {
     ///
     /// Needs no environment and works on any thread.
     pub fn settle(self, lender: Lender) {
-        let Self {
-            mut block,
-            pool,
-            ledger,
-            seat,
-            doubted,
-            ..
-        } = self;
+        let Self { mut block, pool, ledger, seat, doubted, .. } = self;
         if doubted.into_inner() {
             // In quarantine's books already, and its seat with it.
             let _ = ManuallyDrop::new(block);

@@ -62,11 +62,7 @@ mod map {
                 0,
             )
         };
-        if address == libc::MAP_FAILED {
-            None
-        } else {
-            NonNull::new(address.cast())
-        }
+        if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
     }
 
     /// # Safety
@@ -132,11 +128,7 @@ mod tests {
     fn giving_back_lowers_the_resident_set() {
         fn resident_pages() -> usize {
             let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
-            statm
-                .split(' ')
-                .nth(1)
-                .and_then(|pages| pages.parse().ok())
-                .expect("a number")
+            statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number")
         }
         let size = 64 << 20;
         let address = obtain(size).expect("memory");

@@ -66,9 +66,23 @@ pub struct Pool {
 /// The ledgers of the threads that use the pool.
 #[derive(Default)]
 struct Threads {
-    attached: Vec<Arc<Ledger>>,
-    /// What the threads that have left counted.
+    ledgers: Vec<Arc<Ledger>>,
+    /// What the threads counted that have left, and whose blocks are all back.
     retired: Tally,
+}
+
+impl Threads {
+    /// Keeps the figures of ledgers that won't change again, and not the ledgers.
+    fn sweep(&mut self) {
+        let Self { ledgers, retired } = self;
+        ledgers.retain(|ledger| {
+            let is_final = ledger.is_final();
+            if is_final {
+                retired.add(ledger);
+            }
+            !is_final
+        });
+    }
 }
 
 /// One thread's end of a pool. Dropping it keeps what the thread has counted.
@@ -94,11 +108,10 @@ impl Pool {
     /// Lets the calling thread use the pool.
     pub fn attach(self: &Arc<Self>) -> Attachment {
         let ledger = Arc::new(Ledger::new());
-        self.threads().attached.push(ledger.clone());
-        Attachment {
-            pool: self.clone(),
-            ledger,
-        }
+        let mut threads = self.threads();
+        threads.sweep();
+        threads.ledgers.push(ledger.clone());
+        Attachment { pool: self.clone(), ledger }
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -133,9 +146,12 @@ impl Pool {
     /// The books as they stand. Exact only while no block moves.
     pub fn stats(&self) -> Stats {
         let tally = {
-            let threads = self.threads();
+            let mut threads = self.threads();
+            threads.sweep();
             let mut tally = threads.retired.clone();
-            threads.attached.iter().for_each(|ledger| tally.add(ledger));
+            for ledger in &threads.ledgers {
+                tally.add(ledger);
+            }
             tally
         };
         Stats::new(&tally, &self.depot, |class| self.books.class(class))
@@ -169,8 +185,7 @@ impl Pool {
             self.free(block, Some(Owner::BackingStore));
             return;
         }
-        self.census
-            .hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
+        self.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
         if let Err(block) = self.depot.offer(block) {
             books.discarded.add();
             self.free(block, Some(Owner::Depot));
@@ -188,8 +203,7 @@ impl Pool {
 
     /// Frees a block whose freeing is in the books since [`Attachment::condemn`].
     fn free_condemned(&self, block: Block) {
-        self.census
-            .hand_over(&block, Some(Owner::BackingStore), None);
+        self.census.hand_over(&block, Some(Owner::BackingStore), None);
         drop(block);
     }
 
@@ -200,8 +214,7 @@ impl Pool {
     }
 
     fn book_quarantine(&self, block: &Block, state: SeatState) {
-        self.census
-            .hand_over(block, Some(Owner::BackingStore), Some(Owner::Quarantine));
+        self.census.hand_over(block, Some(Owner::BackingStore), Some(Owner::Quarantine));
         let books = self.books.class(block.class());
         books.loaned.take();
         books.quarantined.add();
@@ -251,16 +264,9 @@ impl Attachment {
     }
 
     fn lend(&self, block: Block, from: Option<Owner>) -> Loan {
-        self.pool
-            .census
-            .hand_over(&block, from, Some(Owner::BackingStore));
+        self.pool.census.hand_over(&block, from, Some(Owner::BackingStore));
         self.pool.books.class(block.class()).loaned.add();
-        Loan::new(
-            block,
-            from.is_none(),
-            self.pool.clone(),
-            self.ledger.clone(),
-        )
+        Loan::new(block, from.is_none(), self.pool.clone(), self.ledger.clone())
     }
 
     /// The `ArrayBuffer` of the block of `class` on `seat` was detached to be freed. The books
@@ -275,10 +281,10 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut threads = self.pool.threads();
-        threads
-            .attached
-            .retain(|ledger| !Arc::ptr_eq(ledger, &self.ledger));
-        threads.retired.add(&self.ledger);
+        self.ledger.retire();
+        self.pool.threads().sweep();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

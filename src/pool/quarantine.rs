@@ -22,9 +22,6 @@ impl Quarantine {
 
     /// How many blocks are set aside.
     pub fn count(&self) -> usize {
-        self.blocks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }

@@ -57,11 +57,7 @@ impl SizeClass {
     /// The class at `index`, counted from the smallest; `None` past the last.
     #[expect(clippy::cast_possible_truncation, reason = "COUNT is below 256")]
     pub const fn from_index(index: usize) -> Option<Self> {
-        if index < Self::COUNT {
-            Some(Self(index as u8))
-        } else {
-            None
-        }
+        if index < Self::COUNT { Some(Self(index as u8)) } else { None }
     }
 
     /// Where this class stands, counted from the smallest.
@@ -146,10 +142,7 @@ mod tests {
             let previous = SizeClass::from_index(class.index() - 1).expect("a smaller class");
             let smallest_request = previous.block_size() + 1;
             let waste = class.block_size() - smallest_request;
-            assert!(
-                waste * 4 <= smallest_request,
-                "{class}: {waste} bytes wasted"
-            );
+            assert!(waste * 4 <= smallest_request, "{class}: {waste} bytes wasted");
         }
     }
 

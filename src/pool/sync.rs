@@ -26,10 +26,7 @@ mod model {
 
     impl<T> ArrayQueue<T> {
         pub fn new(capacity: usize) -> Self {
-            Self {
-                items: Mutex::new(VecDeque::new()),
-                capacity,
-            }
+            Self { items: Mutex::new(VecDeque::new()), capacity }
         }
 
         pub fn push(&self, value: T) -> Result<(), T> {

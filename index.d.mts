@@ -1,0 +1,4 @@
+import * as cistern from './index.js'
+
+export * from './index.js'
+export default cistern
