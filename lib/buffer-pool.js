@@ -55,7 +55,7 @@ class BufferPool {
 
   /** @param {number} size */
   allocUnsafe(size) {
-    if ((size | 0) === size && size > 0 && size <= this.#fastest) {
+    if (typeof size === 'number' && (size | 0) === size && size > 0 && size <= this.#fastest) {
       const rack = this.#rack
       const buffer = this.#detaches ? detaching.lease(rack, size) : keeping.lease(rack, size)
       if (buffer !== undefined) return buffer

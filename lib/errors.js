@@ -32,8 +32,9 @@ function coded(code, Base, describe) {
  * @param {unknown} value
  */
 function show(value) {
+  if (value instanceof DataView) return 'a DataView'
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
-    return `${value.constructor?.name ?? 'a view'} of ${value.byteLength} bytes`
+    return `${value.constructor.name} of ${value.byteLength} bytes`
   }
   if (typeof value === 'function') return `function ${value.name}`
   const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })

@@ -197,7 +197,8 @@ pub fn discard(env: &Env, array_buffer: ArrayBuffer<'_>) -> bool {
     unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) }
 }
 
-/// Frees idle blocks in the depot until `bytes` are freed or none is left: the bytes freed.
+/// Frees idle blocks in the depot and on their way to it, until `bytes` are freed or none is left:
+/// the bytes freed.
 #[napi]
 pub fn trim(attachment: &External<Attachment>, bytes: f64) -> f64 {
     to_number(attachment.pool().trim(to_bytes(bytes)))

@@ -149,6 +149,25 @@ impl Ledger {
         SeatState::from_byte(seats.state(seat).swap(SeatState::Idle as u8, Ordering::Relaxed))
     }
 
+    /// Condemns blocks that are detached and on their way, until `bytes` of them are or none is
+    /// left; tells `book` of each. Returns how many bytes were condemned.
+    pub fn condemn_detached(&self, bytes: u64, mut book: impl FnMut(SizeClass)) -> u64 {
+        let seats = self.seats();
+        let mut condemned = 0;
+        for (state, class) in seats.segments.iter().flatten().zip(&seats.classes) {
+            if condemned >= bytes {
+                break;
+            }
+            // Relaxed, and no exchange: a detached block's state changes under this lock alone.
+            if state.load(Ordering::Relaxed) == SeatState::Detached as u8 {
+                state.store(SeatState::Condemned as u8, Ordering::Relaxed);
+                condemned += class.block_size() as u64;
+                book(*class);
+            }
+        }
+        condemned
+    }
+
     /// Adds to `counts`, by class, how many blocks are leased now.
     ///
     /// A lease could be counted once more at its release, but a look at each seat saves that

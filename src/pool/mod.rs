@@ -127,18 +127,23 @@ impl Pool {
         self.trim(u64::MAX);
     }
 
-    /// Frees idle blocks in the depot, the largest first, until `bytes` are freed or none is
-    /// left. Returns how many bytes were freed.
+    /// Frees idle blocks until `bytes` are freed or none is left that can be reached: those in the
+    /// depot, the largest first, then those on their way to it, which are freed on arrival.
+    /// Returns how many bytes were freed.
     pub fn trim(&self, bytes: u64) -> u64 {
         let mut freed = 0;
         for class in SizeClass::all().rev() {
             while freed < bytes {
-                let Some(block) = self.depot.take(class) else {
-                    break;
-                };
+                let Some(block) = self.depot.take(class) else { break };
                 freed += block.size() as u64;
                 self.free(block, Some(Owner::Depot));
             }
+        }
+        for ledger in &self.threads().ledgers {
+            if freed >= bytes {
+                break;
+            }
+            freed += ledger.condemn_detached(bytes - freed, |class| self.book_condemned(class));
         }
         freed
     }
@@ -201,7 +206,14 @@ impl Pool {
         drop(block);
     }
 
-    /// Frees a block whose freeing is in the books since [`Attachment::condemn`].
+    /// Books a block as freed that will be when its finalizer comes.
+    fn book_condemned(&self, class: SizeClass) {
+        let books = self.books.class(class);
+        books.loaned.take();
+        books.freed.add();
+    }
+
+    /// Frees a block whose freeing is in the books already.
     fn free_condemned(&self, block: Block) {
         self.census.hand_over(&block, Some(Owner::BackingStore), None);
         drop(block);
@@ -273,9 +285,7 @@ impl Attachment {
     /// say so at once; the memory follows when the finalizer comes.
     pub fn condemn(&self, seat: u32, class: SizeClass) {
         self.ledger.set_state(seat, SeatState::Condemned);
-        let books = self.pool.books.class(class);
-        books.loaned.take();
-        books.freed.add();
+        self.pool.book_condemned(class);
     }
 }
 

@@ -211,6 +211,25 @@ fn trim_frees_the_largest_first_and_no_more_than_it_must() {
 }
 
 #[test]
+fn trim_reaches_blocks_on_their_way() {
+    let pool = Pool::new(DETACHES);
+    let attachment = pool.attach();
+    let loans = [lend(&attachment, 4096), lend(&attachment, 4096), lend(&attachment, 4096)];
+    for loan in &loans[..2] {
+        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+    }
+    assert_eq!(pool.trim(1), 4096);
+    assert_eq!(pool.trim(u64::MAX), 4096, "the third is not detached");
+    equal(balanced(&pool).total.freed_bytes, 8192);
+    for loan in loans {
+        loan.settle(Lender::Alive);
+    }
+    let stats = balanced(&pool);
+    equal(stats.total.freed_bytes, 8192);
+    equal(stats.total.idle_count, 1);
+}
+
+#[test]
 fn closed_pool_keeps_nothing() {
     let pool = Pool::new(DETACHES);
     let attachment = pool.attach();

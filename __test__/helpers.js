@@ -1,0 +1,100 @@
+/** What the tests share. */
+
+const assert = require('node:assert/strict')
+const { spawnSync } = require('node:child_process')
+const path = require('node:path')
+const { setImmediate: turn } = require('node:timers/promises')
+const { BufferPool } = require('..')
+
+if (typeof globalThis.gc !== 'function') {
+  throw new Error('These tests collect garbage: run them with node --expose-gc')
+}
+
+/** Whether release moves memory (Node 22 and on) or leaves that to the finalizer (Node 20). */
+const moves = 'transfer' in ArrayBuffer.prototype
+
+/** The ways of release, with the options that ask for them. */
+const MODES = [
+  { mode: 'detaching', options: {} },
+  { mode: 'keeping', options: { detachOnRelease: false } },
+  { mode: 'detaching and scrubbing', options: { zeroOnRelease: true } },
+  { mode: 'keeping and scrubbing', options: { detachOnRelease: false, zeroOnRelease: true } }
+]
+
+/**
+ * Runs `test` for every way of release.
+ *
+ * @param {(pool: BufferPool, options: object) => unknown} test
+ */
+function inEveryMode(test) {
+  return async (/** @type {import('node:test').TestContext} */ context) => {
+    for (const { mode, options } of MODES) {
+      await context.test(mode, async () => {
+        const pool = new BufferPool(options)
+        await test(pool, options)
+        await balanced(pool)
+      })
+    }
+  }
+}
+
+/** Lets finalizers run that are due, without collecting anything. */
+async function settle() {
+  for (let i = 0; i < 5; i++) await turn()
+}
+
+/**
+ * Collects garbage until a condition holds.
+ *
+ * @param {() => boolean} condition
+ * @param {string} what it means, for the failure
+ */
+async function collectUntil(condition, what) {
+  for (let i = 0; i < 100; i++) {
+    if (condition()) return
+    globalThis.gc()
+    await settle()
+  }
+  assert.fail(`After 100 collections it does not hold: ${what}`)
+}
+
+/**
+ * Asserts that the books of a pool at rest balance, in total and in every class.
+ *
+ * @param {BufferPool} pool
+ */
+async function balanced(pool) {
+  await settle()
+  const stats = pool.stats()
+  for (const figures of [stats, ...stats.classes]) {
+    const { freshBytes, inUseBytes, idleBytes, freedBytes, quarantinedBytes } = figures
+    const sum = inUseBytes + idleBytes + freedBytes + quarantinedBytes
+    assert.equal(freshBytes, sum, `out of balance: ${JSON.stringify(figures)}`)
+    for (const [name, value] of Object.entries(figures)) {
+      if (typeof value === 'number') assert.ok(value >= 0, `${name} is ${value}`)
+    }
+  }
+  const { allocCount, hitCount, missCount, unpooledCount } = stats
+  assert.equal(allocCount, hitCount + missCount + unpooledCount)
+  return stats
+}
+
+/**
+ * Runs a script in a process of its own, with cistern as `cistern`, and returns its stdout.
+ *
+ * @param {string} script
+ * @param {{ flags?: string[], env?: NodeJS.ProcessEnv }} [options]
+ */
+function runScript(script, { flags = [], env = {} } = {}) {
+  const entry = JSON.stringify(path.join(__dirname, '..'))
+  const source = `'use strict'; const cistern = require(${entry});\n${script}`
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--expose-gc', ...flags, '-e', source],
+    { encoding: 'utf8', env: { ...process.env, ...env }, timeout: 120_000 }
+  )
+  assert.equal(status, 0, `the script ended with ${status ?? signal}:\n${stderr}\n${stdout}`)
+  return stdout
+}
+
+module.exports = { MODES, balanced, collectUntil, inEveryMode, moves, runScript, settle }
