@@ -1,0 +1,118 @@
+const assert = require('node:assert/strict')
+const { describe, test } = require('node:test')
+const { BufferPool } = require('..')
+const { runScript } = require('./helpers')
+
+describe('options', () => {
+  test('may be left out, or be undefined', () => {
+    for (const options of [undefined, {}, { name: undefined, maxBlockSize: undefined }]) {
+      assert.equal(new BufferPool(options).stats().name, 'pool')
+    }
+  })
+
+  test('are taken once, when the pool is made', () => {
+    const options = { maxBlockSize: 100 }
+    const pool = new BufferPool(options)
+    options.maxBlockSize = 1
+    pool.allocUnsafe(100)
+    assert.equal(pool.stats().unpooledCount, 0)
+  })
+
+  for (const maxBlockSize of [1, 64, 1000, 2 ** 30]) {
+    test(`allow blocks up to ${maxBlockSize} bytes`, () => {
+      const pool = new BufferPool({ maxBlockSize })
+      if (maxBlockSize < 2 ** 20) {
+        pool.allocUnsafe(maxBlockSize)
+        assert.equal(pool.stats().unpooledCount, 0)
+        pool.allocUnsafe(maxBlockSize + 1)
+        assert.equal(pool.stats().unpooledCount, 1)
+      }
+    })
+  }
+
+  const wrong = [
+    [null, 'ERR_INVALID_ARG_TYPE', /"options" argument must be an object. Received null/],
+    [5, 'ERR_INVALID_ARG_TYPE', /"options".*Received 5/],
+    ['name', 'ERR_INVALID_ARG_TYPE', /"options".*Received 'name'/],
+    [[], 'ERR_INVALID_ARG_TYPE', /"options"/],
+    [{ name: 5 }, 'ERR_INVALID_ARG_TYPE', /"options.name" property must be a string. Received 5/],
+    [{ maxBlockSize: '1' }, 'ERR_INVALID_ARG_TYPE', /"options.maxBlockSize".*a number.*'1'/],
+    [{ maxBlockSize: 0 }, 'ERR_OUT_OF_RANGE', /"options.maxBlockSize".*>= 1.*Received 0/],
+    [{ maxBlockSize: -1 }, 'ERR_OUT_OF_RANGE', /Received -1/],
+    [{ maxBlockSize: 1.5 }, 'ERR_OUT_OF_RANGE', /an integer.*Received 1\.5/],
+    [{ maxBlockSize: NaN }, 'ERR_OUT_OF_RANGE', /Received NaN/],
+    [{ maxBlockSize: Infinity }, 'ERR_OUT_OF_RANGE', /Received Infinity/],
+    [{ maxBlockSize: 2 ** 30 + 1 }, 'ERR_OUT_OF_RANGE', /<= 1073741824/],
+    [{ detachOnRelease: 1 }, 'ERR_INVALID_ARG_TYPE', /"options.detachOnRelease".*a boolean/],
+    [{ zeroOnRelease: 'yes' }, 'ERR_INVALID_ARG_TYPE', /"options.zeroOnRelease".*'yes'/],
+    [{ maxblocksize: 5 }, 'ERR_INVALID_ARG_VALUE', /'options.maxblocksize'.*there are name,/],
+    [{ toString: 5 }, 'ERR_INVALID_ARG_VALUE', /'options.toString'/]
+  ]
+  for (const [options, code, message] of wrong) {
+    test(`refuse ${JSON.stringify(options)} with ${code}`, () => {
+      assert.throws(() => new BufferPool(options), { code, message })
+    })
+  }
+})
+
+describe('what a later version brings is refused', () => {
+  const NOT_IMPLEMENTED = {
+    code: 'ERR_CISTERN_NOT_IMPLEMENTED',
+    message: /not part of this version/
+  }
+
+  for (const option of ['maxBytes', 'onExhausted', 'idleTimeout', 'leakSampleRate']) {
+    test(`the option ${option}`, () => {
+      assert.throws(() => new BufferPool({ [option]: 1 }), NOT_IMPLEMENTED)
+      assert.throws(() => new BufferPool({ [option]: 1 }), { message: new RegExp(option) })
+    })
+  }
+
+  test('waiting, growing and sharing by handle', async () => {
+    const pool = new BufferPool()
+    await assert.rejects(pool.acquire(10), NOT_IMPLEMENTED)
+    assert.throws(() => pool.byteBuffer(), NOT_IMPLEMENTED)
+    assert.throws(() => pool.handle, NOT_IMPLEMENTED)
+    assert.throws(() => BufferPool.attach({}), NOT_IMPLEMENTED)
+  })
+})
+
+describe('--zero-fill-buffers', () => {
+  const script = `
+    const pool = new cistern.BufferPool({ detachOnRelease: false })
+    const clean = [10, 1000, 100_000].every((size) => {
+      for (let i = 0; i < 3; i++) {
+        const buffer = pool.allocUnsafe(size)
+        if (!buffer.every((byte) => byte === 0)) return false
+        buffer.fill(1)
+        pool.release(buffer)
+      }
+      return true
+    })
+    console.log(clean)
+  `
+  for (const [name, options] of [
+    ['on the command line', { flags: ['--zero-fill-buffers'] }],
+    ['in NODE_OPTIONS', { env: { NODE_OPTIONS: '--zero-fill-buffers' } }]
+  ]) {
+    test(`${name} makes every pooled Buffer zero-filled`, () => {
+      assert.equal(runScript(script, options).trim(), 'true')
+    })
+  }
+
+  test('in a worker holds as well', () => {
+    const output = runScript(
+      `
+      const { Worker } = require('node:worker_threads')
+      const entry = ${JSON.stringify(require.resolve('..'))}
+      new Worker('const cistern = require(' + JSON.stringify(entry) + ');' + ${JSON.stringify(script)}, { eval: true })
+    `,
+      { flags: ['--zero-fill-buffers'] }
+    )
+    assert.equal(output.trim(), 'true')
+  })
+
+  test('where it is not given, costs nothing: contents stay', () => {
+    assert.equal(runScript(script).trim(), 'false')
+  })
+})
