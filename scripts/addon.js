@@ -6,7 +6,10 @@ const path = require('node:path')
 const { root, fail } = require('./project')
 const { addonPath } = require('../lib/addon-path')
 
-/** What cargo calls the addon on each platform. */
+/** What cargo calls the addon where that is not `libcistern.so`.
+ *
+ * @type {Partial<Record<NodeJS.Platform, string>>}
+ */
 const LIBRARIES = { darwin: 'libcistern.dylib', win32: 'cistern.dll' }
 
 /**

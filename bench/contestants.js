@@ -1,0 +1,136 @@
+/**
+ * What `npm run bench` compares. Each contestant, given sizes, makes an operation: one Buffer
+ * got, its first byte written, and given back.
+ *
+ * @typedef {object} Contestant
+ * @property {string} name
+ * @property {(sizes: number[]) => () => void} prepare the operation, on these sizes in turn
+ * @property {boolean} [fixed] whether it can serve one size only
+ * @property {boolean} [needsTurns] whether memory comes back only when the event loop turns: a
+ *   turn is then part of what is measured
+ * @property {boolean} [needsTransfer] whether it takes `ArrayBuffer.prototype.transfer()`
+ */
+
+// @ts-expect-error: it has no types
+const reusePool = require('buffer-reuse-pool')
+const { BufferPool } = require('..')
+const native = require('../lib/native')
+const { classOf } = require('../lib/size-class')
+
+const hasTransfer = 'transfer' in ArrayBuffer.prototype
+
+/** Live Buffers in the bare stack. */
+const STOCK = 8
+
+/**
+ * Where each Buffer is put before it is given back, as a user would hand it to someone: one that
+ * never leaves its loop V8 may not make at all.
+ */
+const user = { /** @type {Buffer | undefined} */ buffer: undefined }
+
+/** @param {Buffer} buffer */
+function use(buffer) {
+  buffer[0] = 1
+  user.buffer = buffer
+}
+
+/**
+ * Goes through the sizes in turn.
+ *
+ * @param {number[]} sizes
+ */
+function cycle(sizes) {
+  if (sizes.length === 1) {
+    const [size] = sizes
+    return () => size
+  }
+  let i = 0
+  const mask = sizes.length - 1
+  return () => sizes[i++ & mask]
+}
+
+/** @param {{ detachOnRelease: boolean }} options */
+function pooled(options) {
+  return (/** @type {number[]} */ sizes) => {
+    const pool = new BufferPool(options)
+    const next = cycle(sizes)
+    return () => {
+      const buffer = pool.allocUnsafe(next())
+      use(buffer)
+      pool.release(buffer)
+    }
+  }
+}
+
+/** @param {(size: number) => Buffer} take */
+function collected(take) {
+  return (/** @type {number[]} */ sizes) => {
+    const next = cycle(sizes)
+    return () => use(take(next()))
+  }
+}
+
+/** @type {Contestant[]} */
+const contestants = [
+  {
+    name: 'bare array pop + push',
+    fixed: true,
+    prepare([size]) {
+      /** @type {Buffer[]} */
+      const stack = Array.from({ length: STOCK }, () => Buffer.allocUnsafeSlow(size))
+      return () => {
+        const buffer = /** @type {Buffer} */ (stack.pop())
+        use(buffer)
+        stack.push(buffer)
+      }
+    }
+  },
+  {
+    name: 'bare transfer() + Buffer.from',
+    needsTransfer: true,
+    prepare(sizes) {
+      let arrayBuffer = new ArrayBuffer(Math.max(...sizes))
+      const next = cycle(sizes)
+      return () => {
+        arrayBuffer = arrayBuffer.transfer()
+        use(Buffer.from(arrayBuffer, 0, next()))
+      }
+    }
+  },
+  {
+    name: 'npm buffer-reuse-pool',
+    fixed: true,
+    prepare([size]) {
+      const pool = reusePool.pool(size)
+      return () => {
+        const buffer = pool.alloc()
+        use(buffer)
+        reusePool.free(buffer)
+      }
+    }
+  },
+  { name: 'cistern, detachOnRelease: false', prepare: pooled({ detachOnRelease: false }) },
+  {
+    name: 'cistern, default',
+    needsTurns: !hasTransfer,
+    prepare: pooled({ detachOnRelease: true })
+  },
+  { name: 'Buffer.allocUnsafe', prepare: collected(Buffer.allocUnsafe) },
+  { name: 'Buffer.allocUnsafeSlow', prepare: collected(Buffer.allocUnsafeSlow) },
+  { name: 'Buffer.alloc', prepare: collected((size) => Buffer.alloc(size)) },
+  {
+    name: 'fresh external ArrayBuffer, finalizer',
+    needsTurns: true,
+    prepare(sizes) {
+      const attachment = native.open(true, false, hasTransfer)
+      const next = cycle(sizes)
+      return () => {
+        const size = next()
+        const [arrayBuffer] = native.fill(attachment, classOf(size), 1)
+        use(Buffer.from(/** @type {ArrayBuffer} */ (arrayBuffer), 0, size))
+      }
+    }
+  }
+]
+
+module.exports = { contestants, hasTransfer }
