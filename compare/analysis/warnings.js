@@ -1,0 +1,103 @@
+'use strict'
+
+const { max, min } = require('simple-statistics')
+
+/** Fewer rounds give no idea of the error. */
+const MIN_ROUNDS = 3
+
+/** Above this share of a core the client may be what is measured. */
+const CLIENT_BUSY = 0.8
+
+/** Below this share of a core the server waited for something. */
+const SERVER_IDLE = 0.85
+
+/** From the lowest to the highest round, over the median, above which an arm is called unsteady. */
+const UNSTEADY = 0.3
+
+/**
+ * What a reader should know before believing the figures. Each warning says what to do.
+ *
+ * @param {object} experiment with medians and ratios
+ * @returns {string[]}
+ */
+function warnings(experiment) {
+  return [
+    ...failures(experiment),
+    ...errors(experiment),
+    ...fewRounds(experiment),
+    ...clientBusy(experiment),
+    ...serverIdle(experiment),
+    ...unsteady(experiment)
+  ]
+}
+
+function failures({ arms }) {
+  const causes = new Map()
+  for (const { name, error } of arms.filter((arm) => arm.error)) {
+    const output = error.output ? ` The last that was said:\n${error.output}` : ''
+    const cause = `${error.message}. Mend the cause and start again.${output}`
+    causes.set(cause, [...(causes.get(cause) ?? []), name])
+  }
+  return [...causes].map(([cause, names]) => `${names.join(', ')} failed: ${cause}`)
+}
+
+function errors({ arms }) {
+  return arms
+    .map((arm) => ({ ...arm, failed: arm.runs.reduce((sum, run) => sum + run.errors, 0) }))
+    .filter(({ failed }) => failed > 0)
+    .map(
+      ({ name, failed }) =>
+        `${failed} requests to ${name} failed. Do not use its figures before the cause is found.`
+    )
+}
+
+function fewRounds({ arms }) {
+  const rounds = Math.max(0, ...arms.map((arm) => arm.runs.length))
+  if (rounds === 0 || rounds >= MIN_ROUNDS) return []
+  const told = rounds === 1 ? 'Only 1 round' : `Only ${rounds} rounds`
+  return [`${told}: the ratios have no error worth the name. Use --runs ${MIN_ROUNDS} or more.`]
+}
+
+function clientBusy({ arms }) {
+  const busy = extremes(arms, 'clientCpuShare', max).filter(({ share }) => share > CLIENT_BUSY)
+  if (busy.length === 0) return []
+  return [
+    `The load client used more than ${CLIENT_BUSY * 100} % of a core in a round (${told(busy)}): it may be the limit there, and the arm faster than shown. Compare CPU µs/req instead, or use a machine with faster cores.`
+  ]
+}
+
+function serverIdle({ arms }) {
+  const idle = extremes(arms, 'serverCpuShare', min).filter(({ share }) => share < SERVER_IDLE)
+  if (idle.length === 0) return []
+  return [
+    `The server had less than ${SERVER_IDLE * 100} % of a core in a round (${told(idle)}): something else was the limit there, so that its requests per second say little. Close other programs, leave a core each to client and server, and compare CPU µs/req.`
+  ]
+}
+
+/** Per arm the share of its most extreme round: one disturbed round of three can turn a verdict. */
+function extremes(arms, metric, choose) {
+  return arms
+    .map(({ name, runs }) => ({ name, shares: runs.map((run) => run[metric]) }))
+    .filter(({ shares }) => shares.length > 0)
+    .map(({ name, shares }) => ({ name, share: choose(shares) }))
+}
+
+function unsteady({ arms }) {
+  const spreads = arms
+    .filter(({ runs }) => runs.length > 0)
+    .map(({ name, runs, median }) => {
+      const figures = runs.map((run) => run.requestsPerSecond)
+      return { name, share: (max(figures) - min(figures)) / median.requestsPerSecond }
+    })
+    .filter(({ share }) => share > UNSTEADY)
+  if (spreads.length === 0) return []
+  return [
+    `Requests per second differ much between rounds (${told(spreads)} from lowest to highest): the arm itself is unsteady, or something else was running. Close other programs, or use --full.`
+  ]
+}
+
+function told(arms) {
+  return arms.map(({ name, share }) => `${name} ${Math.round(share * 100)} %`).join(', ')
+}
+
+module.exports = { warnings, SERVER_IDLE }

@@ -1,0 +1,27 @@
+'use strict'
+
+/** The garbage collector finds what is dropped. */
+function drop() {}
+
+function allocUnsafe() {
+  return { take: (size) => Buffer.allocUnsafe(size), give: drop, close: drop }
+}
+
+/** Buffers from V8, returned by its garbage collector. */
+module.exports = [
+  {
+    name: 'v8-alloc',
+    about: 'Buffer.alloc: zeroed memory from V8',
+    open: () => ({ take: (size) => Buffer.alloc(size), give: drop, close: drop })
+  },
+  {
+    name: 'v8-allocUnsafe',
+    about: 'Buffer.allocUnsafe under default settings: the baseline',
+    open: allocUnsafe
+  },
+  {
+    name: 'v8-tuned',
+    about: 'Buffer.allocUnsafe under the V8 flags and the allocator that win the heats',
+    open: allocUnsafe
+  }
+]

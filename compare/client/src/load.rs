@@ -1,0 +1,122 @@
+//! The loop over all connections, and its phases: warm-up, measured window, and if asked for the
+//! time after it.
+
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use crate::connection::Connection;
+use crate::plan::Plan;
+use crate::tally::{Outcome, Tally};
+
+/// Pause before a lost connection is opened again: a server that refuses must not turn the client
+/// into a busy loop.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Longest sleep while no phase ends.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+enum Phase {
+    Warmup { ends: Instant },
+    Measured { ends: Instant },
+    After,
+}
+
+/// Puts the load on the server. `on_warm` is called when the warm-up ends, `on_measured` with the
+/// result; the load stays up after that if it says `Continue`.
+///
+/// # Errors
+///
+/// When the system's poll fails. Anything that the server does is counted and not an error.
+pub fn run(
+    plan: &Plan,
+    on_warm: impl FnOnce(),
+    on_measured: impl FnOnce(&Outcome) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let request = plan.request();
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(plan.connections);
+    let mut slots: Vec<Option<Connection>> = Vec::new();
+    slots.resize_with(plan.connections, || None);
+    let mut retry_at = Some(Instant::now());
+
+    let mut tally = Tally::start();
+    let mut phase = Phase::Warmup { ends: Instant::now() + plan.warmup };
+    let mut on_warm = Some(on_warm);
+    let mut on_measured = Some(on_measured);
+
+    loop {
+        let now = Instant::now();
+        if retry_at.is_some_and(|at| at <= now) {
+            retry_at = open_missing(plan, &poll, &mut slots, &mut tally).then(|| now + RETRY_PAUSE);
+        }
+        match phase {
+            Phase::Warmup { ends } if ends <= now => {
+                tally = Tally::start();
+                phase = Phase::Measured { ends: Instant::now() + plan.duration };
+                if let Some(on_warm) = on_warm.take() {
+                    on_warm();
+                }
+            }
+            Phase::Measured { ends } if ends <= now => {
+                let outcome = tally.finish();
+                phase = Phase::After;
+                if let Some(on_measured) = on_measured.take() {
+                    if on_measured(&outcome).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            _ => {}
+        }
+
+        let sleep = sleep_until(&phase, retry_at, Instant::now());
+        match poll.poll(&mut events, Some(sleep)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        for event in &events {
+            let slot = &mut slots[event.token().0];
+            let Some(connection) = slot else { continue };
+            if connection.drive(event, &request, &mut tally).is_err() {
+                if let Some(lost) = slot.take() {
+                    // The socket is closed by the drop anyway, so a refusal changes nothing.
+                    let _ = lost.close(poll.registry());
+                }
+                retry_at.get_or_insert_with(|| Instant::now() + RETRY_PAUSE);
+            }
+        }
+    }
+}
+
+/// Opens what is not open; true if some could not be.
+fn open_missing(
+    plan: &Plan,
+    poll: &Poll,
+    slots: &mut [Option<Connection>],
+    tally: &mut Tally,
+) -> bool {
+    let mut missing = false;
+    for (index, slot) in slots.iter_mut().enumerate() {
+        if slot.is_none() {
+            *slot = Connection::open(plan.address, poll.registry(), Token(index)).ok();
+            if slot.is_none() {
+                tally.error();
+                missing = true;
+            }
+        }
+    }
+    missing
+}
+
+fn sleep_until(phase: &Phase, retry_at: Option<Instant>, now: Instant) -> Duration {
+    let phase_ends = match phase {
+        Phase::Warmup { ends } | Phase::Measured { ends } => Some(*ends),
+        Phase::After => None,
+    };
+    let next = [phase_ends, retry_at].into_iter().flatten().min();
+    next.map_or(MAX_SLEEP, |at| at.saturating_duration_since(now).min(MAX_SLEEP))
+}

@@ -1,0 +1,35 @@
+'use strict'
+
+const { drawExperiment } = require('./experiment')
+
+/**
+ * The whole report. Pure: the same result gives the same text.
+ *
+ * @param {object} result in the shape of the JSON
+ * @param {ReturnType<import('picocolors').createColors>} colours
+ * @returns {string}
+ */
+function drawResult(result, colours) {
+  const tables = result.experiments.map((experiment) =>
+    drawExperiment(experiment, result.meta, colours)
+  )
+  return [drawHead(result), ...tables].join('\n\n')
+}
+
+/**
+ * @param {object} result
+ * @returns {string} on what the figures were measured
+ */
+function drawHead({ meta }) {
+  const machine = [
+    `Node ${meta.node}`,
+    `V8 ${meta.v8}`,
+    [meta.platform, meta.arch].filter(Boolean).join(' '),
+    meta.cpus === undefined ? '' : `${meta.cpus} ${meta.cpus === 1 ? 'core' : 'cores'}`,
+    meta.cpuModel,
+    meta.date
+  ]
+  return `Measured on ${machine.filter(Boolean).join(', ')}.`
+}
+
+module.exports = { drawResult, drawHead, drawExperiment }

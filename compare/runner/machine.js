@@ -1,0 +1,30 @@
+'use strict'
+
+const os = require('node:os')
+const { version: cistern } = require('cistern/package.json')
+
+/**
+ * What a reader has to know about the machine and the run; nothing that tells whose machine it is.
+ *
+ * @param {import('./plan').Plan} plan
+ */
+function describeRun(plan) {
+  return {
+    node: process.version,
+    v8: process.versions.v8,
+    platform: process.platform,
+    arch: process.arch,
+    cpus: os.availableParallelism(),
+    cpuModel: os.cpus()[0]?.model.trim(),
+    memoryBytes: os.totalmem(),
+    date: new Date().toISOString(),
+    cistern,
+    rounds: plan.rounds,
+    durationSeconds: plan.run.durationSeconds,
+    warmupSeconds: plan.run.warmupSeconds,
+    connections: plan.run.connections,
+    finished: false
+  }
+}
+
+module.exports = { describeRun }

@@ -1,0 +1,159 @@
+'use strict'
+
+const assert = require('node:assert/strict')
+const { test } = require('node:test')
+const { analyse } = require('../analysis')
+const { describeInterval, intervalOfMedian } = require('../analysis/interval')
+const { medians } = require('../analysis/medians')
+const { pairedRatios } = require('../analysis/ratio')
+
+function runs(metric, ...values) {
+  return values.map((value, index) => ({ round: index + 1, [metric]: value }))
+}
+
+test('the median of each metric is that of its runs', () => {
+  assert.deepEqual(medians(runs('requestsPerSecond', 30, 10, 20)), { requestsPerSecond: 20 })
+  assert.deepEqual(medians(runs('gcCount', 1, 2)), { gcCount: 1.5 })
+})
+
+test('a metric that no run has has no median', () => {
+  assert.deepEqual(medians([]), {})
+  assert.deepEqual(medians([{ round: 1, errors: 0, cpuMicrosPerRequest: null }]), { errors: 0 })
+})
+
+test('a ratio pairs the runs of the same round', () => {
+  const slowingDown = pairedRatios(
+    runs('requestsPerSecond', 200, 20, 2),
+    runs('requestsPerSecond', 100, 10, 1)
+  )
+  assert.deepEqual(slowingDown, { requestsPerSecond: { value: 2, low: 2, high: 2, rounds: 3 } })
+})
+
+test('its value is the median of the rounds, its interval their lowest and highest', () => {
+  const { requestsPerSecond } = pairedRatios(
+    runs('requestsPerSecond', 30, 20, 50),
+    runs('requestsPerSecond', 10, 10, 10)
+  )
+  assert.deepEqual(requestsPerSecond, { value: 3, low: 2, high: 5, rounds: 3 })
+})
+
+test('the interval is the lowest and the highest until rounds suffice to leave out the outermost', () => {
+  const ascending = (count) => Array.from({ length: count }, (_, index) => index + 1)
+  const expected = new Map([
+    [1, [1, 1]],
+    [3, [1, 3]],
+    [5, [1, 5]],
+    [6, [1, 6]],
+    [8, [1, 8]],
+    [9, [2, 8]],
+    [12, [3, 10]],
+    [20, [6, 15]]
+  ])
+  for (const [count, [low, high]] of expected) {
+    assert.deepEqual(intervalOfMedian(ascending(count).reverse()), { low, high }, `${count} values`)
+  }
+  assert.match(describeInterval(5), /^lowest and highest of/)
+  assert.match(describeInterval(6), /^95 % interval/)
+})
+
+test('a round that one of them lacks is left out', () => {
+  const { requestsPerSecond } = pairedRatios(
+    [
+      { round: 1, requestsPerSecond: 8 },
+      { round: 3, requestsPerSecond: 9 }
+    ],
+    runs('requestsPerSecond', 4, 1)
+  )
+  assert.deepEqual(requestsPerSecond, { value: 2, low: 2, high: 2, rounds: 1 })
+})
+
+test('there is no ratio to nothing', () => {
+  assert.deepEqual(pairedRatios(runs('gcCount', 3), runs('gcCount', 0)), {})
+  assert.deepEqual(pairedRatios(runs('gcCount', 3), []), {})
+})
+
+function experiment(arms) {
+  return {
+    name: 'proxy',
+    baseline: 'v8-allocUnsafe',
+    arms: Object.entries(arms).map(([name, figures]) => ({
+      name,
+      runs: figures.map((run, index) => ({
+        round: index + 1,
+        errors: 0,
+        clientCpuShare: 0.3,
+        serverCpuShare: 1,
+        ...run
+      }))
+    }))
+  }
+}
+
+const steady = (requestsPerSecond, more = {}) => Array(3).fill({ requestsPerSecond, ...more })
+
+test('analysing adds medians, ratios, warnings and a verdict and leaves the raw experiment alone', () => {
+  const raw = experiment({ 'v8-allocUnsafe': steady(100), 'pool-safe': steady(200) })
+  const before = structuredClone(raw)
+  const analysed = analyse(raw)
+  assert.deepEqual(raw, before)
+  const pool = analysed.arms[1]
+  assert.equal(pool.median.requestsPerSecond, 200)
+  assert.equal(pool.ratio.requestsPerSecond.value, 2)
+  assert.deepEqual(analysed.warnings, [])
+  assert.match(analysed.verdict, /^Pooling pays here: pool-safe serves 2\.00 times/)
+})
+
+test('a starved baseline makes the verdict one on the machine', () => {
+  const raw = experiment({
+    'v8-allocUnsafe': steady(100, { serverCpuShare: 0.6 }),
+    'pool-safe': steady(200)
+  })
+  assert.match(analyse(raw).verdict, /^The machine was too busy/)
+})
+
+function warningsOf(arms) {
+  return analyse(experiment(arms)).warnings
+}
+
+test('a busy load client is warned of, with its share and what to do', () => {
+  const [warning, ...others] = warningsOf({ static: steady(9, { clientCpuShare: 0.91 }) })
+  assert.match(
+    warning,
+    /load client used more than 80 % of a core in a round \(static 91 %\).*Compare CPU/
+  )
+  assert.deepEqual(others, [])
+})
+
+test('a server that waited is warned of, be it in a single round', () => {
+  const rounds = [{ serverCpuShare: 0.5 }, {}, {}].map((run) => ({ requestsPerSecond: 9, ...run }))
+  const [warning] = warningsOf({ static: rounds })
+  assert.match(
+    warning,
+    /server had less than 85 % of a core in a round \(static 50 %\).*Close other programs/
+  )
+})
+
+test('failed requests are warned of', () => {
+  const [warning] = warningsOf({ static: steady(9, { errors: 2 }) })
+  assert.match(warning, /^6 requests to static failed/)
+})
+
+test('fewer than three rounds are warned of', () => {
+  assert.match(warningsOf({ static: steady(9).slice(0, 1) })[0], /^Only 1 round: .*--runs 3/)
+  assert.match(warningsOf({ static: steady(9).slice(0, 2) })[0], /^Only 2 rounds: /)
+})
+
+test('an arm that differs much between rounds is warned of, and no other', () => {
+  const unsteady = [100, 200, 300].map((requestsPerSecond) => ({ requestsPerSecond }))
+  const [warning, ...others] = warningsOf({ static: steady(100), 'v8-allocUnsafe': unsteady })
+  assert.match(warning, /differ much between rounds \(v8-allocUnsafe 100 % from/)
+  assert.deepEqual(others, [])
+})
+
+test('arms that failed for the same reason share a warning with the last that was said', () => {
+  const raw = experiment({ static: steady(9), 'pool-safe': [], 'pool-gc': [] })
+  for (const arm of raw.arms.slice(1)) arm.error = { message: 'no addon', output: 'the tail' }
+  const [warning, ...others] = analyse(raw).warnings
+  assert.match(warning, /^pool-safe, pool-gc failed: no addon\..*said:\nthe tail$/)
+  assert.deepEqual(others, [])
+})

@@ -1,0 +1,59 @@
+'use strict'
+
+const assert = require('node:assert/strict')
+const { spawn } = require('node:child_process')
+const { test } = require('node:test')
+const { Child } = require('../runner/child')
+const { RunError } = require('../runner/run-error')
+
+/** Long enough for a process to start, on any machine. */
+const PATIENCE_SECONDS = 30
+
+const never = new Promise(() => {})
+
+function start(script) {
+  const stdio = ['ignore', 'pipe', 'pipe']
+  return new Child(spawn(process.execPath, ['-e', script], { stdio }), 'the child')
+}
+
+test('a process that hangs is reported', async () => {
+  const child = start('setInterval(() => {}, 1e3)')
+  await assert.rejects(child.until(never, 0.05, 'answer'), {
+    name: 'RunError',
+    message: 'the child took longer than 0.05 s to answer'
+  })
+  await assert.rejects(child.end(0.05), { message: 'the child did not end within 0.05 s' })
+  await child.kill()
+})
+
+test('a process that ends is not waited for, and its last words are kept', async () => {
+  const child = start('console.error("the reason"); process.exitCode = 3')
+  await assert.rejects(child.until(never, PATIENCE_SECONDS, 'answer'), (error) => {
+    assert.ok(error instanceof RunError)
+    assert.equal(error.message, 'the child ended with exit code 3 instead of going on to answer')
+    assert.equal(error.output, 'the reason')
+    return true
+  })
+})
+
+test('a crash at the end is a failure', async () => {
+  const child = start('process.kill(process.pid, "SIGKILL")')
+  await assert.rejects(child.end(PATIENCE_SECONDS), {
+    message: 'the child ended by signal SIGKILL'
+  })
+})
+
+test('a process that ends well is no failure', async () => {
+  await start('0').end(PATIENCE_SECONDS)
+})
+
+test('a program that is missing is a failure', async () => {
+  const child = new Child(spawn('cistern-no-such-program'), 'the child')
+  await assert.rejects(child.end(PATIENCE_SECONDS), /ended with the error 'spawn .* ENOENT'/)
+})
+
+test('the output that is kept names no place of this machine', async () => {
+  const child = start(`console.error(${JSON.stringify(`at f (${__filename}:1:2)`)})`)
+  await child.end(PATIENCE_SECONDS)
+  assert.equal(child.failure('it failed').output, 'at f (compare/test/child.test.js:1:2)')
+})

@@ -1,0 +1,54 @@
+'use strict'
+
+const assert = require('node:assert/strict')
+const { test } = require('node:test')
+const { holdHeats } = require('../runner/heats')
+
+const PASSES = 2
+
+function candidates(...names) {
+  return names.map((settings) => ({ settings, flags: [], env: {} }))
+}
+
+/** A race whose figures are known, heat by heat. */
+function race(figures) {
+  const held = {}
+  return async ({ settings }) => {
+    const heat = held[settings] ?? 0
+    held[settings] = heat + 1
+    const figure = figures[settings][heat]
+    if (figure instanceof Error) throw figure
+    return figure
+  }
+}
+
+test('the lowest of the heats decides, not a lucky one', async () => {
+  const figures = { slow: [10, 10], lucky: [200, 20], steady: [80, 90] }
+  const heats = await holdHeats(candidates('slow', 'lucky', 'steady'), PASSES, race(figures))
+  assert.deepEqual(
+    heats.map(({ settings, requestsPerSecond }) => [settings, requestsPerSecond]),
+    [
+      ['steady', 80],
+      ['lucky', 20],
+      ['slow', 10]
+    ]
+  )
+})
+
+test('each pass goes over all candidates, so that none has the quiet minute for itself', async () => {
+  const order = []
+  await holdHeats(candidates('a', 'b'), PASSES, async ({ settings }) => order.push(settings))
+  assert.deepEqual(order, ['a', 'b', 'a', 'b'])
+})
+
+test('a candidate that fails comes last with its reason', async () => {
+  const figures = { broken: [9, new Error('refused')], sound: [1, 1] }
+  const heats = await holdHeats(candidates('broken', 'sound'), PASSES, race(figures))
+  assert.equal(heats[0].settings, 'sound')
+  assert.equal(heats[1].error, 'refused')
+})
+
+test('a single candidate needs no heat', async () => {
+  const [winner] = await holdHeats(candidates('only'), PASSES, () => assert.fail('a heat'))
+  assert.equal(winner.settings, 'only')
+})

@@ -1,0 +1,109 @@
+'use strict'
+
+const assert = require('node:assert/strict')
+const { test } = require('node:test')
+const { verdict } = require('../analysis/verdict')
+
+function ratio(value, low, high, rounds = 3) {
+  return { requestsPerSecond: { value, low, high, rounds } }
+}
+
+const clearGain = {
+  settings: 'jemalloc',
+  toBaseline: {
+    ...ratio(5.12, 4.9, 5.3),
+    gcTimeMs: { value: 0.1, low: 0.08, high: 0.12, rounds: 3 },
+    rssPeakBytes: { value: 0.45, low: 0.44, high: 0.47, rounds: 3 }
+  },
+  toTuned: ratio(1.8, 1.7, 1.9),
+  toLimit: ratio(0.88, 0.85, 0.9),
+  tunedToBaseline: ratio(2.8, 2.6, 3)
+}
+
+test('a clear gain names the baseline, the tuned V8, the limit, collection time and memory', () => {
+  assert.equal(
+    verdict(clearGain),
+    "Pooling pays here: pool-safe serves 5.1 times (4.9 to 5.3) the requests per second of Buffer.allocUnsafe, 1.80 times (1.70 to 1.90) those of the best tuned V8 (jemalloc) and 88 % (85 to 90 %) of the limit that one static buffer sets, with 0.10 times (0.08 to 0.12) the baseline's garbage collection time and 0.45 times (0.44 to 0.47) its peak memory."
+  )
+})
+
+test('a gain that settings may bring as well says to try them first', () => {
+  const told = verdict({ ...clearGain, toTuned: ratio(1.05, 0.97, 1.2) })
+  assert.match(told, /^Pooling beats V8's defaults here, but settings may do as well: /)
+  assert.match(told, /; start Node with jemalloc first\.$/)
+})
+
+test('settings that beat the pool are recommended instead of it', () => {
+  const told = verdict({ ...clearGain, toTuned: ratio(0.8, 0.7, 0.9) })
+  assert.match(told, /^Settings beat pooling here: .*; start Node with jemalloc\.$/)
+})
+
+test('an interval that holds 1 is no gain', () => {
+  const told = verdict({
+    ...clearGain,
+    toBaseline: ratio(1.1, 0.95, 1.3),
+    tunedToBaseline: ratio(1.02, 0.9, 1.1)
+  })
+  assert.match(told, /^Pooling makes no clear difference here: .*; keep Buffer\.allocUnsafe\.$/)
+})
+
+test('a loss is called a loss, and the settings that help are named', () => {
+  const told = verdict({ ...clearGain, toBaseline: ratio(0.7, 0.6, 0.8) })
+  assert.match(told, /^Pooling costs more than it brings here: /)
+  assert.match(
+    told,
+    /; keep Buffer\.allocUnsafe and start Node with jemalloc, for 2\.80 times \(2\.60 to 3\.00\) its requests per second\.$/
+  )
+})
+
+test('nobody is told to start Node with the defaults', () => {
+  const told = verdict({
+    ...clearGain,
+    settings: 'the defaults',
+    toTuned: ratio(0.9, 0.8, 1.1)
+  })
+  assert.match(told, /; take more rounds with --full first\.$/)
+})
+
+test('a machine that left the servers no core is told to be the reason, whatever the ratios', () => {
+  for (const toBaseline of [ratio(2, 1.9, 2.1), ratio(1, 0.9, 1.1)]) {
+    const told = verdict({ ...clearGain, toBaseline, starved: true })
+    assert.match(told, /^The machine was too busy for a verdict: .* run it again\.$/)
+  }
+})
+
+test('one round is told without an interval', () => {
+  const once = {
+    ...clearGain,
+    toBaseline: ratio(2, 2, 2, 1),
+    toTuned: ratio(1.5, 1.5, 1.5, 1),
+    toLimit: ratio(0.9, 0.9, 0.9, 1)
+  }
+  assert.equal(
+    verdict(once),
+    'Pooling pays here: pool-safe serves 2.00 times the requests per second of Buffer.allocUnsafe, 1.50 times those of the best tuned V8 (jemalloc) and 90 % of the limit that one static buffer sets.'
+  )
+})
+
+test('arms that did not run are left out', () => {
+  const told = verdict({ ...clearGain, toBaseline: ratio(2, 1.9, 2.1), toTuned: {}, toLimit: {} })
+  assert.equal(
+    told,
+    'Pooling pays here: pool-safe serves 2.00 times (1.90 to 2.10) the requests per second of Buffer.allocUnsafe.'
+  )
+})
+
+test('without the pool or the baseline there is no verdict', () => {
+  const told = verdict({ toBaseline: {}, toTuned: {}, toLimit: {}, tunedToBaseline: {} })
+  assert.match(told, /^No verdict: /)
+})
+
+test('a verdict is one sentence', () => {
+  for (const toTuned of [{}, ratio(1.5, 1.4, 1.6), ratio(1, 0.9, 1.1), ratio(0.5, 0.4, 0.6)]) {
+    for (const toBaseline of [{}, ratio(2, 1.9, 2.1), ratio(1, 0.9, 1.1), ratio(0.5, 0.4, 0.6)]) {
+      const told = verdict({ ...clearGain, toTuned, toBaseline })
+      assert.match(told, /\.$/)
+      assert.doesNotMatch(told, /[.!?] /)
+    }
+  }
+})
