@@ -1,7 +1,8 @@
 /** What is around the pool: the entries of the package, the agreement of its parts, its scripts. */
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -101,4 +102,29 @@ describe('the scripts', () => {
     assert.equal(status, 1)
     assert.match(stderr, /^ERR_CISTERN_ADDON_MISSING .*npm run build/)
   })
+})
+
+test("The README's server serves, and releases what it has sent", async () => {
+  const readme = readFileSync(path.join(root, 'README.md'), 'utf8')
+  const [, code] = /```js\n(.*?)```/s.exec(readme)
+  const server = spawn(process.execPath, ['-e', code.replace('8000', '0')], { cwd: root })
+  try {
+    const [line] = await once(server.stdout, 'data')
+    const address = String(line).trim()
+    for (let i = 0; i < 20; i++) {
+      const body = await (await fetch(`${address}path`)).text()
+      assert.equal(body.length, 1024 * 1024)
+      assert.ok(body.startsWith('You asked for /path. You asked'))
+    }
+  } finally {
+    server.kill()
+  }
+})
+
+test("The README's tour of the calls runs", () => {
+  const readme = readFileSync(path.join(root, 'README.md'), 'utf8')
+  const [, tour] = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code)
+  assert.ok(tour.includes('pool.trim()'))
+  const { status, stderr } = spawnSync(process.execPath, ['-e', tour], { cwd: root })
+  assert.equal(status, 0, String(stderr))
 })

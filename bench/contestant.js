@@ -3,8 +3,11 @@
 const { setImmediate: turn } = require('node:timers/promises')
 const { contestants } = require('./contestants')
 
-/** How long the operation is measured, in ns: long enough for many collections. */
+/** How long the operation is measured, in ns. */
 const MEASURED = 300e6
+
+/** How long one sample is, in ns: long enough to have its share of collections. */
+const SAMPLE = 10e6
 
 /** Operations from one turn of the event loop to the next, where memory comes back with it. */
 const OPERATIONS_PER_TURN = 64
@@ -20,8 +23,9 @@ async function main(name, sizes) {
   const operation = contestant.prepare(sizes)
   const options = { min_cpu_time: MEASURED }
   if (!contestant.needsTurns) {
-    // The median batch: each is thousands of operations long, collections included.
-    return (await measure(operation, options)).p50
+    const { p50: estimate } = await measure(operation, { min_cpu_time: MEASURED / 10 })
+    const batch_samples = Math.max(1, Math.round(SAMPLE / estimate / 4)) * 4
+    return (await measure(operation, { ...options, batch_samples, batch_threshold: SAMPLE })).p50
   }
   const inTurns = async () => {
     for (let i = 0; i < OPERATIONS_PER_TURN; i++) operation()

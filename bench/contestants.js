@@ -26,7 +26,7 @@ const STOCK = 8
  * Where each Buffer is put before it is given back, as a user would hand it to someone: one that
  * never leaves its loop V8 may not make at all.
  */
-const user = { /** @type {Buffer | undefined} */ buffer: undefined }
+const user = { buffer: Buffer.alloc(1) }
 
 /** @param {Buffer} buffer */
 function use(buffer) {

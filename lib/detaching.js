@@ -19,8 +19,8 @@ const { hang } = require('./slot')
  */
 function lease(rack, size) {
   const magazine = rack.magazines[classOf(size)]
-  if (magazine.depth === 0 && !rack.fill(magazine)) return undefined
-  const slot = magazine.take()
+  const slot = magazine.take() ?? rack.fill(magazine)
+  if (slot === undefined) return undefined
   rack.book(magazine, slot, size)
   return new FastBuffer(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, size)
 }

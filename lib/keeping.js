@@ -18,8 +18,8 @@ const { LEASED } = require('./slot')
  */
 function lease(rack, size) {
   const magazine = rack.magazines[classOf(size)]
-  if (magazine.depth === 0 && !rack.fill(magazine)) return undefined
-  const slot = magazine.take()
+  const slot = magazine.take() ?? rack.fill(magazine)
+  if (slot === undefined) return undefined
   const { view } = slot
   if (view.length !== size) return leaseOtherLength(rack, slot, size)
   rack.book(magazine, slot, size)

@@ -36,32 +36,60 @@ class Magazine {
     /** How many blocks are fetched at a time. */
     this.batch = Math.max(1, Math.min(FILL_BLOCKS, Math.floor(FILL_BYTES / blockSize)))
     /**
-     * The coldest first. Above `depth` there is nothing but `null`: a slot that is leased must
-     * not be held here, or the garbage collector could never find it dropped.
+     * The slot that came last, outside of the stack: a lease and a release in turn, as a server
+     * makes them, touch nothing else.
+     *
+     * @type {import('./slot').Slot | null}
+     */
+    this.warmest = null
+    /**
+     * The others, the coldest first. Above `depth` there is nothing but `null`: a slot that is
+     * leased must not be held here, or the garbage collector could never find it dropped.
      *
      * @type {(import('./slot').Slot | null)[]}
      */
-    this.slots = []
+    this.stack = []
     this.depth = 0
   }
 
-  /** Takes the warmest slot out of a magazine that is not empty. */
+  /** How many slots there are. */
+  get count() {
+    return this.warmest === null ? this.depth : this.depth + 1
+  }
+
+  /** Takes the warmest slot out; `undefined` where there is none. */
   take() {
-    const depth = this.depth - 1
-    const slot = /** @type {import('./slot').Slot} */ (this.slots[depth])
-    this.slots[depth] = null
-    this.depth = depth
+    const { warmest } = this
+    if (warmest === null) return this.pop()
+    this.warmest = null
+    return warmest
+  }
+
+  /** @returns {import('./slot').Slot | undefined} */
+  pop() {
+    if (this.depth === 0) return undefined
+    const slot = /** @type {import('./slot').Slot} */ (this.stack[--this.depth])
+    this.stack[this.depth] = null
     return slot
+  }
+
+  /** @param {import('./slot').Slot} slot idle; the warmest from now on */
+  put(slot) {
+    const { warmest } = this
+    this.warmest = slot
+    if (warmest !== null) this.stack[this.depth++] = warmest
   }
 
   /**
    * Takes the `count` coldest slots out.
    *
-   * @param {number} count at most `depth`
+   * @param {number} count at most as many as there are
    */
   takeColdest(count) {
-    const taken = /** @type {import('./slot').Slot[]} */ (this.slots.splice(0, count))
-    this.depth -= count
+    const fromStack = Math.min(count, this.depth)
+    const taken = /** @type {import('./slot').Slot[]} */ (this.stack.splice(0, fromStack))
+    this.depth -= fromStack
+    if (fromStack < count) taken.push(/** @type {import('./slot').Slot} */ (this.take()))
     return taken
   }
 }

@@ -81,13 +81,13 @@ class Rack {
   shelve(slot, magazine) {
     slot.states[slot.at] = IDLE
     if (slot.lease !== null) slot.lease = null
-    magazine.slots[magazine.depth++] = slot
+    magazine.put(slot)
     this.leased -= magazine.units
     if (magazine.depth > magazine.capacity || this.leased < this.floor) this.overflow()
   }
 
   /**
-   * Fetches blocks into an empty magazine. Whether it got any: not where the pool is closed.
+   * Fetches blocks into an empty magazine and takes one out; `undefined` where the pool is closed.
    *
    * @param {Magazine} magazine
    */
@@ -98,10 +98,10 @@ class Rack {
       const arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
       const seat = /** @type {number} */ (filled[i + 1])
       const states = this.segmentOf(seat)
-      magazine.slots[magazine.depth++] = new Slot(this.pool, magazine, arrayBuffer, states, seat)
+      magazine.put(new Slot(this.pool, magazine, arrayBuffer, states, seat))
       this.hold(magazine.units)
     }
-    return filled.length > 0
+    return magazine.take()
   }
 
   /** @param {number} seat */
@@ -179,8 +179,8 @@ class Rack {
   spill() {
     this.fold()
     for (const magazine of this.magazines) {
-      if (magazine.depth > magazine.capacity) {
-        this.recall(magazine, magazine.depth - (magazine.capacity >> 1), false)
+      if (magazine.count > magazine.capacity) {
+        this.recall(magazine, magazine.count - (magazine.capacity >> 1), false)
       }
     }
     if (this.leased < this.floor) {
@@ -199,7 +199,7 @@ class Rack {
     for (let i = this.magazines.length - 1; i >= 0 && recalled < bytes; i--) {
       const magazine = this.magazines[i]
       const wanted = Math.ceil((bytes - recalled) / magazine.blockSize)
-      recalled += this.recall(magazine, Math.min(wanted, magazine.depth), condemn)
+      recalled += this.recall(magazine, Math.min(wanted, magazine.count), condemn)
     }
     return recalled
   }
@@ -227,7 +227,7 @@ class Rack {
 
   /** Gives up everything idle in this thread. */
   empty() {
-    for (const magazine of this.magazines) this.recall(magazine, magazine.depth, true)
+    for (const magazine of this.magazines) this.recall(magazine, magazine.count, true)
   }
 
   /** Whether any thread has closed the pool. */
