@@ -45,7 +45,7 @@ class BufferPool {
     this.#fastest = zeroFill ? 0 : maxBlockSize
     this.#detaches = detachOnRelease
     this.#scrubs = zeroOnRelease
-    this.#rack = new Rack(this, attachment)
+    this.#rack = new Rack(this, attachment, zeroOnRelease)
   }
 
   /** @param {unknown} _handle */
@@ -100,17 +100,13 @@ class BufferPool {
   /** @param {ArrayBufferView | ArrayBuffer} view */
   release(view) {
     const arrayBuffer = isView(view) ? view.buffer : view
-    const slot = isObject(arrayBuffer) ? slotOf(arrayBuffer) : undefined
-    if (slot?.pool === this) {
-      if (this.#scrubs && slot.arrayBuffer === arrayBuffer && isLeased(slot)) scrub(slot)
+    const slot = slotOf(arrayBuffer)
+    if (slot !== undefined && slot.pool === this) {
       const rack = this.#rack
-      if (
-        this.#detaches
-          ? detaching.giveBack(rack, slot, arrayBuffer)
-          : keeping.giveBack(rack, slot, arrayBuffer)
-      ) {
-        return
-      }
+      const taken = this.#detaches
+        ? detaching.giveBack(rack, slot, arrayBuffer)
+        : keeping.giveBack(rack, slot)
+      if (taken) return
     }
     this.#releaseOdd(slot, arrayBuffer, view)
   }
@@ -132,7 +128,7 @@ class BufferPool {
   /** @param {ArrayBufferView | ArrayBuffer} view */
   owns(view) {
     const arrayBuffer = isView(view) ? view.buffer : view
-    const slot = isObject(arrayBuffer) ? slotOf(arrayBuffer) : undefined
+    const slot = slotOf(arrayBuffer)
     return slot?.pool === this && slot.arrayBuffer === arrayBuffer && isLeased(slot)
   }
 
@@ -217,20 +213,13 @@ class BufferPool {
     }
     if (!isLeased(slot)) throw new errors.AlreadyReleased(this.#name, view)
     // Detached, its memory goes at once and does not wait for the garbage collector.
+    if (this.#scrubs) scrub(slot)
     if (magazine !== null || (this.#detaches && !discard(slot.arrayBuffer))) {
       throw new errors.Undetachable(this.#name, view)
     }
     slot.states[slot.at] = IDLE
     this.#rack.words[UNPOOLED_RELEASES]++
   }
-}
-
-/**
- * @param {unknown} value
- * @returns {value is object}
- */
-function isObject(value) {
-  return typeof value === 'object' && value !== null
 }
 
 /**

@@ -8,7 +8,7 @@
 
 const { FastBuffer, transfer } = require('./runtime')
 const { classOf } = require('./size-class')
-const { hang } = require('./slot')
+const { hang, scrub } = require('./slot')
 
 /**
  * A Buffer on an idle block; `undefined` where the pool is closed.
@@ -38,6 +38,7 @@ function giveBack(rack, slot, arrayBuffer) {
   const { magazine } = slot
   // No state to look at: nobody outside ever has an ArrayBuffer that is attached and idle.
   if (magazine === null || slot.arrayBuffer !== arrayBuffer) return false
+  if (rack.scrubs) scrub(slot)
   if (transfer === undefined) return rack.giveBackByFinalizer(slot, magazine)
   let moved
   try {

@@ -7,7 +7,7 @@
 
 const { FastBuffer } = require('./runtime')
 const { classOf } = require('./size-class')
-const { LEASED } = require('./slot')
+const { LEASED, scrub } = require('./slot')
 
 /**
  * A Buffer on an idle block; `undefined` where the pool is closed.
@@ -52,19 +52,12 @@ function leaseOtherLength(rack, slot, size) {
  *
  * @param {import('./rack').Rack} rack
  * @param {import('./slot').Slot} slot
- * @param {object} arrayBuffer that carries the slot
  */
-function giveBack(rack, slot, arrayBuffer) {
-  const { magazine } = slot
-  if (
-    magazine === null ||
-    slot.arrayBuffer !== arrayBuffer ||
-    slot.view.length === 0 ||
-    slot.states[slot.at] !== LEASED
-  ) {
-    return false
-  }
-  rack.shelve(slot, magazine)
+function giveBack(rack, slot) {
+  // A slot whose ArrayBuffer is gone has no view, and neither has one whose memory is V8's.
+  if (slot.view.length === 0 || slot.states[slot.at] !== LEASED) return false
+  if (rack.scrubs) scrub(slot)
+  rack.shelve(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))
   return true
 }
 

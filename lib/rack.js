@@ -32,10 +32,12 @@ class Rack {
   /**
    * @param {import('./buffer-pool').BufferPool} pool
    * @param {import('./native').Attachment} attachment
+   * @param {boolean} scrubs whether release overwrites the block with zeros
    */
-  constructor(pool, attachment) {
+  constructor(pool, attachment, scrubs) {
     this.pool = pool
     this.attachment = attachment
+    this.scrubs = scrubs
     /** The thread's counters. */
     this.words = new Float64Array(native.words(attachment))
     this.magazines = blockSizes.map(

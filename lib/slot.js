@@ -82,9 +82,14 @@ class Tag extends Onto {
     this.#slot = slot
   }
 
-  /** @param {object} arrayBuffer */
-  static read(arrayBuffer) {
-    return #slot in arrayBuffer ? arrayBuffer.#slot : undefined
+  /** @param {any} value */
+  static read(value) {
+    try {
+      return #slot in value ? /** @type {Tag} */ (value).#slot : undefined
+    } catch {
+      // No object at all. To ask for that first would cost every release.
+      return undefined
+    }
   }
 }
 
@@ -98,11 +103,7 @@ function hang(arrayBuffer, slot) {
   new Tag(arrayBuffer, slot)
 }
 
-/**
- * The slot that hangs on an object; `undefined` where none does.
- *
- * @param {object} arrayBuffer
- */
+/** The slot that hangs on a value; `undefined` where none does. */
 const slotOf = Tag.read
 
 /**
