@@ -1,3 +1,5 @@
+'use strict'
+
 const { BufferPool, openShared } = require('./lib/buffer-pool')
 
 /** @type {BufferPool | undefined} */

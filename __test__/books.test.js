@@ -1,3 +1,5 @@
+'use strict'
+
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')

@@ -1,3 +1,5 @@
+'use strict'
+
 /** What the tests share. */
 
 const assert = require('node:assert/strict')

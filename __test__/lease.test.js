@@ -1,3 +1,5 @@
+'use strict'
+
 const assert = require('node:assert/strict')
 const { constants } = require('node:buffer')
 const v8 = require('node:v8')

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * The pool against a model, by sequences of calls that fast-check makes up and shrinks.
  *

@@ -1,3 +1,5 @@
+'use strict'
+
 /** A pooled Buffer in the hands of Node itself: real servers, files and streams. */
 
 const assert = require('node:assert/strict')

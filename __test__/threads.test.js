@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * Several threads and contexts at once, and threads that end at any moment.
  *

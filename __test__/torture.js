@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * Random leases, drops, releases, stale uses, transfers, trims and collections.
  *

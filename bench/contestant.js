@@ -1,3 +1,5 @@
+'use strict'
+
 /** One contestant on one set of sizes, in a process of its own: prints ns per operation. */
 
 const { setImmediate: turn } = require('node:timers/promises')

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * What `npm run bench` compares. Each contestant, given sizes, makes an operation: one Buffer
  * got, its first byte written, and given back.
@@ -25,6 +27,8 @@ const STOCK = 8
 /**
  * Where each Buffer is put before it is given back, as a user would hand it to someone: one that
  * never leaves its loop V8 may not make at all.
+ *
+ * @type {{ buffer: Buffer }}
  */
 const user = { buffer: Buffer.alloc(1) }
 

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * `npm run bench`: one Buffer got, touched and given back, by cistern, by what it is built on,
  * and by what it competes with.

@@ -1,3 +1,5 @@
+'use strict'
+
 /** Where the addon lies once it is built. */
 
 const path = require('node:path')

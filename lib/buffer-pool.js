@@ -1,19 +1,23 @@
+'use strict'
+
 /** The pool as its users see it. */
 
 const { constants } = require('node:buffer')
 const native = require('./native')
-const { UNPOOLED_BYTES, UNPOOLED_COUNT, UNPOOLED_RELEASES } = require('./ledger')
+const ledger = require('./ledger')
 const { Lease } = require('./lease')
 const detaching = require('./detaching')
 const keeping = require('./keeping')
 const { Rack } = require('./rack')
 const { checkBoolean, completeOptions } = require('./options')
 const { transfer, zeroFill } = require('./runtime')
-const { IDLE, LEASED, Slot, isLeased, scrub, slotOf } = require('./slot')
+const { Slot, isLeased, scrub, slotOf } = require('./slot')
 const errors = require('./errors')
 
 const { alloc, allocUnsafe, allocUnsafeSlow } = Buffer
 const { isView } = ArrayBuffer
+
+const { IDLE, LEASED, STATE, UNPOOLED_BYTES, UNPOOLED_COUNT, UNPOOLED_RELEASES } = ledger
 
 /** The name of the process's own pool, and the key to its making. */
 const SHARED = Symbol('shared')
@@ -191,8 +195,8 @@ class BufferPool {
     const { words } = this.#rack
     words[UNPOOLED_COUNT]++
     words[UNPOOLED_BYTES] += size
-    const states = Uint8Array.of(LEASED)
-    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), states, 0)
+    const seat = Float64Array.of(LEASED)
+    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), seat, 0)
     return buffer
   }
 
@@ -217,7 +221,7 @@ class BufferPool {
     if (magazine !== null || (this.#detaches && !discard(slot.arrayBuffer))) {
       throw new errors.Undetachable(this.#name, view)
     }
-    slot.states[slot.at] = IDLE
+    slot.words[slot.at + STATE] = IDLE
     this.#rack.words[UNPOOLED_RELEASES]++
   }
 }

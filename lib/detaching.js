@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * Leasing with a safe release: the memory moves to a new ArrayBuffer that nobody else knows, and
  * every view of the old one has length zero. A stale reference can neither read nor write the

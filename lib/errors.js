@@ -1,3 +1,5 @@
+'use strict'
+
 /** Every error that cistern throws, in Node's style: each with a stable `code`. */
 
 const { inspect } = require('node:util')

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * Leasing without detaching: one ArrayBuffer serves lease after lease, and its Buffer too while
  * the length stays the same.
@@ -5,9 +7,10 @@
  * Nothing on the way of a lease allocates or calls into Rust.
  */
 
+const { LEASED, STATE } = require('./ledger')
 const { FastBuffer } = require('./runtime')
 const { classOf } = require('./size-class')
-const { LEASED, scrub } = require('./slot')
+const { scrub } = require('./slot')
 
 /**
  * A Buffer on an idle block; `undefined` where the pool is closed.
@@ -55,7 +58,7 @@ function leaseOtherLength(rack, slot, size) {
  */
 function giveBack(rack, slot) {
   // A slot whose ArrayBuffer is gone has no view, and neither has one whose memory is V8's.
-  if (slot.view.length === 0 || slot.states[slot.at] !== LEASED) return false
+  if (slot.view.length === 0 || slot.words[slot.at + STATE] !== LEASED) return false
   if (rack.scrubs) scrub(slot)
   rack.shelve(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))
   return true

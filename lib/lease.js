@@ -1,3 +1,5 @@
+'use strict'
+
 /** A Buffer together with its release. */
 
 const { isLeased } = require('./slot')

@@ -1,11 +1,9 @@
+'use strict'
+
 /**
- * This thread's counters, in memory that the core reads: see `src/pool/ledger.rs`. A store here
- * costs 1 to 2 ns, a call a hundred.
+ * Where this thread's figures stand in memory that the core reads: see `src/pool/ledger.rs`. A
+ * store there costs 1 ns, a call a hundred.
  */
-
-const native = require('./native')
-
-const { classWordsAt, wordsPerClass } = native.layout()
 
 /** Words of the whole thread, as `Word` in `src/pool/ledger.rs` numbers them. */
 const COLLECTED_BYTES = 0
@@ -14,28 +12,24 @@ const UNPOOLED_COUNT = 2
 const UNPOOLED_BYTES = 3
 const UNPOOLED_RELEASES = 4
 
-/** Words of one class, counted from its first, as `ClassWord` numbers them. */
-const LEASES = 0
-const ASKED_BYTES = 1
+/** Words of one seat, counted from its first, as `SeatWord` numbers them. */
+const STATE = 0
+const LEASES = 1
+const ASKED_BYTES = 2
 
-/**
- * One class's words.
- *
- * @param {Float64Array} words the whole thread's
- * @param {number} classIndex
- */
-function wordsOfClass(words, classIndex) {
-  const first = classWordsAt + classIndex * wordsPerClass
-  return words.subarray(first, first + wordsPerClass)
-}
+/** What a block does, as `SeatState` numbers it. */
+const IDLE = 0
+const LEASED = 1
 
 module.exports = {
   ASKED_BYTES,
   COLLECTED_BYTES,
+  IDLE,
+  LEASED,
   LEASES,
   PEAK_BYTES,
+  STATE,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,
-  UNPOOLED_RELEASES,
-  wordsOfClass
+  UNPOOLED_RELEASES
 }

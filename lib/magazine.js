@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * The idle blocks of one size class in one thread: a stack of live ArrayBuffers.
  *
@@ -23,12 +25,10 @@ class Magazine {
   /**
    * @param {number} index of the size class
    * @param {number} blockSize in bytes
-   * @param {Float64Array} words the class's counters in the ledger
    */
-  constructor(index, blockSize, words) {
+  constructor(index, blockSize) {
     this.index = index
     this.blockSize = blockSize
-    this.words = words
     /** The block size in units. */
     this.units = blockSize / UNIT
     /** The most blocks that it keeps from one turn to the next. */

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * The addon, as `src/binding/` exports it.
  *
@@ -9,9 +11,8 @@
  * @typedef {object} Layout
  * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
  * @property {number} maxBlockSize the largest block, in bytes
- * @property {number} classWordsAt the first class's first word in a ledger
- * @property {number} wordsPerClass
- * @property {number} seatsPerSegment how many seats a segment holds the states of
+ * @property {number} seatsPerSegment how many seats a segment of a ledger has
+ * @property {number} wordsPerSeat
  *
  * @typedef {object} Native
  * @property {() => Layout} layout

@@ -1,3 +1,5 @@
+'use strict'
+
 /** A pool's options: each checked once, here. */
 
 const { InvalidArgType, InvalidArgValue, NotImplemented, OutOfRange } = require('./errors')

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * All magazines of one pool in one thread, and the ways a block takes through them:
  *
@@ -12,8 +14,16 @@
 
 const { setImmediate } = require('node:timers')
 const native = require('./native')
-const ledger = require('./ledger')
-const { IDLE, LEASED, Slot } = require('./slot')
+const {
+  ASKED_BYTES,
+  COLLECTED_BYTES,
+  IDLE,
+  LEASED,
+  LEASES,
+  PEAK_BYTES,
+  STATE
+} = require('./ledger')
+const { Slot } = require('./slot')
 const { Magazine, UNIT } = require('./magazine')
 const { blockSizes } = require('./size-class')
 
@@ -24,8 +34,6 @@ const RACK_BYTES = 64 * 1024 * 1024
 
 /** The floor of a closed pool: every release overflows. A small integer, as floors are. */
 const CLOSED = 2 ** 30
-
-const { ASKED_BYTES, COLLECTED_BYTES, LEASES, PEAK_BYTES } = ledger
 
 /** Its fields are plain ones, and cheaper so: only a pool's private field leads to a rack. */
 class Rack {
@@ -40,10 +48,8 @@ class Rack {
     this.scrubs = scrubs
     /** The thread's counters. */
     this.words = new Float64Array(native.words(attachment))
-    this.magazines = blockSizes.map(
-      (blockSize, index) => new Magazine(index, blockSize, ledger.wordsOfClass(this.words, index))
-    )
-    /** @type {Uint8Array[]} */
+    this.magazines = blockSizes.map((blockSize, index) => new Magazine(index, blockSize))
+    /** @type {Float64Array[]} */
     this.segments = []
     /** Units leased, without what was collected since the last `fold`. */
     this.leased = 0
@@ -66,10 +72,10 @@ class Rack {
    * @param {number} size
    */
   book(magazine, slot, size) {
-    slot.states[slot.at] = LEASED
-    const { words } = magazine
-    words[LEASES]++
-    words[ASKED_BYTES] += size
+    const { words, at } = slot
+    words[at + STATE] = LEASED
+    words[at + LEASES]++
+    words[at + ASKED_BYTES] += size
     this.leased += magazine.units
     if (this.leased > this.peak) this.raisePeak()
   }
@@ -81,7 +87,7 @@ class Rack {
    * @param {Magazine} magazine the slot's
    */
   shelve(slot, magazine) {
-    slot.states[slot.at] = IDLE
+    slot.words[slot.at + STATE] = IDLE
     if (slot.lease !== null) slot.lease = null
     magazine.put(slot)
     this.leased -= magazine.units
@@ -99,8 +105,7 @@ class Rack {
     for (let i = 0; i < filled.length; i += 2) {
       const arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
       const seat = /** @type {number} */ (filled[i + 1])
-      const states = this.segmentOf(seat)
-      magazine.put(new Slot(this.pool, magazine, arrayBuffer, states, seat))
+      magazine.put(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
       this.hold(magazine.units)
     }
     return magazine.take()
@@ -109,7 +114,7 @@ class Rack {
   /** @param {number} seat */
   segmentOf(seat) {
     const index = Math.floor(seat / seatsPerSegment)
-    this.segments[index] ??= new Uint8Array(native.segment(this.attachment, index))
+    this.segments[index] ??= new Float64Array(native.segment(this.attachment, index))
     return this.segments[index]
   }
 

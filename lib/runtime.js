@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * What this runtime can do, and its functions as they were when cistern was loaded: code that
  * changes a prototype later must not come between a block and its owner.

@@ -1,3 +1,5 @@
+'use strict'
+
 /** Which block size serves which request. See `src/pool/size_class.rs`, which decides it. */
 
 const native = require('./native')

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * A block in this thread's hands.
  *
@@ -5,9 +7,10 @@
  * itself carries nothing, so that it has the V8 map of every other Buffer.
  */
 
-/** The states of a block, as `src/pool/ledger.rs` numbers them. */
-const IDLE = 0
-const LEASED = 1
+const { LEASED, STATE } = require('./ledger')
+const native = require('./native')
+
+const { seatsPerSegment, wordsPerSeat } = native.layout()
 
 /** Fits no lease, and saves the question whether there is a view. */
 const NO_VIEW = Buffer.alloc(0)
@@ -18,10 +21,10 @@ class Slot {
    * @param {import('./magazine').Magazine | null} magazine where it is kept when idle; `null`
    *   for memory that V8 owns
    * @param {ArrayBuffer} arrayBuffer
-   * @param {Uint8Array} states the segment of the ledger with its state
+   * @param {Float64Array} words the segment of the ledger with its seat
    * @param {number} seat
    */
-  constructor(pool, magazine, arrayBuffer, states, seat) {
+  constructor(pool, magazine, arrayBuffer, words, seat) {
     this.pool = pool
     this.magazine = magazine
     /**
@@ -33,9 +36,9 @@ class Slot {
     this.arrayBuffer = arrayBuffer
     /** Meaningless, and not to be written, once the block is detached: its seat may have
      *  another holder. */
-    this.states = states
-    /** Where in `states`. */
-    this.at = seat % states.length
+    this.words = words
+    /** Where in `words` the seat begins. */
+    this.at = (seat % seatsPerSegment) * wordsPerSeat
     this.seat = seat
     /** Where one ArrayBuffer serves lease after lease, its Buffer of the last length. */
     this.view = NO_VIEW
@@ -112,7 +115,7 @@ const slotOf = Tag.read
  * @param {Slot} slot
  */
 function isLeased(slot) {
-  if (slot.states[slot.at] !== LEASED) return false
+  if (slot.words[slot.at + STATE] !== LEASED) return false
   // V8's own may be empty from the start; ours are empty when they were transferred.
   return slot.magazine === null || (slot.arrayBuffer?.byteLength ?? 0) > 0
 }
@@ -127,4 +130,4 @@ function scrub(slot) {
   if (arrayBuffer !== null && arrayBuffer.byteLength > 0) new Uint8Array(arrayBuffer).fill(0)
 }
 
-module.exports = { IDLE, LEASED, Slot, hang, isLeased, scrub, slotOf }
+module.exports = { Slot, hang, isLeased, scrub, slotOf }

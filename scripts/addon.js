@@ -1,3 +1,5 @@
+'use strict'
+
 /** Builds the addon with cargo. */
 
 const { spawnSync } = require('node:child_process')

@@ -1,3 +1,5 @@
+'use strict'
+
 /** `npm run bench`: the fast path beside its floors and rivals, then the depot in Rust. */
 
 require('./check-node')

@@ -1,3 +1,5 @@
+'use strict'
+
 /** `npm run build [-- --debug]`, and what `npm install` runs: builds the addon. */
 
 require('./check-node')

@@ -1,3 +1,5 @@
+'use strict'
+
 // Runs before anything that an old Node could not parse, so it is written for one.
 
 const OLDEST = 20

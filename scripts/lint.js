@@ -1,3 +1,5 @@
+'use strict'
+
 /** `npm run lint`: formatting, lints and types of both languages. Any finding fails. */
 
 require('./check-node')

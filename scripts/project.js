@@ -1,3 +1,5 @@
+'use strict'
+
 /** What every script here needs: the project's folder, and running its commands. */
 
 const { spawnSync } = require('node:child_process')

@@ -1,3 +1,5 @@
+'use strict'
+
 /** `npm start`: sets up what is missing, then runs the comparison with the arguments given. */
 
 require('./check-node')

@@ -1,3 +1,5 @@
+'use strict'
+
 /**
  * `npm test`: sets up what is missing, then runs every test.
  *

@@ -3,8 +3,8 @@
 use super::array_buffer;
 use super::error::Code;
 use crate::pool::{
-    Attachment, CLASS_WORDS_AT, Config, DEPOT_BYTES, Figures, Loan, MAX_BLOCK_SIZE, Pool,
-    SEATS_PER_SEGMENT, SeatState, SizeClass, WORDS_PER_CLASS,
+    Attachment, Config, DEPOT_BYTES, Figures, Loan, MAX_BLOCK_SIZE, Pool, SEATS_PER_SEGMENT,
+    SeatState, SizeClass, WORDS_PER_SEAT,
 };
 use napi::bindgen_prelude::{Array, ArrayBuffer, External, Unknown};
 use napi::{Env, Error, JsValue};
@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 type Result<T> = std::result::Result<T, Error<Code>>;
 
-/// Where the words of a ledger stand, and the block sizes: what `lib/` must know to count and to
+/// The shape of a ledger, and the block sizes: what `lib/` must know to count and to
 /// classify.
 #[napi(object)]
 pub struct Layout {
@@ -21,12 +21,10 @@ pub struct Layout {
     pub block_sizes: Vec<u32>,
     /// The largest block, in bytes.
     pub max_block_size: u32,
-    /// The first class's first word.
-    pub class_words_at: u32,
-    /// Words for each class.
-    pub words_per_class: u32,
-    /// How many seats a segment holds the states of.
+    /// How many seats a segment has.
     pub seats_per_segment: u32,
+    /// Words for each seat.
+    pub words_per_seat: u32,
 }
 
 /// The layout that this build has.
@@ -35,9 +33,8 @@ pub fn layout() -> Layout {
     Layout {
         block_sizes: SizeClass::all().map(|class| narrow(class.block_size())).collect(),
         max_block_size: narrow(MAX_BLOCK_SIZE),
-        class_words_at: narrow(CLASS_WORDS_AT),
-        words_per_class: narrow(WORDS_PER_CLASS),
         seats_per_segment: narrow(SEATS_PER_SEGMENT),
+        words_per_seat: narrow(WORDS_PER_SEAT),
     }
 }
 
@@ -75,7 +72,7 @@ pub fn words<'env>(env: &'env Env, attachment: &External<Attachment>) -> Result<
     Ok(unknown(env, value))
 }
 
-/// The states of one segment of the thread's seats, for a `Uint8Array`.
+/// The words of one segment of the thread's seats, for a `Float64Array`.
 #[napi]
 pub fn segment<'env>(
     env: &'env Env,
@@ -83,11 +80,11 @@ pub fn segment<'env>(
     index: u32,
 ) -> Result<Unknown<'env>> {
     let ledger = attachment.ledger();
-    let (states, length) = ledger
+    let (words, length) = ledger
         .segment(index as usize)
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no segment {index}")))?;
     // SAFETY: segments stay where they are as long as the ledger, and are atomics.
-    let value = unsafe { array_buffer::share(env.raw(), ledger, states.cast(), length) }?;
+    let value = unsafe { array_buffer::share(env.raw(), ledger, words.cast(), length) }?;
     Ok(unknown(env, value))
 }
 

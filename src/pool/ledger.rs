@@ -4,13 +4,18 @@
 //! thread counts its leases, and keeps each of its blocks' states, in memory that the core, the
 //! other threads and the finalizer can read.
 //!
-//! - JavaScript MUST write a word only where the table below says that it does.
-//! - JavaScript MUST write a seat's state only while it holds the attached `ArrayBuffer` that the
+//! ```text
+//!   words:    collected │ peak │ unpooled …                  the whole thread's
+//!   segments: state, leases, asked │ state, leases, asked │ …   a seat for each block
+//! ```
+//!
+//! - JavaScript MUST write a word only where the enums below say that it does.
+//! - JavaScript MUST write a seat's words only while it holds the attached `ArrayBuffer` that the
 //!   seat stands for: a detached one's seat may have a new holder.
-//! - Nobody but the thread itself may write; the core adds only to words that are its own.
+//! - No other thread's JavaScript may write; the core writes only what is its own.
 
 use super::size_class::SizeClass;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where in [`Ledger::words`] each figure stands. `lib/ledger.js` reads the same places from the
@@ -31,24 +36,27 @@ pub enum Word {
     UnpooledReleases = 4,
 }
 
-/// Where among a class's words each figure stands. JavaScript writes them all.
+/// Where among a seat's words each figure stands. JavaScript writes them, except that the core
+/// writes the state when it detaches the block.
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
-pub enum ClassWord {
-    /// Leases.
-    Leases = 0,
-    /// Bytes asked for.
-    AskedBytes = 1,
+pub enum SeatWord {
+    /// A [`SeatState`].
+    State = 0,
+    /// Leases of the block since it took the seat.
+    Leases = 1,
+    /// Bytes asked for in them.
+    AskedBytes = 2,
 }
 
-/// The first class's first word.
-pub const CLASS_WORDS_AT: usize = 8;
+/// Words of the whole thread.
+const WORDS: usize = 5;
 
-/// Words for each class.
-pub const WORDS_PER_CLASS: usize = 2;
+/// Words for each seat: a power of two, so that no seat straddles a cache line.
+pub const WORDS_PER_SEAT: usize = 4;
 
-/// Seats that are made at a time: one page of states.
-pub const SEATS_PER_SEGMENT: usize = 4096;
+/// Seats that are made at a time: four pages.
+pub const SEATS_PER_SEGMENT: usize = 512;
 
 /// What a block in JavaScript's hands is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,20 +73,21 @@ pub enum SeatState {
 }
 
 impl SeatState {
-    fn from_byte(byte: u8) -> Self {
-        match byte {
-            0 => Self::Idle,
-            2 => Self::Detached,
-            3 => Self::Condemned,
-            // The careful reading: a leased block may be anywhere.
-            _ => Self::Leased,
-        }
+    const ALL: [Self; 4] = [Self::Idle, Self::Leased, Self::Detached, Self::Condemned];
+
+    fn to_word(self) -> u64 {
+        f64::from(self as u8).to_bits()
+    }
+
+    fn from_word(word: u64) -> Self {
+        // The careful reading of what is none of them: a leased block may be anywhere.
+        Self::ALL.into_iter().find(|state| state.to_word() == word).unwrap_or(Self::Leased)
     }
 }
 
-/// One thread's counters and the states of the blocks that it has.
+/// One thread's counters, and the blocks that it has.
 pub struct Ledger {
-    /// `f64` bits, as JavaScript's `Float64Array` sees them: header, then each class's words.
+    /// `f64` bits, as JavaScript's `Float64Array` sees them.
     words: Box<[AtomicU64]>,
     seats: Mutex<Seats>,
     /// Set when the thread has left the pool; its blocks may come back later.
@@ -87,22 +96,48 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct Seats {
-    /// Never moved or shrunk: JavaScript and loans point into them.
-    segments: Vec<Box<[AtomicU8]>>,
+    /// The seats' words, as [`Ledger::words`]. Never moved or shrunk: JavaScript points into them.
+    segments: Vec<Box<[AtomicU64]>>,
     /// The class of the block on each seat.
     classes: Vec<SizeClass>,
     free: Vec<u32>,
+    /// What was counted on seats that their blocks have left.
+    left: Sums,
+}
+
+/// Figures added up, by class.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// Blocks leased now.
+    pub leased: [f64; SizeClass::COUNT],
+    /// Leases.
+    pub leases: [f64; SizeClass::COUNT],
+    /// Bytes asked for in them.
+    pub asked_bytes: [f64; SizeClass::COUNT],
+}
+
+impl Sums {
+    /// Adds other sums to these.
+    pub fn add(&mut self, other: &Self) {
+        for class in 0..SizeClass::COUNT {
+            self.leased[class] += other.leased[class];
+            self.leases[class] += other.leases[class];
+            self.asked_bytes[class] += other.asked_bytes[class];
+        }
+    }
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        let zeros = [0.0; SizeClass::COUNT];
+        Self { leased: zeros, leases: zeros, asked_bytes: zeros }
+    }
 }
 
 impl Ledger {
     /// A ledger with every figure at zero and no seat.
     pub fn new() -> Self {
-        let words = CLASS_WORDS_AT + SizeClass::COUNT * WORDS_PER_CLASS;
-        Self {
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            seats: Mutex::default(),
-            retired: AtomicBool::new(false),
-        }
+        Self { words: zeros(WORDS), seats: Mutex::default(), retired: AtomicBool::new(false) }
     }
 
     /// The memory that JavaScript sees as a `Float64Array`.
@@ -110,10 +145,11 @@ impl Ledger {
         &self.words
     }
 
-    /// The states of seats `index * SEATS_PER_SEGMENT` and on, which JavaScript sees as a
-    /// `Uint8Array`: address and length in bytes. They stay where they are as long as the ledger.
-    pub fn segment(&self, index: usize) -> Option<(*const AtomicU8, usize)> {
-        self.seats().segments.get(index).map(|states| (states.as_ptr(), states.len()))
+    /// The words of the seats from `index * SEATS_PER_SEGMENT` on, which JavaScript sees as a
+    /// `Float64Array`: address, and length in bytes. They stay where they are as long as the
+    /// ledger.
+    pub fn segment(&self, index: usize) -> Option<(*const AtomicU64, usize)> {
+        self.seats().segments.get(index).map(|words| (words.as_ptr(), size_of_val(&**words)))
     }
 
     /// A seat for a block of `class` that goes to JavaScript, in state [`SeatState::Idle`].
@@ -126,8 +162,8 @@ impl Ledger {
         let seat = seats.free.pop().unwrap_or_else(|| {
             let first = u32::try_from(seats.segments.len() * SEATS_PER_SEGMENT)
                 .expect("fewer than 2^32 blocks fit into any memory");
-            let end = first + u32::try_from(SEATS_PER_SEGMENT).expect("one page");
-            seats.segments.push((0..SEATS_PER_SEGMENT).map(|_| AtomicU8::new(0)).collect());
+            let end = first + u32::try_from(SEATS_PER_SEGMENT).expect("a small number");
+            seats.segments.push(zeros(SEATS_PER_SEGMENT * WORDS_PER_SEAT));
             seats.classes.resize(end as usize, class);
             seats.free.extend((first + 1..end).rev());
             first
@@ -143,10 +179,18 @@ impl Ledger {
     /// When there is no such seat.
     pub fn leave_seat(&self, seat: u32) -> SeatState {
         let mut seats = self.seats();
+        let state = seats.state(seat);
+        let class = seats.classes[seat as usize].index();
+        let words = seats.words(seat);
+        // Relaxed, here and wherever words are read or written: each is a figure of its own, and
+        // no memory is reached through it. The finalizer, which reads a state to decide by it,
+        // runs in the thread that wrote it, or after that thread has ended.
+        let [_, leases, asked] = [SeatWord::State, SeatWord::Leases, SeatWord::AskedBytes]
+            .map(|word| f64::from_bits(words[word as usize].swap(0, Ordering::Relaxed)));
+        seats.left.leases[class] += leases;
+        seats.left.asked_bytes[class] += asked;
         seats.free.push(seat);
-        // Relaxed: the finalizer runs in the thread that wrote the state, or after that thread
-        // has ended.
-        SeatState::from_byte(seats.state(seat).swap(SeatState::Idle as u8, Ordering::Relaxed))
+        state
     }
 
     /// Condemns blocks that are detached and on their way, until `bytes` of them are or none is
@@ -154,30 +198,35 @@ impl Ledger {
     pub fn condemn_detached(&self, bytes: u64, mut book: impl FnMut(SizeClass)) -> u64 {
         let seats = self.seats();
         let mut condemned = 0;
-        for (state, class) in seats.segments.iter().flatten().zip(&seats.classes) {
+        for (words, class) in seats.all() {
             if condemned >= bytes {
                 break;
             }
-            // Relaxed, and no exchange: a detached block's state changes under this lock alone.
-            if state.load(Ordering::Relaxed) == SeatState::Detached as u8 {
-                state.store(SeatState::Condemned as u8, Ordering::Relaxed);
+            // No exchange: a detached block's state changes under this lock alone.
+            let state = &words[SeatWord::State as usize];
+            if state.load(Ordering::Relaxed) == SeatState::Detached.to_word() {
+                state.store(SeatState::Condemned.to_word(), Ordering::Relaxed);
                 condemned += class.block_size() as u64;
-                book(*class);
+                book(class);
             }
         }
         condemned
     }
 
-    /// Adds to `counts`, by class, how many blocks are leased now.
+    /// Adds to `sums` what was ever counted on any seat.
     ///
-    /// A lease could be counted once more at its release, but a look at each seat saves that
-    /// store in the fast path.
-    pub fn count_leased(&self, counts: &mut [f64; SizeClass::COUNT]) {
+    /// Releases are not counted: they are the leases that ended and were not collected, and a
+    /// look at each seat here saves a store in the fast path.
+    pub fn add_to(&self, sums: &mut Sums) {
         let seats = self.seats();
-        for (state, class) in seats.segments.iter().flatten().zip(&seats.classes) {
-            if state.load(Ordering::Relaxed) == SeatState::Leased as u8 {
-                counts[class.index()] += 1.0;
+        sums.add(&seats.left);
+        for (words, class) in seats.all() {
+            let read = |word: SeatWord| words[word as usize].load(Ordering::Relaxed);
+            if read(SeatWord::State) == SeatState::Leased.to_word() {
+                sums.leased[class.index()] += 1.0;
             }
+            sums.leases[class.index()] += f64::from_bits(read(SeatWord::Leases));
+            sums.asked_bytes[class.index()] += f64::from_bits(read(SeatWord::AskedBytes));
         }
     }
 
@@ -187,7 +236,8 @@ impl Ledger {
     ///
     /// When there is no such seat.
     pub fn set_state(&self, seat: u32, state: SeatState) {
-        self.seats().state(seat).store(state as u8, Ordering::Relaxed);
+        let seats = self.seats();
+        seats.words(seat)[SeatWord::State as usize].store(state.to_word(), Ordering::Relaxed);
     }
 
     /// Whether `seat` was ever handed out.
@@ -211,18 +261,12 @@ impl Ledger {
 
     /// One of the thread's figures.
     pub fn read(&self, word: Word) -> f64 {
-        self.word(word as usize)
-    }
-
-    /// One of the thread's figures for one class.
-    pub fn read_class(&self, class: SizeClass, word: ClassWord) -> f64 {
-        self.word(CLASS_WORDS_AT + class.index() * WORDS_PER_CLASS + word as usize)
+        f64::from_bits(self.words[word as usize].load(Ordering::Relaxed))
     }
 
     /// Adds to [`Word::CollectedBytes`].
     #[expect(clippy::cast_precision_loss, reason = "a block is below 2^52 bytes")]
     pub fn add_collected(&self, bytes: usize) {
-        // Relaxed: a figure to look at; no memory is reached through it.
         let _ = self.words[Word::CollectedBytes as usize].fetch_update(
             Ordering::Relaxed,
             Ordering::Relaxed,
@@ -230,8 +274,13 @@ impl Ledger {
         );
     }
 
-    fn word(&self, index: usize) -> f64 {
-        f64::from_bits(self.words[index].load(Ordering::Relaxed))
+    /// Adds to a seat's word, as JavaScript does.
+    #[cfg(test)]
+    pub fn add_to_seat(&self, seat: u32, word: SeatWord, amount: u32) {
+        let seats = self.seats();
+        let word = &seats.words(seat)[word as usize];
+        let sum = f64::from_bits(word.load(Ordering::Relaxed)) + f64::from(amount);
+        word.store(sum.to_bits(), Ordering::Relaxed);
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -246,10 +295,26 @@ impl Default for Ledger {
 }
 
 impl Seats {
-    fn state(&self, seat: u32) -> &AtomicU8 {
+    fn words(&self, seat: u32) -> &[AtomicU64] {
         let seat = seat as usize;
-        &self.segments[seat / SEATS_PER_SEGMENT][seat % SEATS_PER_SEGMENT]
+        let first = seat % SEATS_PER_SEGMENT * WORDS_PER_SEAT;
+        &self.segments[seat / SEATS_PER_SEGMENT][first..first + WORDS_PER_SEAT]
     }
+
+    fn state(&self, seat: u32) -> SeatState {
+        let word = self.words(seat)[SeatWord::State as usize].load(Ordering::Relaxed);
+        SeatState::from_word(word)
+    }
+
+    /// Every seat's words, and the class of the block that has it or had it last.
+    fn all(&self) -> impl Iterator<Item = (&[AtomicU64], SizeClass)> {
+        let words = self.segments.iter().flat_map(|segment| segment.chunks(WORDS_PER_SEAT));
+        words.zip(self.classes.iter().copied())
+    }
+}
+
+fn zeros(words: usize) -> Box<[AtomicU64]> {
+    (0..words).map(|_| AtomicU64::new(0)).collect()
 }
 
 #[cfg(test)]
@@ -278,13 +343,33 @@ mod tests {
             ledger.set_state(ledger.take_seat(class(size)), SeatState::Leased);
         }
         ledger.set_state(ledger.take_seat(class(64)), SeatState::Detached);
-        let mut counts = [0.0; SizeClass::COUNT];
-        ledger.count_leased(&mut counts);
+        let mut sums = Sums::default();
+        ledger.add_to(&mut sums);
         let counted: Vec<_> = SizeClass::all()
-            .map(|class| (class, counts[class.index()]))
+            .map(|class| (class, sums.leased[class.index()]))
             .filter(|(_, count)| *count > 0.0)
             .collect();
         assert_eq!(counted, [(class(64), 2.0), (class(4096), 1.0)]);
+    }
+
+    #[test]
+    fn figures_stay_when_their_block_leaves() {
+        let ledger = Ledger::new();
+        let seat = ledger.take_seat(class(4096));
+        ledger.add_to_seat(seat, SeatWord::Leases, 3);
+        ledger.add_to_seat(seat, SeatWord::AskedBytes, 9000);
+        for _ in 0..2 {
+            let mut sums = Sums::default();
+            ledger.add_to(&mut sums);
+            let index = class(4096).index();
+            assert_eq!((sums.leases[index], sums.asked_bytes[index]), (3.0, 9000.0));
+            if ledger.is_final() {
+                break;
+            }
+            ledger.retire();
+            ledger.leave_seat(seat);
+            assert!(ledger.is_final());
+        }
     }
 
     #[test]
@@ -297,12 +382,14 @@ mod tests {
         }
         assert_eq!(ledger.segment(0), before);
         assert!(ledger.segment(3).is_some() && ledger.segment(4).is_none());
-        assert!(ledger.has_seat(3 * 4096) && !ledger.has_seat(4 * 4096));
+        assert!(ledger.has_seat(4 * 512 - 1) && !ledger.has_seat(4 * 512));
     }
 
     #[test]
     fn an_unknown_state_is_read_as_leased() {
-        assert_eq!(SeatState::from_byte(200), SeatState::Leased);
+        assert_eq!(SeatState::from_word(f64::to_bits(200.0)), SeatState::Leased);
+        assert_eq!(SeatState::from_word(7), SeatState::Leased);
+        assert_eq!(SeatState::from_word(0), SeatState::Idle);
     }
 
     #[test]

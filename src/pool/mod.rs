@@ -39,9 +39,7 @@ mod sync;
 pub use block::{Block, OutOfMemory};
 pub use config::Config;
 pub use depot::{DEPOT_BYTES, Depot};
-pub use ledger::{
-    CLASS_WORDS_AT, ClassWord, Ledger, SEATS_PER_SEGMENT, SeatState, WORDS_PER_CLASS, Word,
-};
+pub use ledger::{Ledger, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_SEAT, Word};
 pub use loan::{Lender, Loan};
 pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
 pub use stats::{Figures, Stats, Tally};

@@ -2,37 +2,22 @@
 
 use super::books::ClassBooks;
 use super::depot::Depot;
-use super::ledger::{ClassWord, Ledger, Word};
+use super::ledger::{Ledger, Sums, Word};
 use super::size_class::SizeClass;
 
 /// What the threads' ledgers say, added up.
 ///
 /// The figures are JavaScript numbers: whole, and exact up to 2^53.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
     peak_bytes: f64,
     unpooled_count: f64,
     unpooled_bytes: f64,
     unpooled_releases: f64,
-    leased: [f64; SizeClass::COUNT],
-    leases: [f64; SizeClass::COUNT],
-    asked_bytes: [f64; SizeClass::COUNT],
+    sums: Sums,
 }
 
 impl Tally {
-    /// Everything at zero.
-    pub fn new() -> Self {
-        Self {
-            peak_bytes: 0.0,
-            unpooled_count: 0.0,
-            unpooled_bytes: 0.0,
-            unpooled_releases: 0.0,
-            leased: [0.0; SizeClass::COUNT],
-            leases: [0.0; SizeClass::COUNT],
-            asked_bytes: [0.0; SizeClass::COUNT],
-        }
-    }
-
     /// Adds one thread's figures. The peaks are added too, so that the sum is an upper bound
     /// for all threads together.
     pub fn add(&mut self, ledger: &Ledger) {
@@ -40,17 +25,7 @@ impl Tally {
         self.unpooled_count += ledger.read(Word::UnpooledCount);
         self.unpooled_bytes += ledger.read(Word::UnpooledBytes);
         self.unpooled_releases += ledger.read(Word::UnpooledReleases);
-        for class in SizeClass::all() {
-            self.leases[class.index()] += ledger.read_class(class, ClassWord::Leases);
-            self.asked_bytes[class.index()] += ledger.read_class(class, ClassWord::AskedBytes);
-        }
-        ledger.count_leased(&mut self.leased);
-    }
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self::new()
+        ledger.add_to(&mut self.sums);
     }
 }
 
@@ -133,7 +108,8 @@ impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn of_class(class: SizeClass, tally: &Tally, depot: &Depot, books: &ClassBooks) -> Self {
         let size = class.block_size() as f64;
-        let (leases, in_use) = (tally.leases[class.index()], tally.leased[class.index()]);
+        let index = class.index();
+        let (leases, in_use) = (tally.sums.leases[index], tally.sums.leased[index]);
         let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
         let (misses, collected) = (books.misses.get() as f64, books.collected.get() as f64);
         let seized = books.seized.get() as f64;
@@ -144,7 +120,7 @@ impl Figures {
             idle_count: idle,
             idle_bytes: idle * size,
             alloc_count: leases,
-            alloc_bytes: tally.asked_bytes[class.index()],
+            alloc_bytes: tally.sums.asked_bytes[index],
             fresh_count: fresh,
             fresh_bytes: fresh * size,
             hit_count: leases - misses,

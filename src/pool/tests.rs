@@ -31,13 +31,9 @@ fn lend(attachment: &Attachment, size: usize) -> Loan {
 fn lease(attachment: &Attachment, size: usize) -> Loan {
     let loan = lend(attachment, size);
     attachment.ledger().set_state(loan.seat(), SeatState::Leased);
-    let first = CLASS_WORDS_AT + class(size).index() * WORDS_PER_CLASS;
-    for (word, amount) in [(ClassWord::Leases, 1), (ClassWord::AskedBytes, size)] {
-        let word = &attachment.ledger().words()[first + word as usize];
-        let sum = f64::from_bits(word.load(Ordering::Relaxed))
-            + f64::from(u32::try_from(amount).expect("a small size"));
-        word.store(sum.to_bits(), Ordering::Relaxed);
-    }
+    let asked = u32::try_from(size).expect("a small size");
+    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Leases, 1);
+    attachment.ledger().add_to_seat(loan.seat(), SeatWord::AskedBytes, asked);
     loan
 }
 
