@@ -85,12 +85,7 @@ pub fn lend(env: sys::napi_env, loan: Loan) -> Result<sys::napi_value, Error<Cod
         )
     };
     match status {
-        sys::Status::napi_ok => {
-            // SAFETY: the finalizer runs in a later turn at the earliest, so `hint` is alive.
-            let lent = unsafe { &*hint };
-            lent.loan.confirm();
-            Ok(value)
-        }
+        sys::Status::napi_ok => Ok(value),
         sys::Status::napi_no_external_buffers_allowed => {
             // SAFETY: Node-API answers so before it looks at anything, so `hint` is still ours.
             let returned = unsafe { Box::from_raw(hint) };

@@ -14,8 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct ClassBooks {
     /// Got from the operating system.
     pub fresh: Count,
-    /// Leases for which a block had to be got from the operating system.
-    pub misses: Count,
     /// Given back to the operating system.
     pub freed: Count,
     /// Came back and were not kept; part of `freed`.

@@ -98,11 +98,18 @@ pub struct Ledger {
 struct Seats {
     /// The seats' words, as [`Ledger::words`]. Never moved or shrunk: JavaScript points into them.
     segments: Vec<Box<[AtomicU64]>>,
-    /// The class of the block on each seat.
-    classes: Vec<SizeClass>,
+    holders: Vec<Holder>,
     free: Vec<u32>,
     /// What was counted on seats that their blocks have left.
     left: Sums,
+}
+
+/// The block that has a seat, or had it last.
+#[derive(Clone, Copy)]
+struct Holder {
+    class: SizeClass,
+    /// Whether it was got from the operating system for this seat: its first lease is a miss.
+    fresh: bool,
 }
 
 /// Figures added up, by class.
@@ -114,15 +121,28 @@ pub struct Sums {
     pub leases: [f64; SizeClass::COUNT],
     /// Bytes asked for in them.
     pub asked_bytes: [f64; SizeClass::COUNT],
+    /// Leases for which a block had to be got from the operating system.
+    pub misses: [f64; SizeClass::COUNT],
 }
 
 impl Sums {
+    /// Adds the leases of one block, and the bytes asked for in them.
+    fn add_leases(&mut self, holder: Holder, leases: f64, asked_bytes: f64) {
+        let class = holder.class.index();
+        self.leases[class] += leases;
+        self.asked_bytes[class] += asked_bytes;
+        if holder.fresh && leases > 0.0 {
+            self.misses[class] += 1.0;
+        }
+    }
+
     /// Adds other sums to these.
     pub fn add(&mut self, other: &Self) {
         for class in 0..SizeClass::COUNT {
             self.leased[class] += other.leased[class];
             self.leases[class] += other.leases[class];
             self.asked_bytes[class] += other.asked_bytes[class];
+            self.misses[class] += other.misses[class];
         }
     }
 }
@@ -130,7 +150,7 @@ impl Sums {
 impl Default for Sums {
     fn default() -> Self {
         let zeros = [0.0; SizeClass::COUNT];
-        Self { leased: zeros, leases: zeros, asked_bytes: zeros }
+        Self { leased: zeros, leases: zeros, asked_bytes: zeros, misses: zeros }
     }
 }
 
@@ -152,23 +172,25 @@ impl Ledger {
         self.seats().segments.get(index).map(|words| (words.as_ptr(), size_of_val(&**words)))
     }
 
-    /// A seat for a block of `class` that goes to JavaScript, in state [`SeatState::Idle`].
+    /// A seat for a block of `class` that goes to JavaScript, in state [`SeatState::Idle`];
+    /// `fresh`: got from the operating system for it.
     ///
     /// # Panics
     ///
     /// At 2^32 seats, more than there can be blocks.
-    pub fn take_seat(&self, class: SizeClass) -> u32 {
+    pub fn take_seat(&self, class: SizeClass, fresh: bool) -> u32 {
+        let holder = Holder { class, fresh };
         let mut seats = self.seats();
         let seat = seats.free.pop().unwrap_or_else(|| {
             let first = u32::try_from(seats.segments.len() * SEATS_PER_SEGMENT)
                 .expect("fewer than 2^32 blocks fit into any memory");
             let end = first + u32::try_from(SEATS_PER_SEGMENT).expect("a small number");
             seats.segments.push(zeros(SEATS_PER_SEGMENT * WORDS_PER_SEAT));
-            seats.classes.resize(end as usize, class);
+            seats.holders.resize(end as usize, holder);
             seats.free.extend((first + 1..end).rev());
             first
         });
-        seats.classes[seat as usize] = class;
+        seats.holders[seat as usize] = holder;
         seat
     }
 
@@ -180,15 +202,14 @@ impl Ledger {
     pub fn leave_seat(&self, seat: u32) -> SeatState {
         let mut seats = self.seats();
         let state = seats.state(seat);
-        let class = seats.classes[seat as usize].index();
+        let holder = seats.holders[seat as usize];
         let words = seats.words(seat);
         // Relaxed, here and wherever words are read or written: each is a figure of its own, and
         // no memory is reached through it. The finalizer, which reads a state to decide by it,
         // runs in the thread that wrote it, or after that thread has ended.
         let [_, leases, asked] = [SeatWord::State, SeatWord::Leases, SeatWord::AskedBytes]
             .map(|word| f64::from_bits(words[word as usize].swap(0, Ordering::Relaxed)));
-        seats.left.leases[class] += leases;
-        seats.left.asked_bytes[class] += asked;
+        seats.left.add_leases(holder, leases, asked);
         seats.free.push(seat);
         state
     }
@@ -198,7 +219,7 @@ impl Ledger {
     pub fn condemn_detached(&self, bytes: u64, mut book: impl FnMut(SizeClass)) -> u64 {
         let seats = self.seats();
         let mut condemned = 0;
-        for (words, class) in seats.all() {
+        for (words, Holder { class, .. }) in seats.all() {
             if condemned >= bytes {
                 break;
             }
@@ -220,13 +241,13 @@ impl Ledger {
     pub fn add_to(&self, sums: &mut Sums) {
         let seats = self.seats();
         sums.add(&seats.left);
-        for (words, class) in seats.all() {
+        for (words, holder) in seats.all() {
             let read = |word: SeatWord| words[word as usize].load(Ordering::Relaxed);
             if read(SeatWord::State) == SeatState::Leased.to_word() {
-                sums.leased[class.index()] += 1.0;
+                sums.leased[holder.class.index()] += 1.0;
             }
-            sums.leases[class.index()] += f64::from_bits(read(SeatWord::Leases));
-            sums.asked_bytes[class.index()] += f64::from_bits(read(SeatWord::AskedBytes));
+            let leases = f64::from_bits(read(SeatWord::Leases));
+            sums.add_leases(holder, leases, f64::from_bits(read(SeatWord::AskedBytes)));
         }
     }
 
@@ -306,10 +327,10 @@ impl Seats {
         SeatState::from_word(word)
     }
 
-    /// Every seat's words, and the class of the block that has it or had it last.
-    fn all(&self) -> impl Iterator<Item = (&[AtomicU64], SizeClass)> {
+    /// Every seat's words and holder.
+    fn all(&self) -> impl Iterator<Item = (&[AtomicU64], Holder)> {
         let words = self.segments.iter().flat_map(|segment| segment.chunks(WORDS_PER_SEAT));
-        words.zip(self.classes.iter().copied())
+        words.zip(self.holders.iter().copied())
     }
 }
 
@@ -328,11 +349,12 @@ mod tests {
     #[test]
     fn seats_are_used_again() {
         let ledger = Ledger::new();
-        let (first, second) = (ledger.take_seat(class(64)), ledger.take_seat(class(64)));
+        let (first, second) =
+            (ledger.take_seat(class(64), true), ledger.take_seat(class(64), true));
         assert_ne!(first, second);
         ledger.set_state(first, SeatState::Leased);
         assert_eq!(ledger.leave_seat(first), SeatState::Leased);
-        assert_eq!(ledger.take_seat(class(128)), first);
+        assert_eq!(ledger.take_seat(class(128), true), first);
         assert_eq!(ledger.leave_seat(first), SeatState::Idle, "a new holder starts idle");
     }
 
@@ -340,9 +362,9 @@ mod tests {
     fn leased_by_class() {
         let ledger = Ledger::new();
         for size in [64, 64, 4096] {
-            ledger.set_state(ledger.take_seat(class(size)), SeatState::Leased);
+            ledger.set_state(ledger.take_seat(class(size), true), SeatState::Leased);
         }
-        ledger.set_state(ledger.take_seat(class(64)), SeatState::Detached);
+        ledger.set_state(ledger.take_seat(class(64), true), SeatState::Detached);
         let mut sums = Sums::default();
         ledger.add_to(&mut sums);
         let counted: Vec<_> = SizeClass::all()
@@ -355,7 +377,7 @@ mod tests {
     #[test]
     fn figures_stay_when_their_block_leaves() {
         let ledger = Ledger::new();
-        let seat = ledger.take_seat(class(4096));
+        let seat = ledger.take_seat(class(4096), true);
         ledger.add_to_seat(seat, SeatWord::Leases, 3);
         ledger.add_to_seat(seat, SeatWord::AskedBytes, 9000);
         for _ in 0..2 {
@@ -375,10 +397,10 @@ mod tests {
     #[test]
     fn segments_stay_where_they_are() {
         let ledger = Ledger::new();
-        ledger.take_seat(class(64));
+        ledger.take_seat(class(64), true);
         let before = ledger.segment(0);
         for _ in 0..3 * SEATS_PER_SEGMENT {
-            ledger.take_seat(class(64));
+            ledger.take_seat(class(64), true);
         }
         assert_eq!(ledger.segment(0), before);
         assert!(ledger.segment(3).is_some() && ledger.segment(4).is_none());

@@ -34,8 +34,6 @@ pub enum Lender {
 ///   through shared pointers that only the finalizer knows to be gone.
 pub struct Loan {
     block: Block,
-    /// Whether the block was got from the operating system for this loan.
-    fresh: bool,
     pool: Arc<Pool>,
     ledger: Arc<Ledger>,
     seat: u32,
@@ -46,8 +44,8 @@ pub struct Loan {
 
 impl Loan {
     pub(super) fn new(block: Block, fresh: bool, pool: Arc<Pool>, ledger: Arc<Ledger>) -> Self {
-        let seat = ledger.take_seat(block.class());
-        Self { block, fresh, pool, ledger, seat, doubted: AtomicBool::new(false) }
+        let seat = ledger.take_seat(block.class(), fresh);
+        Self { block, pool, ledger, seat, doubted: AtomicBool::new(false) }
     }
 
     /// Where the block begins.
@@ -63,18 +61,6 @@ impl Loan {
     /// Where the thread's ledger keeps this block's state.
     pub fn seat(&self) -> u32 {
         self.seat
-    }
-
-    /// Whether the block was got from the operating system for this loan.
-    pub fn is_fresh(&self) -> bool {
-        self.fresh
-    }
-
-    /// A backing store has the block: the lease that asked for a fresh one is a miss.
-    pub fn confirm(&self) {
-        if self.fresh {
-            self.pool.books.class(self.block.class()).misses.add();
-        }
     }
 
     /// No backing store was made, for certain. The block goes back to the depot.

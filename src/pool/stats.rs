@@ -111,7 +111,7 @@ impl Figures {
         let index = class.index();
         let (leases, in_use) = (tally.sums.leases[index], tally.sums.leased[index]);
         let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
-        let (misses, collected) = (books.misses.get() as f64, books.collected.get() as f64);
+        let (misses, collected) = (tally.sums.misses[index], books.collected.get() as f64);
         let seized = books.seized.get() as f64;
         let idle = depot.len(class) as f64 + books.loaned.get() as f64 - in_use;
         Self {

@@ -20,11 +20,7 @@ fn class(size: usize) -> SizeClass {
 
 fn lend(attachment: &Attachment, size: usize) -> Loan {
     let class = class(size);
-    let loan = attachment
-        .lend_idle(class)
-        .unwrap_or_else(|| attachment.lend_fresh(class).expect("memory"));
-    loan.confirm();
-    loan
+    attachment.lend_idle(class).unwrap_or_else(|| attachment.lend_fresh(class).expect("memory"))
 }
 
 /// A lease as JavaScript makes one: the state and the counters it would write.
@@ -67,8 +63,27 @@ fn idle_block_returns_to_the_depot() {
     equal(balanced(&pool).total.idle_count, 1);
     let again = attachment.lend_idle(class(4096)).expect("the block is in the depot");
     assert_eq!(again.address(), address);
-    assert!(!again.is_fresh());
     again.settle(Lender::Alive);
+}
+
+#[test]
+fn first_lease_of_a_fresh_block_is_a_miss() {
+    let pool = Pool::new(DETACHES);
+    let attachment = pool.attach();
+    lend(&attachment, 64).settle(Lender::Alive);
+    equal(balanced(&pool).total.miss_count, 0);
+    let fresh = lease(&attachment, 4096);
+    for leases in 1..4 {
+        let stats = balanced(&pool);
+        equal(stats.total.miss_count, 1);
+        equal(stats.total.hit_count, leases - 1);
+        attachment.ledger().add_to_seat(fresh.seat(), SeatWord::Leases, 1);
+    }
+    fresh.settle(Lender::Alive);
+    lease(&attachment, 4096).settle(Lender::Alive);
+    let stats = balanced(&pool);
+    equal(stats.total.miss_count, 1);
+    equal(stats.total.hit_count, 4);
 }
 
 #[test]
