@@ -39,39 +39,34 @@ function use(buffer) {
 }
 
 /**
- * Goes through the sizes in turn.
+ * An operation on one size, or on a power of two of sizes in turn.
  *
  * @param {number[]} sizes
+ * @param {(size: number) => void} operate
  */
-function cycle(sizes) {
-  if (sizes.length === 1) {
-    const [size] = sizes
-    return () => size
-  }
-  let i = 0
+function onEach(sizes, operate) {
+  const [size] = sizes
+  if (sizes.length === 1) return () => operate(size)
   const mask = sizes.length - 1
-  return () => sizes[i++ & mask]
+  let i = 0
+  return () => operate(sizes[i++ & mask])
 }
 
 /** @param {{ detachOnRelease: boolean }} options */
 function pooled(options) {
   return (/** @type {number[]} */ sizes) => {
     const pool = new BufferPool(options)
-    const next = cycle(sizes)
-    return () => {
-      const buffer = pool.allocUnsafe(next())
+    return onEach(sizes, (size) => {
+      const buffer = pool.allocUnsafe(size)
       use(buffer)
       pool.release(buffer)
-    }
+    })
   }
 }
 
 /** @param {(size: number) => Buffer} take */
 function collected(take) {
-  return (/** @type {number[]} */ sizes) => {
-    const next = cycle(sizes)
-    return () => use(take(next()))
-  }
+  return (/** @type {number[]} */ sizes) => onEach(sizes, (size) => use(take(size)))
 }
 
 /** @type {Contestant[]} */
@@ -79,14 +74,14 @@ const contestants = [
   {
     name: 'bare array pop + push',
     fixed: true,
-    prepare([size]) {
+    prepare(sizes) {
       /** @type {Buffer[]} */
-      const stack = Array.from({ length: STOCK }, () => Buffer.allocUnsafeSlow(size))
-      return () => {
+      const stack = Array.from({ length: STOCK }, () => Buffer.allocUnsafeSlow(sizes[0]))
+      return onEach(sizes, () => {
         const buffer = /** @type {Buffer} */ (stack.pop())
         use(buffer)
         stack.push(buffer)
-      }
+      })
     }
   },
   {
@@ -94,23 +89,22 @@ const contestants = [
     needsTransfer: true,
     prepare(sizes) {
       let arrayBuffer = new ArrayBuffer(Math.max(...sizes))
-      const next = cycle(sizes)
-      return () => {
+      return onEach(sizes, (size) => {
         arrayBuffer = arrayBuffer.transfer()
-        use(Buffer.from(arrayBuffer, 0, next()))
-      }
+        use(Buffer.from(arrayBuffer, 0, size))
+      })
     }
   },
   {
     name: 'npm buffer-reuse-pool',
     fixed: true,
-    prepare([size]) {
-      const pool = reusePool.pool(size)
-      return () => {
+    prepare(sizes) {
+      const pool = reusePool.pool(sizes[0])
+      return onEach(sizes, () => {
         const buffer = pool.alloc()
         use(buffer)
         reusePool.free(buffer)
-      }
+      })
     }
   },
   { name: 'cistern, detachOnRelease: false', prepare: pooled({ detachOnRelease: false }) },
@@ -127,12 +121,10 @@ const contestants = [
     needsTurns: true,
     prepare(sizes) {
       const attachment = native.open(true, false, hasTransfer)
-      const next = cycle(sizes)
-      return () => {
-        const size = next()
+      return onEach(sizes, (size) => {
         const [arrayBuffer] = native.fill(attachment, classOf(size), 1)
         use(Buffer.from(/** @type {ArrayBuffer} */ (arrayBuffer), 0, size))
-      }
+      })
     }
   }
 ]

@@ -195,7 +195,7 @@ class BufferPool {
     const { words } = this.#rack
     words[UNPOOLED_COUNT]++
     words[UNPOOLED_BYTES] += size
-    const seat = Float64Array.of(LEASED)
+    const seat = Float64Array.of(LEASED, 1)
     new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), seat, 0)
     return buffer
   }

@@ -7,6 +7,7 @@ const { isLeased } = require('./slot')
 class Lease {
   #buffer
   #slot
+  #turn
 
   /**
    * @param {Buffer} buffer
@@ -15,7 +16,7 @@ class Lease {
   constructor(buffer, slot) {
     this.#buffer = buffer
     this.#slot = slot
-    slot.lease = this
+    this.#turn = slot.turn
   }
 
   /** The Buffer, of exactly the length that was asked for. */
@@ -23,11 +24,10 @@ class Lease {
     return this.#buffer
   }
 
-  /** Gives the block back; does nothing where it is back already. */
+  /** Gives the block back; does nothing where it is back already, by whatever view. */
   release() {
     const slot = this.#slot
-    // The mark is gone with the first release, by whatever view.
-    if (slot.lease !== this || !isLeased(slot)) return
+    if (!isLeased(slot) || slot.turn !== this.#turn) return
     slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
 

@@ -73,11 +73,9 @@ class Magazine {
     return slot
   }
 
-  /** @param {import('./slot').Slot} slot idle; the warmest from now on */
-  put(slot) {
-    const { warmest } = this
-    this.warmest = slot
-    if (warmest !== null) this.stack[this.depth++] = warmest
+  /** @param {import('./slot').Slot} slot idle, for the top of the stack */
+  push(slot) {
+    this.stack[this.depth++] = slot
   }
 
   /**

@@ -88,10 +88,22 @@ class Rack {
    */
   shelve(slot, magazine) {
     slot.words[slot.at + STATE] = IDLE
-    if (slot.lease !== null) slot.lease = null
-    magazine.put(slot)
     this.leased -= magazine.units
-    if (magazine.depth > magazine.capacity || this.leased < this.floor) this.overflow()
+    const { warmest } = magazine
+    magazine.warmest = slot
+    if (warmest !== null) this.stack(magazine, warmest)
+    if (this.leased < this.floor) this.overflow()
+  }
+
+  /**
+   * Puts a slot on a magazine's stack, below the warmest.
+   *
+   * @param {Magazine} magazine
+   * @param {Slot} slot idle
+   */
+  stack(magazine, slot) {
+    magazine.push(slot)
+    if (magazine.depth > magazine.capacity) this.overflow()
   }
 
   /**
@@ -105,7 +117,7 @@ class Rack {
     for (let i = 0; i < filled.length; i += 2) {
       const arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
       const seat = /** @type {number} */ (filled[i + 1])
-      magazine.put(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
+      magazine.push(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
       this.hold(magazine.units)
     }
     return magazine.take()

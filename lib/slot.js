@@ -7,7 +7,7 @@
  * itself carries nothing, so that it has the V8 map of every other Buffer.
  */
 
-const { LEASED, STATE } = require('./ledger')
+const { LEASED, LEASES, STATE } = require('./ledger')
 const native = require('./native')
 
 const { seatsPerSegment, wordsPerSeat } = native.layout()
@@ -42,18 +42,16 @@ class Slot {
     this.seat = seat
     /** Where one ArrayBuffer serves lease after lease, its Buffer of the last length. */
     this.view = NO_VIEW
-    /**
-     * Whose lease it is, where a `Lease` must tell its own turn from a later one.
-     *
-     * @type {object | null}
-     */
-    this.lease = null
     hang(arrayBuffer, this)
+  }
+
+  /** How many leases there were, this one included: to tell a lease from a later one. */
+  get turn() {
+    return this.words[this.at + LEASES]
   }
 
   /** The pool has nothing to do with the ArrayBuffer any more. */
   letGo() {
-    this.lease = null
     this.arrayBuffer = null
     this.view = NO_VIEW
   }

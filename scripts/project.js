@@ -8,6 +8,9 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
+/** Cargo's two worlds: the addon, and the comparison's load client. */
+const crates = ['Cargo.toml', 'compare/client/Cargo.toml']
+
 /**
  * Runs a command in the project and ends this process when it fails.
  *
@@ -60,4 +63,4 @@ function fail(sentence) {
   process.exit(1)
 }
 
-module.exports = { root, run, installDependencies, fail }
+module.exports = { crates, root, run, installDependencies, fail }

@@ -11,7 +11,7 @@ require('./check-node')
 const { readdirSync } = require('node:fs')
 const path = require('node:path')
 const { parseArgs } = require('node:util')
-const { root, run, installDependencies } = require('./project')
+const { crates, root, run, installDependencies } = require('./project')
 const { buildAddon } = require('./addon')
 
 const { values } = parseArgs({
@@ -22,7 +22,8 @@ const only = values.node !== undefined || values.debug
 installDependencies()
 buildAddon({ debug: values.debug })
 if (!only) {
-  run('cargo', ['test', '--quiet', '--locked'])
+  for (const crate of crates)
+    run('cargo', ['test', '--quiet', '--locked', '--manifest-path', crate])
   run(process.execPath, ['--test', ...testsIn('compare/test')])
 }
 run(values.node ?? process.execPath, ['--test', '--expose-gc', ...testsIn('__test__')])
