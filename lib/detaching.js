@@ -21,8 +21,8 @@ const { hang, scrub } = require('./slot')
  */
 function lease(rack, size) {
   const magazine = rack.magazines[classOf(size)]
-  const slot = magazine.take() ?? rack.fill(magazine)
-  if (slot === undefined) return undefined
+  const slot = magazine.take()
+  if (slot === undefined) return rack.fill(magazine) ? lease(rack, size) : undefined
   rack.book(magazine, slot, size)
   return new FastBuffer(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, size)
 }

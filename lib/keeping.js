@@ -21,8 +21,8 @@ const { scrub } = require('./slot')
  */
 function lease(rack, size) {
   const magazine = rack.magazines[classOf(size)]
-  const slot = magazine.take() ?? rack.fill(magazine)
-  if (slot === undefined) return undefined
+  const slot = magazine.take()
+  if (slot === undefined) return rack.fill(magazine) ? lease(rack, size) : undefined
   const { view } = slot
   if (view.length !== size) return leaseOtherLength(rack, slot, size)
   rack.book(magazine, slot, size)

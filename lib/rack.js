@@ -107,7 +107,7 @@ class Rack {
   }
 
   /**
-   * Fetches blocks into an empty magazine and takes one out; `undefined` where the pool is closed.
+   * Fetches blocks into an empty magazine. Whether it got any: not where the pool is closed.
    *
    * @param {Magazine} magazine
    */
@@ -120,7 +120,7 @@ class Rack {
       magazine.push(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
       this.hold(magazine.units)
     }
-    return magazine.take()
+    return filled.length > 0
   }
 
   /** @param {number} seat */
