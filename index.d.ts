@@ -1,3 +1,5 @@
+/// <reference types="node" />
+
 /**
  * A pool of Buffers whose memory lies outside V8's heap and is used again.
  *
