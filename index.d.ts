@@ -1,7 +1,7 @@
 /// <reference types="node" />
 
 /**
- * A pool of Buffers whose memory lies outside V8's heap and is used again.
+ * A pool of Buffers whose memory is used again as soon as they are released.
  *
  * Every thread that loads cistern has magazines of its own; a pool belongs to the thread that made
  * it, except {@link shared}, whose depot serves all threads of the process.
@@ -21,18 +21,18 @@ export class BufferPool {
    *
    * @param size in bytes, whole, from 0 to `buffer.constants.MAX_LENGTH`
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, as Node's own
-   * @throws {RangeError} `ERR_OUT_OF_RANGE`, as Node's own
+   * @throws {RangeError} `ERR_OUT_OF_RANGE`, as Node's own, and for a fraction too
    * @throws {Error} `ERR_CISTERN_CLOSED`; `ERR_MEMORY_ALLOCATION_FAILED` where the operating
    *   system has no memory, with nothing changed
    */
-  allocUnsafe(size: number): Buffer
+  allocUnsafe(size: number): PooledBuffer
 
   /**
    * A Buffer of exactly `size` bytes, filled as `Buffer.alloc` fills; zeros by default.
    *
    * @throws as {@link allocUnsafe}, and what `buf.fill` throws; nothing stays leased then
    */
-  alloc(size: number, fill?: string | Uint8Array | number, encoding?: BufferEncoding): Buffer
+  alloc(size: number, fill?: string | Uint8Array | number, encoding?: BufferEncoding): PooledBuffer
 
   /**
    * Gives a block back, whole, by any view of it. With `detachOnRelease`, every view of it has
@@ -46,7 +46,11 @@ export class BufferPool {
    */
   release(view: NodeJS.ArrayBufferView | ArrayBuffer): void
 
-  /** A Buffer together with its release, for `using` and `finally`. */
+  /**
+   * A Buffer together with its release, for `using` and `finally`.
+   *
+   * @throws as {@link allocUnsafe}; {TypeError} `ERR_INVALID_ARG_TYPE` for wrong options
+   */
   lease(size: number, options?: LeaseOptions): Lease
 
   /** Whether a view is of a block that is leased from this pool now. */
@@ -67,14 +71,21 @@ export class BufferPool {
   trim(keepBytes?: number): number
 
   /**
-   * Ends leasing. Idle memory is freed; what is leased stays valid, and is freed when it comes
-   * back. Closing again does nothing.
+   * Ends leasing, for good. Idle memory is freed; what is leased stays valid, and is freed when it
+   * comes back. Closing again does nothing. `shared` is closed for the whole process; another
+   * thread may still lease what is idle in its own magazines.
    */
   close(): void
 }
 
-/** One pool for the process, its depot shared by all threads; made on first use. */
+/**
+ * One pool for the process, with one depot for all threads. Made on first use; ES modules, whose
+ * imports are made at once, make it when they are loaded. It holds no memory until it is leased from.
+ */
 export const shared: BufferPool
+
+/** A Buffer that has an ArrayBuffer of its own, as Node's `Buffer.allocUnsafe` says it. */
+export type PooledBuffer = ReturnType<typeof Buffer.allocUnsafe>
 
 /** Each optional, each checked once. */
 export interface BufferPoolOptions {
@@ -82,7 +93,8 @@ export interface BufferPoolOptions {
   name?: string | undefined
   /**
    * The largest request served from the pool, in bytes, up to 1 GiB; larger ones come from V8 and
-   * are counted as unpooled. Default: 32 MiB.
+   * are counted as unpooled. Blocks above 128 MiB are freed, not kept, when they come back.
+   * Default: 32 MiB.
    */
   maxBlockSize?: number | undefined
   /**
@@ -102,7 +114,7 @@ export interface LeaseOptions {
 
 /** A Buffer together with its release. */
 export interface Lease {
-  readonly buffer: Buffer
+  readonly buffer: PooledBuffer
   /** Gives the block back; does nothing where it is back already. */
   release(): void
   [Symbol.dispose](): void

@@ -144,20 +144,6 @@ describe('the magazines', () => {
       assert.equal(pool.stats().freshCount, 600)
     })
   )
-
-  test('keep a bounded number of bytes in all classes together', async () => {
-    const pool = new BufferPool({ detachOnRelease: false })
-    const sizes = [1, 2, 4, 8, 16].map((mib) => mib * MIB)
-    const buffers = sizes.flatMap((size) =>
-      Array.from({ length: Math.max(1, (24 * MIB) / size) }, () => pool.allocUnsafe(size))
-    )
-    for (const buffer of buffers) pool.release(buffer)
-    await settle()
-    await balanced(pool)
-    const { idleBytes } = pool.stats()
-    const inDepot = pool.trim(idleBytes - 1)
-    assert.ok(inDepot > 0, 'some of it is in the depot')
-  })
 })
 
 describe('trim', () => {

@@ -114,7 +114,7 @@ async function torture(pool, { operations, seed, detaches }) {
       for (const { bytes, mark } of moved) check(bytes, mark)
       await turn()
     }
-    if (i % 50_000 === 49_999) {
+    if (i % 50_000 === 49_999 || i === operations - 1) {
       counts.collect++
       globalThis.gc?.()
       await turn()

@@ -4,7 +4,7 @@
 
 const { constants } = require('node:buffer')
 const native = require('./native')
-const ledger = require('./ledger')
+const { IDLE, LEASED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const detaching = require('./detaching')
 const keeping = require('./keeping')
@@ -17,9 +17,7 @@ const errors = require('./errors')
 const { alloc, allocUnsafe, allocUnsafeSlow } = Buffer
 const { isView } = ArrayBuffer
 
-const { IDLE, LEASED, STATE, UNPOOLED_BYTES, UNPOOLED_COUNT, UNPOOLED_RELEASES } = ledger
-
-/** The name of the process's own pool, and the key to its making. */
+/** The key to a thread's end of the process's own pool. */
 const SHARED = Symbol('shared')
 
 class BufferPool {
@@ -28,7 +26,7 @@ class BufferPool {
   /** Larger requests come from V8. */
   #largest
   /** Larger requests take the slow path. */
-  #fastest
+  #fastLimit
   #detaches
   #scrubs
 
@@ -46,7 +44,7 @@ class BufferPool {
     this.#name = name
     this.#largest = maxBlockSize
     // The fast path leaves contents as they are, so under this flag there is none.
-    this.#fastest = zeroFill ? 0 : maxBlockSize
+    this.#fastLimit = zeroFill ? 0 : maxBlockSize
     this.#detaches = detachOnRelease
     this.#scrubs = zeroOnRelease
     this.#rack = new Rack(this, attachment, zeroOnRelease)
@@ -59,7 +57,7 @@ class BufferPool {
 
   /** @param {number} size */
   allocUnsafe(size) {
-    if (typeof size === 'number' && (size | 0) === size && size > 0 && size <= this.#fastest) {
+    if (typeof size === 'number' && (size | 0) === size && size > 0 && size <= this.#fastLimit) {
       const rack = this.#rack
       const buffer = this.#detaches ? detaching.lease(rack, size) : keeping.lease(rack, size)
       if (buffer !== undefined) return buffer
@@ -192,11 +190,9 @@ class BufferPool {
    */
   #leaseUnpooled(size, zero) {
     const buffer = zero && size > 0 ? alloc(size) : allocUnsafeSlow(size)
-    const { words } = this.#rack
-    words[UNPOOLED_COUNT]++
-    words[UNPOOLED_BYTES] += size
-    const seat = Float64Array.of(LEASED, 1)
-    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), seat, 0)
+    this.#rack.bookUnpooled(size)
+    const words = Float64Array.of(LEASED, 1)
+    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), words, 0)
     return buffer
   }
 
@@ -222,7 +218,7 @@ class BufferPool {
       throw new errors.Undetachable(this.#name, view)
     }
     slot.words[slot.at + STATE] = IDLE
-    this.#rack.words[UNPOOLED_RELEASES]++
+    this.#rack.bookUnpooledRelease()
   }
 }
 

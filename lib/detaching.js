@@ -50,7 +50,7 @@ function giveBack(rack, slot, arrayBuffer) {
   }
   hang(moved, slot)
   slot.arrayBuffer = moved
-  rack.shelve(slot, magazine)
+  rack.putBack(slot, magazine)
   return true
 }
 

@@ -60,7 +60,7 @@ function giveBack(rack, slot) {
   // A slot whose ArrayBuffer is gone has no view, and neither has one whose memory is V8's.
   if (slot.view.length === 0 || slot.words[slot.at + STATE] !== LEASED) return false
   if (rack.scrubs) scrub(slot)
-  rack.shelve(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))
+  rack.putBack(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))
   return true
 }
 

@@ -21,7 +21,10 @@ const {
   LEASED,
   LEASES,
   PEAK_BYTES,
-  STATE
+  STATE,
+  UNPOOLED_BYTES,
+  UNPOOLED_COUNT,
+  UNPOOLED_RELEASES
 } = require('./ledger')
 const { Slot } = require('./slot')
 const { Magazine, UNIT } = require('./magazine')
@@ -81,17 +84,31 @@ class Rack {
   }
 
   /**
+   * Notes a lease that V8 serves.
+   *
+   * @param {number} size
+   */
+  bookUnpooled(size) {
+    this.words[UNPOOLED_COUNT]++
+    this.words[UNPOOLED_BYTES] += size
+  }
+
+  bookUnpooledRelease() {
+    this.words[UNPOOLED_RELEASES]++
+  }
+
+  /**
    * Puts a slot that was leased into its magazine. Small enough to be compiled into its callers.
    *
    * @param {Slot} slot
    * @param {Magazine} magazine the slot's
    */
-  shelve(slot, magazine) {
+  putBack(slot, magazine) {
     slot.words[slot.at + STATE] = IDLE
     this.leased -= magazine.units
     const { warmest } = magazine
     magazine.warmest = slot
-    if (warmest !== null) this.stack(magazine, warmest)
+    if (warmest !== null) this.putBelow(magazine, warmest)
     if (this.leased < this.floor) this.overflow()
   }
 
@@ -101,7 +118,7 @@ class Rack {
    * @param {Magazine} magazine
    * @param {Slot} slot idle
    */
-  stack(magazine, slot) {
+  putBelow(magazine, slot) {
     magazine.push(slot)
     if (magazine.depth > magazine.capacity) this.overflow()
   }
@@ -139,8 +156,8 @@ class Rack {
    * @param {Magazine} magazine the slot's
    */
   giveBackByFinalizer(slot, magazine) {
-    if (!this.letGo(slot, magazine, this.isClosed)) return false
-    slot.letGo()
+    if (!this.detach(slot, magazine, this.isClosed)) return false
+    slot.forget()
     this.leased -= magazine.units
     this.hold(-magazine.units)
     return true
@@ -153,7 +170,7 @@ class Rack {
    * @param {Magazine} magazine
    * @param {boolean} condemn to be freed, not kept
    */
-  letGo(slot, magazine, condemn) {
+  detach(slot, magazine, condemn) {
     const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
     return native.detach(this.attachment, arrayBuffer, slot.seat, magazine.index, condemn)
   }
@@ -170,8 +187,8 @@ class Rack {
   recall(magazine, count, condemn) {
     let bytes = 0
     for (const slot of magazine.takeColdest(count)) {
-      if (this.letGo(slot, magazine, condemn)) bytes += magazine.blockSize
-      slot.letGo()
+      if (this.detach(slot, magazine, condemn)) bytes += magazine.blockSize
+      slot.forget()
       this.hold(-magazine.units)
     }
     return bytes

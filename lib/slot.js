@@ -51,7 +51,7 @@ class Slot {
   }
 
   /** The pool has nothing to do with the ArrayBuffer any more. */
-  letGo() {
+  forget() {
     this.arrayBuffer = null
     this.view = NO_VIEW
   }

@@ -11,6 +11,9 @@ const root = path.join(__dirname, '..')
 /** Cargo's two worlds: the addon, and the comparison's load client. */
 const crates = ['Cargo.toml', 'compare/client/Cargo.toml']
 
+// Ctrl-C reaches the command that runs as well, and this process waits for how that ends.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})
+
 /**
  * Runs a command in the project and ends this process when it fails.
  *
@@ -48,8 +51,9 @@ function installDependencies() {
   const lock = path.join(root, 'package-lock.json')
   if (existsSync(done) && statSync(done).mtimeMs >= statSync(lock).mtimeMs) return
   console.error('Installing dependencies …')
-  // The build that npm would run at install is ours to run, next.
-  npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+  // The build that npm would run at install is ours to run, next. Not `npm ci`: newer npms refuse a
+  // lock file without the packages that Biome has for other platforms.
+  npm(['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
 }
 
 /**

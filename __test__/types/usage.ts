@@ -6,7 +6,8 @@ const options: BufferPoolOptions = { name: 'types', maxBlockSize: 1024, zeroOnRe
 const pool = new BufferPool(options)
 const buffer: Buffer = pool.allocUnsafe(10)
 pool.release(buffer)
-pool.release(pool.alloc(10, 'x', 'utf8').buffer as ArrayBuffer)
+pool.release(pool.alloc(10, 'x', 'utf8').buffer)
+const blob = new Blob([pool.allocUnsafe(5)])
 pool.release(new DataView(new ArrayBuffer(1)))
 const lease: Lease = shared.lease(10, { zero: true })
 lease.release()
@@ -28,4 +29,4 @@ stats.inUseCount = 0
 // @ts-expect-error: a Lease keeps its Buffer
 lease.buffer = buffer
 
-export { freed, owns }
+export { blob, freed, owns }

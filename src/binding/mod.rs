@@ -1,7 +1,7 @@
 //! The addon: converts between Node-API and the core, and delegates. Nothing is decided here.
 //!
-//! JavaScript calls these functions only where a magazine runs empty or full. `lib/` is their
-//! one caller; they check what they are given all the same, so that no value from JavaScript
+//! On the way of a lease JavaScript calls these functions only where a magazine runs empty or full.
+//! `lib/` is their one caller; they check what they are given all the same, so that no value from JavaScript
 //! reaches memory unchecked.
 
 mod array_buffer;

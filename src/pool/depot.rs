@@ -167,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_a_class() {
+        let depot = Depot::new(DEPOT_BYTES);
+        for _ in 0..SHELF_BLOCKS {
+            depot.offer(block(64)).expect("room");
+        }
+        depot.offer(block(64)).expect_err("enough blocks");
+        for _ in 0..SHELF_BYTES / (16 << 20) {
+            depot.offer(block(16 << 20)).expect("room");
+        }
+        depot.offer(block(16 << 20)).expect_err("enough bytes");
+        assert_eq!(depot.shelf_capacity(class(SHELF_BYTES)), 1);
+        assert_eq!(depot.shelf_capacity(class(SHELF_BYTES + 1)), 0);
+    }
+
+    #[test]
     fn too_large_to_keep() {
         let depot = Depot::new(4096);
         depot.offer(block(8192)).expect_err("never room");

@@ -1,6 +1,6 @@
 //! What one thread's magazines tell the core without calling it.
 //!
-//! A store into native memory costs JavaScript 1 to 2 ns, a call into Rust a hundred. So each
+//! A store into native memory costs JavaScript 1 ns, a call into Rust a hundred. So each
 //! thread counts its leases, and keeps each of its blocks' states, in memory that the core, the
 //! other threads and the finalizer can read.
 //!
@@ -18,8 +18,7 @@ use super::size_class::SizeClass;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Where in [`Ledger::words`] each figure stands. `lib/ledger.js` reads the same places from the
-/// binding.
+/// Where in [`Ledger::words`] each figure stands. `lib/ledger.js` has the same numbers.
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum Word {
