@@ -3,8 +3,9 @@
 /**
  * `npm test`: sets up what is missing, then runs every test.
  *
- * `npm test -- --node PATH` runs the JavaScript tests with another Node, and nothing else;
- * `npm test -- --debug` runs them on a debug build, with the ownership assertions.
+ * `npm test -- --node PATH` runs only the addon's JavaScript tests, with another Node;
+ * `npm test -- --debug` runs only them on a debug build, with the ownership assertions, and
+ * leaves the addon as `npm run build` makes it.
  */
 
 require('./check-node')
@@ -21,6 +22,7 @@ const only = values.node !== undefined || values.debug
 
 installDependencies()
 buildAddon({ debug: values.debug })
+if (values.debug) process.on('exit', () => buildAddon())
 if (!only) {
   for (const crate of crates)
     run('cargo', ['test', '--quiet', '--locked', '--manifest-path', crate])

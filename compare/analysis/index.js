@@ -1,6 +1,6 @@
 'use strict'
 
-const { BASELINE, CANDIDATE, LIMIT, TUNED } = require('../arms')
+const { BASELINE, CANDIDATE, LIMIT, TUNED, UNSAFE } = require('../arms')
 const { describeInterval } = require('./interval')
 const { medians } = require('./medians')
 const { pairedRatios } = require('./ratio')
@@ -31,7 +31,8 @@ function analyse(raw) {
     toBaseline: pairedRatios(candidate, runsOf(BASELINE)),
     toTuned: pairedRatios(candidate, runsOf(TUNED)),
     toLimit: pairedRatios(candidate, runsOf(LIMIT)),
-    tunedToBaseline: pairedRatios(runsOf(TUNED), runsOf(BASELINE))
+    tunedToBaseline: pairedRatios(runsOf(TUNED), runsOf(BASELINE)),
+    unsafeToBaseline: pairedRatios(runsOf(UNSAFE), runsOf(BASELINE))
   }
   return { ...raw, arms, warnings: warnings({ ...raw, arms }), verdict: verdict(roles) }
 }

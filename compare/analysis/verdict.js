@@ -12,6 +12,7 @@ const { BASELINE, CANDIDATE } = require('../arms')
  * @property {Ratios} toTuned the pool against the tuned V8
  * @property {Ratios} toLimit the pool against one static buffer
  * @property {Ratios} tunedToBaseline
+ * @property {Ratios} unsafeToBaseline the pool without its safe release against the baseline
  */
 
 /** What the settings are called when no flag and no allocator beats V8 as it comes. */
@@ -63,6 +64,12 @@ function sideEffects({ toBaseline: { gcTimeMs, rssPeakBytes } }) {
 }
 
 function insteadOfPooling(roles) {
+  const unsafe = roles.unsafeToBaseline.requestsPerSecond
+  if (!unsafe || unsafe.low <= 1) return withoutPool(roles)
+  return `${withoutPool(roles)}; or take detachOnRelease: false, for ${times(unsafe)} its requests per second without the safe release`
+}
+
+function withoutPool(roles) {
   const tuned = roles.tunedToBaseline.requestsPerSecond
   if (!tuned || tuned.low <= 1 || roles.settings === DEFAULTS) return 'keep Buffer.allocUnsafe'
   return `keep Buffer.allocUnsafe and ${startWith(roles)}, for ${times(tuned)} its requests per second`

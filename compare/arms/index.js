@@ -25,6 +25,9 @@ const TUNED = 'v8-tuned'
 /** The arm that shows the library as it comes, and that the verdict is about. */
 const CANDIDATE = 'pool-safe'
 
+/** The arm that shows what the library does without its safe release. */
+const UNSAFE = 'pool-reuse'
+
 /** The arm that nothing can beat. */
 const LIMIT = 'static'
 
@@ -41,4 +44,4 @@ function findArm(name) {
   return found
 }
 
-module.exports = { arms, findArm, BASELINE, TUNED, CANDIDATE, LIMIT }
+module.exports = { arms, findArm, BASELINE, TUNED, CANDIDATE, UNSAFE, LIMIT }

@@ -54,7 +54,12 @@ async function compare(names, options) {
 
   function exitCode(result) {
     if (stop.signal.aborted) {
-      progress.say('Stopped early; the report holds what had been measured until then.')
+      const measured = result.experiments.length > 0
+      progress.say(
+        measured
+          ? 'Stopped early; the report holds what had been measured until then.'
+          : 'Stopped early, before anything was measured.'
+      )
       return stop.exitCode()
     }
     const failed = result.experiments.some(({ arms }) => arms.some((arm) => arm.error))

@@ -56,7 +56,7 @@ function heats({ tuned = [] }) {
   if (tuned.length === 0) return ''
   const width = Math.max(...tuned.map((heat) => figure(heat).length))
   const lines = tuned.map((heat) => `  ${figure(heat).padStart(width)}  ${heat.settings}`)
-  const head = `Heats for v8-tuned, each with the lowest of its heats; the first ran in the rounds, as ${command(tuned[0])}:`
+  const head = `Settings tried for v8-tuned, each with the lowest of its short runs; the first was taken: ${command(tuned[0])}`
   return [head, ...lines].join('\n')
 }
 
