@@ -8,7 +8,7 @@ const keeping = require('../lib/keeping')
 const native = require('../lib/native')
 const { Rack } = require('../lib/rack')
 const { blockSizes, classOf } = require('../lib/size-class')
-const { slotOf } = require('../lib/slot')
+const { slotOf } = require('../lib/tag')
 const { settle } = require('./helpers')
 
 const MIB = 1024 * 1024

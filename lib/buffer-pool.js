@@ -11,7 +11,8 @@ const keeping = require('./keeping')
 const { Rack } = require('./rack')
 const { checkBoolean, completeOptions } = require('./options')
 const { transfer, zeroFill } = require('./runtime')
-const { Slot, isLeased, scrub, slotOf } = require('./slot')
+const { Slot, isLeased, scrub } = require('./slot')
+const { slotOf } = require('./tag')
 const errors = require('./errors')
 
 const { alloc, allocUnsafe, allocUnsafeSlow } = Buffer

@@ -10,7 +10,8 @@
 
 const { FastBuffer, transfer } = require('./runtime')
 const { classOf } = require('./size-class')
-const { hang, scrub } = require('./slot')
+const { scrub } = require('./slot')
+const { hang } = require('./tag')
 
 /**
  * A Buffer on an idle block; `undefined` where the pool is closed.

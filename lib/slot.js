@@ -1,14 +1,10 @@
 'use strict'
 
-/**
- * A block in this thread's hands.
- *
- * A slot hangs on the ArrayBuffer that has its block, out of reach of any other code; a Buffer
- * itself carries nothing, so that it has the V8 map of every other Buffer.
- */
+/** A block in this thread's hands. It hangs on the ArrayBuffer that has the block. */
 
 const { LEASED, LEASES, STATE } = require('./ledger')
 const native = require('./native')
+const { hang } = require('./tag')
 
 const { seatsPerSegment, wordsPerSeat } = native.layout()
 
@@ -57,56 +53,6 @@ class Slot {
   }
 }
 
-/** Constructs to the object it is given. */
-class Onto {
-  /** @param {object} target */
-  constructor(target) {
-    // biome-ignore lint/correctness/noConstructorReturn: a subclass's private field lands on it
-    return target
-  }
-}
-
-/**
- * Puts a private field on a foreign object: no code outside can see, copy or change it, and to
- * read it costs what reading any property does.
- */
-class Tag extends Onto {
-  /** @type {Slot} */
-  #slot
-
-  /**
-   * @param {ArrayBuffer} arrayBuffer
-   * @param {Slot} slot
-   */
-  constructor(arrayBuffer, slot) {
-    super(arrayBuffer)
-    this.#slot = slot
-  }
-
-  /** @param {any} value */
-  static read(value) {
-    try {
-      return #slot in value ? /** @type {Tag} */ (value).#slot : undefined
-    } catch {
-      // No object at all. To ask for that first would cost every release.
-      return undefined
-    }
-  }
-}
-
-/**
- * Hangs a slot on an ArrayBuffer that carries none.
- *
- * @param {ArrayBuffer} arrayBuffer
- * @param {Slot} slot
- */
-function hang(arrayBuffer, slot) {
-  new Tag(arrayBuffer, slot)
-}
-
-/** The slot that hangs on a value; `undefined` where none does. */
-const slotOf = Tag.read
-
 /**
  * Whether a slot's block is with the user now.
  *
@@ -128,4 +74,4 @@ function scrub(slot) {
   if (arrayBuffer !== null && arrayBuffer.byteLength > 0) new Uint8Array(arrayBuffer).fill(0)
 }
 
-module.exports = { Slot, hang, isLeased, scrub, slotOf }
+module.exports = { Slot, isLeased, scrub }
