@@ -5,7 +5,7 @@ const { constants } = require('node:buffer')
 const v8 = require('node:v8')
 const { describe, test } = require('node:test')
 const { BufferPool, shared } = require('..')
-const { balanced, inEveryMode, moves } = require('./helpers')
+const { balanced, collectUntil, inEveryMode, moves } = require('./helpers')
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -267,15 +267,23 @@ describe('a leased Buffer', () => {
     assert.equal(Object.getPrototypeOf(buffer.buffer), ArrayBuffer.prototype)
   })
 
-  test('can be sent to no other thread before its first release', { skip: !moves }, () => {
-    const buffer = new BufferPool().allocUnsafe(10)
-    assert.throws(() => structuredClone(buffer, { transfer: [buffer.buffer] }), {
-      name: 'DataCloneError'
-    })
+  test('can be posted at the first lease as at any other', { skip: !moves }, async () => {
+    for (const detachOnRelease of [true, false]) {
+      const pool = new BufferPool({ detachOnRelease })
+      for (let turn = 0; turn < 3; turn++) {
+        const buffer = pool.allocUnsafe(10).fill(7)
+        const posted = structuredClone(buffer, { transfer: [buffer.buffer] })
+        assert.ok(posted.every((byte) => byte === 7))
+        assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_DETACHED' })
+        pool.release(pool.allocUnsafe(10))
+      }
+      await collectUntil(() => pool.stats().collectedCount === 3, 'all three are back')
+    }
+  })
   })
 })
 
-describe('shared', () => {
+describe('shared', () => 
   test('is one pool with the default options', () => {
     assert.ok(shared instanceof BufferPool)
     assert.equal(require('..').shared, shared)
@@ -283,5 +291,4 @@ describe('shared', () => {
     const buffer = shared.allocUnsafe(10)
     shared.release(buffer)
     assert.equal(buffer.length, 0)
-  })
-})
+  }))

@@ -54,7 +54,7 @@ describe('Rust and JavaScript', () => {
   })
 
   test('check what they are given all the same', () => {
-    const attachment = native.open(true, false, true)
+    const attachment = native.open(true, false)
     for (const call of [
       () => native.fill(attachment, 1000, 1),
       () => native.fill({}, 0, 1),

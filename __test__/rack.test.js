@@ -17,7 +17,7 @@ const MAGAZINE_BYTES = 32 * MIB
 const MAGAZINE_BLOCKS = 256
 
 function openRack() {
-  return new Rack(/** @type {any} */ ({}), native.open(false, false, true), false)
+  return new Rack(/** @type {any} */ ({}), native.open(false, false), false)
 }
 
 /** Leases and gives back `count` blocks of each size, within one turn. */

@@ -120,7 +120,7 @@ const contestants = [
     name: 'fresh external ArrayBuffer, finalizer',
     needsTurns: true,
     prepare(sizes) {
-      const attachment = native.open(true, false, hasTransfer)
+      const attachment = native.open(true, false)
       return onEach(sizes, (size) => {
         const [arrayBuffer] = native.fill(attachment, classOf(size), 1)
         use(Buffer.from(/** @type {ArrayBuffer} */ (arrayBuffer), 0, size))

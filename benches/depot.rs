@@ -76,12 +76,8 @@ fn depot(criterion: &mut Criterion) {
 }
 
 fn loan(criterion: &mut Criterion) {
-    let config = Config {
-        detach_on_release: true,
-        zero_on_release: false,
-        movable: true,
-        depot_bytes: DEPOT_BYTES,
-    };
+    let config =
+        Config { detach_on_release: true, zero_on_release: false, depot_bytes: DEPOT_BYTES };
     let mut group = criterion.benchmark_group("loan, lend and settle");
     group.bench_function("one thread", |bencher| {
         let attachment = attach(&Pool::new(config));

@@ -10,13 +10,12 @@ const detaching = require('./detaching')
 const keeping = require('./keeping')
 const { Rack } = require('./rack')
 const { checkBoolean, completeOptions } = require('./options')
-const { transfer, zeroFill } = require('./runtime')
-const { Slot, isLeased, scrub } = require('./slot')
+const { arrayBufferOf, byteLengthOf, transfer, zero, zeroFill } = require('./runtime')
+const { Slot, isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 const errors = require('./errors')
 
 const { alloc, allocUnsafe, allocUnsafeSlow } = Buffer
-const { isView } = ArrayBuffer
 
 /** The key to a thread's end of the process's own pool. */
 const SHARED = Symbol('shared')
@@ -37,11 +36,8 @@ class BufferPool {
    */
   constructor(options, key) {
     const { name, maxBlockSize, detachOnRelease, zeroOnRelease } = completeOptions(options)
-    const movable = transfer !== undefined
     const attachment =
-      key === SHARED
-        ? native.openShared(movable)
-        : native.open(detachOnRelease, zeroOnRelease, movable)
+      key === SHARED ? native.openShared() : native.open(detachOnRelease, zeroOnRelease)
     this.#name = name
     this.#largest = maxBlockSize
     // The fast path leaves contents as they are, so under this flag there is none.
@@ -102,7 +98,7 @@ class BufferPool {
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
   release(view) {
-    const arrayBuffer = isView(view) ? view.buffer : view
+    const arrayBuffer = arrayBufferOf(view)
     const slot = slotOf(arrayBuffer)
     if (slot !== undefined && slot.pool === this) {
       const rack = this.#rack
@@ -125,12 +121,12 @@ class BufferPool {
     const { zero = false } = options
     checkBoolean('options.zero', zero)
     const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
-    return new Lease(buffer, /** @type {Slot} */ (slotOf(buffer.buffer)))
+    return new Lease(buffer, /** @type {Slot} */ (slotOf(arrayBufferOf(buffer))))
   }
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
   owns(view) {
-    const arrayBuffer = isView(view) ? view.buffer : view
+    const arrayBuffer = arrayBufferOf(view)
     const slot = slotOf(arrayBuffer)
     return slot?.pool === this && slot.arrayBuffer === arrayBuffer && isLeased(slot)
   }
@@ -169,31 +165,33 @@ class BufferPool {
    * is no size at all, or from a closed pool.
    *
    * @param {number} size
-   * @param {boolean} zero
+   * @param {boolean} zeroed
    * @returns {Buffer}
    */
-  #leaseOdd(size, zero) {
+  #leaseOdd(size, zeroed) {
     // Node's own error for what is no size.
     if (typeof size !== 'number' || !(size >= 0 && size <= constants.MAX_LENGTH)) {
       return allocUnsafe(size)
     }
     if (!Number.isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
-    if (this.#rack.isClosed) throw new errors.Closed(this.#name)
-    if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zero)
+    if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const { lease } = this.#detaches ? detaching : keeping
-    const buffer = /** @type {Buffer} */ (lease(this.#rack, size))
-    return zero ? buffer.fill(0) : buffer
+    const buffer = lease(this.#rack, size)
+    if (buffer === undefined) throw new errors.Closed(this.#name)
+    return zeroed ? buffer.fill(0) : buffer
   }
 
   /**
    * @param {number} size
-   * @param {boolean} zero
+   * @param {boolean} zeroed
    */
-  #leaseUnpooled(size, zero) {
-    const buffer = zero && size > 0 ? alloc(size) : allocUnsafeSlow(size)
+  #leaseUnpooled(size, zeroed) {
+    if (this.#rack.isClosed) throw new errors.Closed(this.#name)
+    const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
     this.#rack.bookUnpooled(size)
     const words = Float64Array.of(LEASED, 1)
-    new Slot(this, null, /** @type {ArrayBuffer} */ (buffer.buffer), words, 0)
+    const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
+    slot.size = size
     return buffer
   }
 
@@ -202,39 +200,42 @@ class BufferPool {
    * released.
    *
    * @param {Slot | undefined} slot what hangs on the ArrayBuffer
-   * @param {{ byteLength: number }} arrayBuffer
+   * @param {ArrayBuffer} arrayBuffer
    * @param {ArrayBufferView | ArrayBuffer} view
    */
   #releaseOdd(slot, arrayBuffer, view) {
     if (slot?.pool !== this) throw new errors.NotPooled(this.#name, view)
     if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
-    const { magazine } = slot
-    if (magazine !== null && arrayBuffer.byteLength === 0) {
-      throw new errors.Detached(this.#name, view)
-    }
+    const isPooled = slot.magazine !== null
+    const isEmpty = byteLengthOf(arrayBuffer) === 0
+    // The seat of a block that was transferred may be another's; V8's memory has one of its own.
+    if (isPooled && isEmpty) throw new errors.Detached(this.#name, view)
     if (!isLeased(slot)) throw new errors.AlreadyReleased(this.#name, view)
-    // Detached, its memory goes at once and does not wait for the garbage collector.
-    if (this.#scrubs) scrub(slot)
-    if (magazine !== null || (this.#detaches && !discard(slot.arrayBuffer))) {
-      throw new errors.Undetachable(this.#name, view)
-    }
+    if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
+    if (isPooled || !this.#discard(arrayBuffer)) throw new errors.Undetachable(this.#name, view)
     slot.words[slot.at + STATE] = IDLE
     this.#rack.bookUnpooledRelease()
   }
-}
 
-/**
- * Detaches an ArrayBuffer whose memory is V8's. Whether it could be.
- *
- * @param {ArrayBuffer} arrayBuffer
- */
-function discard(arrayBuffer) {
-  if (transfer === undefined) return native.discard(arrayBuffer)
-  try {
-    transfer(arrayBuffer, 0)
-    return true
-  } catch {
-    return false
+  /**
+   * Lets go of memory that V8 owns: detached, it goes at once and does not wait for the garbage
+   * collector. Whether that could be done.
+   *
+   * @param {ArrayBuffer} arrayBuffer
+   */
+  #discard(arrayBuffer) {
+    if (!this.#detaches || transfer === undefined) {
+      if (this.#scrubs) zero(arrayBuffer)
+      return !this.#detaches || native.discard(arrayBuffer)
+    }
+    try {
+      const moved = transfer(arrayBuffer)
+      if (this.#scrubs) zero(moved)
+      transfer(moved, 0)
+      return true
+    } catch {
+      return false
+    }
   }
 }
 

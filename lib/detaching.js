@@ -8,9 +8,9 @@
  * Nothing on the way of a lease calls into Rust, where the runtime has `transfer()`.
  */
 
-const { FastBuffer, transfer } = require('./runtime')
+const { LEASED, STATE } = require('./ledger')
+const { FastBuffer, transfer, zero } = require('./runtime')
 const { classOf } = require('./size-class')
-const { scrub } = require('./slot')
 const { hang } = require('./tag')
 
 /**
@@ -39,9 +39,9 @@ function lease(rack, size) {
  */
 function giveBack(rack, slot, arrayBuffer) {
   const { magazine } = slot
-  // No state to look at: nobody outside ever has an ArrayBuffer that is attached and idle.
   if (magazine === null || slot.arrayBuffer !== arrayBuffer) return false
-  if (rack.scrubs) scrub(slot)
+  // Nobody outside ever has an ArrayBuffer that is attached and idle; a second look is cheap.
+  if (slot.words[slot.at + STATE] !== LEASED) return false
   if (transfer === undefined) return rack.giveBackByFinalizer(slot, magazine)
   let moved
   try {
@@ -49,6 +49,7 @@ function giveBack(rack, slot, arrayBuffer) {
   } catch {
     return false
   }
+  if (rack.scrubs) zero(moved)
   hang(moved, slot)
   slot.arrayBuffer = moved
   rack.putBack(slot, magazine)

@@ -2,7 +2,9 @@
 
 /** Every error that cistern throws, in Node's style: each with a stable `code`. */
 
-const { inspect } = require('node:util')
+const { inspect, types } = require('node:util')
+
+const { isAnyArrayBuffer, isDataView, isProxy } = types
 
 /**
  * A class of errors with one code.
@@ -34,13 +36,22 @@ function coded(code, Base, describe) {
  * @param {unknown} value
  */
 function show(value) {
-  if (value instanceof DataView) return 'a DataView'
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
-    return `${value.constructor.name} of ${value.byteLength} bytes`
+  try {
+    if (ArrayBuffer.isView(value) || isAnyArrayBuffer(value)) return showBytes(value)
+    if (typeof value === 'function') return `function ${value.name}`
+    if (isProxy(value)) return 'a Proxy'
+    const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })
+    return text.length > 60 ? `${text.slice(0, 57)}...` : text
+  } catch {
+    return 'a value that can not be shown'
   }
-  if (typeof value === 'function') return `function ${value.name}`
-  const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}
+
+/** @param {ArrayBufferView | ArrayBufferLike} value */
+function showBytes(value) {
+  // That of a detached DataView throws.
+  if (isDataView(value)) return 'a DataView'
+  return `${value.constructor.name} of ${value.byteLength} bytes`
 }
 
 const InvalidArgType = coded(

@@ -8,9 +8,8 @@
  */
 
 const { LEASED, STATE } = require('./ledger')
-const { FastBuffer } = require('./runtime')
+const { FastBuffer, byteLengthOf, zero } = require('./runtime')
 const { classOf } = require('./size-class')
-const { scrub } = require('./slot')
 
 /**
  * A Buffer on an idle block; `undefined` where the pool is closed.
@@ -24,7 +23,8 @@ function lease(rack, size) {
   const slot = magazine.take()
   if (slot === undefined) return rack.fill(magazine) ? lease(rack, size) : undefined
   const { view } = slot
-  if (view.length !== size) return leaseOtherLength(rack, slot, size)
+  // Whether the memory is still there, asked in a way that nothing on the Buffer can answer.
+  if (slot.size !== size || view[0] === undefined) return leaseOtherLength(rack, slot, size)
   rack.book(magazine, slot, size)
   return view
 }
@@ -38,13 +38,14 @@ function lease(rack, size) {
 function leaseOtherLength(rack, slot, size) {
   const magazine = /** @type {import('./magazine').Magazine} */ (slot.magazine)
   const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-  if (arrayBuffer.byteLength === 0) {
+  if (byteLengthOf(arrayBuffer) === 0) {
     // Someone transferred it through a stale view; its finalizer will bring the block.
     rack.hold(-magazine.units)
     return lease(rack, size)
   }
   const view = new FastBuffer(arrayBuffer, 0, size)
   slot.view = view
+  slot.size = size
   rack.book(magazine, slot, size)
   return view
 }
@@ -58,8 +59,8 @@ function leaseOtherLength(rack, slot, size) {
  */
 function giveBack(rack, slot) {
   // A slot whose ArrayBuffer is gone has no view, and neither has one whose memory is V8's.
-  if (slot.view.length === 0 || slot.words[slot.at + STATE] !== LEASED) return false
-  if (rack.scrubs) scrub(slot)
+  if (slot.view[0] === undefined || slot.words[slot.at + STATE] !== LEASED) return false
+  if (rack.scrubs) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   rack.putBack(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))
   return true
 }

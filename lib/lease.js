@@ -27,7 +27,7 @@ class Lease {
   /** Gives the block back; does nothing where it is back already, by whatever view. */
   release() {
     const slot = this.#slot
-    if (!isLeased(slot) || slot.turn !== this.#turn) return
+    if (slot.turn !== this.#turn || !isLeased(slot)) return
     slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
 

@@ -43,12 +43,13 @@ class Magazine {
      */
     this.warmest = null
     /**
-     * The others, the coldest first. Above `depth` there is nothing but `null`: a slot that is
-     * leased must not be held here, or the garbage collector could never find it dropped.
+     * The others: a stack, linked by `colder`. A slot that is leased must not be linked to from
+     * anywhere, or the garbage collector could never find it dropped.
      *
-     * @type {(import('./slot').Slot | null)[]}
+     * @type {import('./slot').Slot | null}
      */
-    this.stack = []
+    this.stack = null
+    /** How many there are on the stack. */
     this.depth = 0
   }
 
@@ -67,28 +68,42 @@ class Magazine {
 
   /** @returns {import('./slot').Slot | undefined} */
   pop() {
-    if (this.depth === 0) return undefined
-    const slot = /** @type {import('./slot').Slot} */ (this.stack[--this.depth])
-    this.stack[this.depth] = null
+    const slot = this.stack
+    if (slot === null) return undefined
+    this.stack = slot.colder
+    slot.colder = null
+    this.depth--
     return slot
   }
 
   /** @param {import('./slot').Slot} slot idle, for the top of the stack */
   push(slot) {
-    this.stack[this.depth++] = slot
+    slot.colder = this.stack
+    this.stack = slot
+    this.depth++
   }
 
   /**
-   * Takes the `count` coldest slots out.
+   * Cuts the coldest slots off, the warmest of them first in a list linked by `colder`.
    *
    * @param {number} count at most as many as there are
    */
-  takeColdest(count) {
-    const fromStack = Math.min(count, this.depth)
-    const taken = /** @type {import('./slot').Slot[]} */ (this.stack.splice(0, fromStack))
-    this.depth -= fromStack
-    if (fromStack < count) taken.push(/** @type {import('./slot').Slot} */ (this.take()))
-    return taken
+  cutColdest(count) {
+    if (count > this.depth && this.warmest !== null) {
+      this.push(this.warmest)
+      this.warmest = null
+    }
+    const kept = this.depth - count
+    this.depth = kept
+    let last = null
+    let first = this.stack
+    for (let i = 0; i < kept; i++) {
+      last = first
+      first = /** @type {import('./slot').Slot} */ (first).colder
+    }
+    if (last === null) this.stack = null
+    else last.colder = null
+    return first
   }
 }
 

@@ -16,8 +16,9 @@
  *
  * @typedef {object} Native
  * @property {() => Layout} layout
- * @property {(detachOnRelease: boolean, zeroOnRelease: boolean, movable: boolean) => Attachment} open
- * @property {(movable: boolean) => Attachment} openShared
+ * @property {(detachOnRelease: boolean, zeroOnRelease: boolean) => Attachment} open
+ * @property {() => Attachment} openShared
+ * @property {() => boolean} asksForZeroFill
  * @property {(attachment: Attachment) => ArrayBuffer} words
  * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
  * @property {(attachment: Attachment, classIndex: number, count: number) => (ArrayBuffer | number)[]} fill

@@ -9,7 +9,7 @@
  * - A slot MUST be in a magazine, or leased, and never both.
  * - A state MUST be written only while the slot's ArrayBuffer is attached.
  * - An ArrayBuffer MUST be let go of by detaching or by dropping it: only its finalizer may
- *   take the block to the depot, because native code may still be using the memory.
+ *   take the block to the depot, because native code may still hold the backing store.
  */
 
 const { setImmediate } = require('node:timers')
@@ -26,6 +26,7 @@ const {
   UNPOOLED_COUNT,
   UNPOOLED_RELEASES
 } = require('./ledger')
+const { transfer } = require('./runtime')
 const { Slot } = require('./slot')
 const { Magazine, UNIT } = require('./magazine')
 const { blockSizes } = require('./size-class')
@@ -52,8 +53,12 @@ class Rack {
     /** The thread's counters. */
     this.words = new Float64Array(native.words(attachment))
     this.magazines = blockSizes.map((blockSize, index) => new Magazine(index, blockSize))
-    /** @type {Float64Array[]} */
-    this.segments = []
+    /**
+     * The ledger's segments, by index. Without a prototype: no setter gets to see them.
+     *
+     * @type {Record<number, Float64Array>}
+     */
+    this.segments = Object.create(null)
     /** Units leased, without what was collected since the last `fold`. */
     this.leased = 0
     /** The most units that were leased at a time. */
@@ -132,7 +137,10 @@ class Rack {
     this.fold()
     const filled = native.fill(this.attachment, magazine.index, magazine.batch)
     for (let i = 0; i < filled.length; i += 2) {
-      const arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
+      let arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
+      // Node keeps an eye on the ArrayBuffer that it made, and aborts at the end of the thread
+      // where the user has marked that as untransferable. Nobody ever sees it.
+      if (transfer !== undefined) arrayBuffer = transfer(arrayBuffer)
       const seat = /** @type {number} */ (filled[i + 1])
       magazine.push(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
       this.hold(magazine.units)
@@ -171,7 +179,15 @@ class Rack {
    * @param {boolean} condemn to be freed, not kept
    */
   detach(slot, magazine, condemn) {
-    const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
+    let arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
+    if (transfer !== undefined) {
+      try {
+        // Node would abort on one that the user has marked as untransferable; this throws.
+        arrayBuffer = transfer(arrayBuffer)
+      } catch {
+        return false
+      }
+    }
     return native.detach(this.attachment, arrayBuffer, slot.seat, magazine.index, condemn)
   }
 
@@ -186,10 +202,14 @@ class Rack {
    */
   recall(magazine, count, condemn) {
     let bytes = 0
-    for (const slot of magazine.takeColdest(count)) {
+    let slot = magazine.cutColdest(count)
+    while (slot !== null) {
+      const { colder } = slot
+      slot.colder = null
       if (this.detach(slot, magazine, condemn)) bytes += magazine.blockSize
       slot.forget()
       this.hold(-magazine.units)
+      slot = colder
     }
     return bytes
   }
@@ -203,18 +223,19 @@ class Rack {
     if (native.isClosed(this.attachment)) {
       this.empty()
     } else if (!this.spillIsDue) {
-      this.spillIsDue = true
       setImmediate(() => {
         this.spillIsDue = false
         this.spill()
       }).unref()
+      this.spillIsDue = true
     }
   }
 
   /** Brings every magazine, and all together, back under their bounds, by half. */
   spill() {
     this.fold()
-    for (const magazine of this.magazines) {
+    for (let i = 0; i < this.magazines.length; i++) {
+      const magazine = this.magazines[i]
       if (magazine.count > magazine.capacity) {
         this.recall(magazine, magazine.count - (magazine.capacity >> 1), false)
       }
@@ -263,7 +284,9 @@ class Rack {
 
   /** Gives up everything idle in this thread. */
   empty() {
-    for (const magazine of this.magazines) this.recall(magazine, magazine.count, true)
+    for (let i = 0; i < this.magazines.length; i++) {
+      this.recall(this.magazines[i], this.magazines[i].count, true)
+    }
   }
 
   /** Whether any thread has closed the pool. */

@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * What this runtime can do, and its functions as they were when cistern was loaded: code that
- * changes a prototype later must not come between a block and its owner.
+ * What this runtime can do, and its functions as they were when cistern was loaded: what other code
+ * puts on a prototype, or on a Buffer itself, must not come between a block and its owner.
  */
 
-const { isMainThread } = require('node:worker_threads')
+const native = require('./native')
 
 const { apply } = Reflect
 const { bind, call } = Function.prototype
@@ -17,6 +17,22 @@ const { bind, call } = Function.prototype
  * @returns {(self: unknown, ...args: any[]) => any}
  */
 const uncurry = (method) => apply(bind, call, [method])
+
+/**
+ * A getter of a prototype as a function.
+ *
+ * @param {object} prototype
+ * @param {string} name
+ */
+function getterOf(prototype, name) {
+  const { get } = /** @type {PropertyDescriptor} */ (
+    Object.getOwnPropertyDescriptor(prototype, name)
+  )
+  return uncurry(/** @type {() => unknown} */ (get))
+}
+
+const Bytes = Uint8Array
+const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype)
 
 /**
  * The class of every Buffer, so that a view made with it has the same V8 map as any other.
@@ -37,14 +53,46 @@ const transfer =
     ? uncurry(/** @type {Function} */ (ArrayBuffer.prototype.transfer))
     : undefined
 
-/** Whether Node was told to hand out no memory that is not zero-filled. */
-const zeroFill = asksForZeroFill()
+/** @type {(arrayBuffer: ArrayBuffer) => number} 0 for a detached one */
+const byteLengthOf = getterOf(ArrayBuffer.prototype, 'byteLength')
 
-function asksForZeroFill() {
-  const words = [...process.execArgv, ...(process.env.NODE_OPTIONS ?? '').split(/\s+/)]
-  // A worker may have been given words of its own; Node's flag is the process's.
-  if (!isMainThread) words.push(...process.argv)
-  return words.some((word) => word.replaceAll('_', '-') === '--zero-fill-buffers')
+const { isView } = ArrayBuffer
+const bufferOfTypedArray = getterOf(TypedArrayPrototype, 'buffer')
+const bufferOfDataView = getterOf(DataView.prototype, 'buffer')
+
+/**
+ * The ArrayBuffer of a view; any other value as it is.
+ *
+ * @param {unknown} view
+ */
+function arrayBufferOf(view) {
+  if (!isView(view)) return view
+  try {
+    return bufferOfTypedArray(view)
+  } catch {
+    return bufferOfDataView(view)
+  }
 }
 
-module.exports = { FastBuffer, transfer, zeroFill }
+const fill = uncurry(TypedArrayPrototype.fill)
+
+/**
+ * Overwrites an attached ArrayBuffer with zeros.
+ *
+ * @param {ArrayBuffer} arrayBuffer
+ */
+function zero(arrayBuffer) {
+  fill(new Bytes(arrayBuffer), 0)
+}
+
+/** Whether Node was told to hand out no memory that is not zero-filled. */
+const zeroFill = native.asksForZeroFill()
+
+module.exports = {
+  FastBuffer,
+  arrayBufferOf,
+  byteLengthOf,
+  transfer,
+  zero,
+  zeroFill
+}

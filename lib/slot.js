@@ -4,6 +4,7 @@
 
 const { LEASED, LEASES, STATE } = require('./ledger')
 const native = require('./native')
+const { byteLengthOf } = require('./runtime')
 const { hang } = require('./tag')
 
 const { seatsPerSegment, wordsPerSeat } = native.layout()
@@ -38,6 +39,14 @@ class Slot {
     this.seat = seat
     /** Where one ArrayBuffer serves lease after lease, its Buffer of the last length. */
     this.view = NO_VIEW
+    /** That length; 0 without a Buffer. The Buffer's own word on it may be the user's. */
+    this.size = 0
+    /**
+     * The next colder slot in a magazine.
+     *
+     * @type {Slot | null}
+     */
+    this.colder = null
     hang(arrayBuffer, this)
   }
 
@@ -50,6 +59,7 @@ class Slot {
   forget() {
     this.arrayBuffer = null
     this.view = NO_VIEW
+    this.size = 0
   }
 }
 
@@ -61,17 +71,8 @@ class Slot {
 function isLeased(slot) {
   if (slot.words[slot.at + STATE] !== LEASED) return false
   // V8's own may be empty from the start; ours are empty when they were transferred.
-  return slot.magazine === null || (slot.arrayBuffer?.byteLength ?? 0) > 0
+  if (slot.magazine === null) return true
+  return slot.arrayBuffer !== null && byteLengthOf(slot.arrayBuffer) > 0
 }
 
-/**
- * Overwrites a slot's whole block with zeros: the user had all of it, through `buffer.buffer`.
- *
- * @param {Slot} slot
- */
-function scrub(slot) {
-  const { arrayBuffer } = slot
-  if (arrayBuffer !== null && arrayBuffer.byteLength > 0) new Uint8Array(arrayBuffer).fill(0)
-}
-
-module.exports = { Slot, isLeased, scrub }
+module.exports = { Slot, isLeased }

@@ -62,10 +62,9 @@ proptest! {
     fn random_sequences(
         detach_on_release: bool,
         zero_on_release: bool,
-        movable: bool,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let config = Config { detach_on_release, zero_on_release, movable, depot_bytes: DEPOT_BYTES };
+        let config = Config { detach_on_release, zero_on_release, depot_bytes: DEPOT_BYTES };
         let pool = Pool::new(config);
         let attachment = pool.attach();
         let mut held: Vec<Held> = Vec::new();

@@ -8,7 +8,6 @@ fn refused_block_is_an_error_and_changes_nothing() {
     let pool = Pool::new(Config {
         detach_on_release: true,
         zero_on_release: false,
-        movable: true,
         depot_bytes: DEPOT_BYTES,
     });
     let attachment = pool.attach();

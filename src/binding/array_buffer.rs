@@ -185,9 +185,11 @@ unsafe extern "C" fn unshared(_env: sys::napi_env, _data: *mut c_void, hint: *mu
 ///
 /// # Safety
 ///
-/// `env` is the calling thread's environment and `array_buffer` a value of it.
+/// `env` is the calling thread's environment, and `array_buffer` a value of it that was never given
+/// a detach key (`markAsUntransferable()` from Node 24 on): Node aborts on one.
 pub unsafe fn detach(env: sys::napi_env, array_buffer: sys::napi_value) -> bool {
-    // SAFETY: Node-API checks that the value is a detachable `ArrayBuffer`.
+    // SAFETY: Node-API checks that the value is a detachable `ArrayBuffer`, but not for a key, of
+    // which the caller knows that there is none.
     let status = unsafe { sys::napi_detach_arraybuffer(env, array_buffer) };
     status == sys::Status::napi_ok
 }

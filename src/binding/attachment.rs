@@ -38,26 +38,35 @@ pub fn layout() -> Layout {
     }
 }
 
-/// Makes a pool. `movable`: whether the runtime has `ArrayBuffer.prototype.transfer()`.
+/// Makes a pool.
 #[napi]
-pub fn open(detach_on_release: bool, zero_on_release: bool, movable: bool) -> External<Attachment> {
-    let config = Config { detach_on_release, zero_on_release, movable, depot_bytes: DEPOT_BYTES };
+pub fn open(detach_on_release: bool, zero_on_release: bool) -> External<Attachment> {
+    let config = Config { detach_on_release, zero_on_release, depot_bytes: DEPOT_BYTES };
     External::new(Pool::new(config).attach())
 }
 
 /// The process's own pool with the default settings, made on first use.
 #[napi]
-pub fn open_shared(movable: bool) -> External<Attachment> {
+pub fn open_shared() -> External<Attachment> {
     static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
     let pool = SHARED.get_or_init(|| {
         Pool::new(Config {
             detach_on_release: true,
             zero_on_release: false,
-            movable,
             depot_bytes: DEPOT_BYTES,
         })
     });
     External::new(pool.attach())
+}
+
+/// Whether Node was started to hand out no memory that is not zero-filled. The flag holds for the
+/// process; a worker's own arguments and environment need not have it.
+#[napi]
+pub fn asks_for_zero_fill() -> bool {
+    let is_flag = |word: &str| word.replace('_', "-") == "--zero-fill-buffers";
+    let options = std::env::var("NODE_OPTIONS").unwrap_or_default();
+    options.split([' ', '"']).any(is_flag)
+        || std::env::args_os().any(|word| word.to_str().is_some_and(is_flag))
 }
 
 /// The thread's counters, for a `Float64Array`.
@@ -175,7 +184,8 @@ pub fn detach(
     if array_buffer.is_empty() {
         return Ok(false);
     }
-    // SAFETY: the value was converted in this call, so it belongs to this environment.
+    // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
+    // just moved the memory to it, or runs on Node 20, which knows no keys.
     if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
         return Ok(false);
     }
@@ -187,10 +197,11 @@ pub fn detach(
     Ok(true)
 }
 
-/// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once.
+/// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once. For Node 20 alone.
 #[napi]
 pub fn discard(env: &Env, array_buffer: ArrayBuffer<'_>) -> bool {
-    // SAFETY: the value was converted in this call, so it belongs to this environment.
+    // SAFETY: the value was converted in this call, so it belongs to this environment; Node 20
+    // knows no keys.
     unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) }
 }
 

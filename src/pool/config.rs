@@ -8,9 +8,6 @@ pub struct Config {
     pub detach_on_release: bool,
     /// Whether a block is overwritten with zeros before anyone else can have it.
     pub zero_on_release: bool,
-    /// Whether JavaScript can move a backing store to another `ArrayBuffer`, and so to another
-    /// thread, without the pool's knowledge: `ArrayBuffer.prototype.transfer()`, Node 22 and on.
-    pub movable: bool,
     /// The most that the depot keeps idle, in bytes.
     pub depot_bytes: usize,
 }

@@ -30,7 +30,7 @@ pub enum Lender {
 ///
 /// - A loan MUST end in exactly one call of [`settle`](Self::settle) or
 ///   [`withdraw`](Self::withdraw).
-/// - Its block MUST NOT go anywhere before: V8 and native code keep a backing store alive
+/// - Its block MUST NOT go anywhere before: native code may keep the backing store alive
 ///   through shared pointers that only the finalizer knows to be gone.
 pub struct Loan {
     block: Block,
@@ -95,14 +95,16 @@ impl Loan {
             pool.set_aside(block, state);
             return;
         }
+        // An idle block was scrubbed when it was released.
+        let used = matches!(state, SeatState::Leased | SeatState::Detached);
+        if used && pool.config.zero_on_release {
+            block.scrub();
+        }
         match state {
             SeatState::Idle | SeatState::Detached => pool.take_back(block),
             SeatState::Condemned => pool.free_condemned(block),
             SeatState::Leased => {
                 pool.books.class(block.class()).collected.add();
-                if pool.config.zero_on_release {
-                    block.scrub();
-                }
                 pool.take_back(block);
             }
         }

@@ -161,22 +161,23 @@ impl Pool {
     }
 
     /// How many blocks are set aside for good.
-    pub fn quarantined(&self) -> usize {
+    pub fn quarantined(&self) -> u64 {
         self.quarantine.count()
     }
 
     /// Whether a block in `state` may have another holder when its lending thread ends.
     ///
-    /// Where nothing can move a backing store, none. Where JavaScript can, every block that any
-    /// code but ours ever saw and may still see: a leased one, and without detaching an idle one
-    /// too, because stale views lead to it. A detached backing store has no holder at all.
+    /// JavaScript can move a backing store to another `ArrayBuffer`, and so to another thread,
+    /// without the pool's knowledge: by `transfer()`, and even where there is none by byte streams.
+    /// So every block may that any code but ours ever saw and may still see: a leased one, and
+    /// without detaching an idle one too, because stale views lead to it. A detached backing store
+    /// has no holder at all.
     fn may_live_on(&self, state: SeatState) -> bool {
-        self.config.movable
-            && match state {
-                SeatState::Leased => true,
-                SeatState::Idle => !self.config.detach_on_release,
-                SeatState::Detached | SeatState::Condemned => false,
-            }
+        match state {
+            SeatState::Leased => true,
+            SeatState::Idle => !self.config.detach_on_release,
+            SeatState::Detached | SeatState::Condemned => false,
+        }
     }
 
     /// A block has come back: into the depot if there is room, else to the operating system.
