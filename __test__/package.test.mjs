@@ -56,9 +56,10 @@ describe('Rust and JavaScript', () => {
   test('check what they are given all the same', () => {
     const attachment = native.open(true, false)
     for (const call of [
-      () => native.fill(attachment, 1000, 1),
-      () => native.fill({}, 0, 1),
-      () => native.fill(undefined, 0, 1),
+      () => native.lendIdle(attachment, 1000),
+      () => native.lendFresh(attachment, 1000),
+      () => native.lendFresh({}, 0),
+      () => native.lendFresh(undefined, 0),
       () => native.words({}),
       () => native.segment(attachment, 0),
       () => native.detach(attachment, new ArrayBuffer(8), 5, 0, false),

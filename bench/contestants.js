@@ -122,7 +122,9 @@ const contestants = [
     prepare(sizes) {
       const attachment = native.open(true, false)
       return onEach(sizes, (size) => {
-        const [arrayBuffer] = native.fill(attachment, classOf(size), 1)
+        const index = classOf(size)
+        const arrayBuffer =
+          native.lendIdle(attachment, index) ?? native.lendFresh(attachment, index)
         use(Buffer.from(/** @type {ArrayBuffer} */ (arrayBuffer), 0, size))
       })
     }

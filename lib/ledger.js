@@ -11,6 +11,7 @@ const PEAK_BYTES = 1
 const UNPOOLED_COUNT = 2
 const UNPOOLED_BYTES = 3
 const UNPOOLED_RELEASES = 4
+const LAST_SEAT = 5
 
 /** Words of one seat, counted from its first, as `SeatWord` numbers them. */
 const STATE = 0
@@ -25,6 +26,7 @@ module.exports = {
   ASKED_BYTES,
   COLLECTED_BYTES,
   IDLE,
+  LAST_SEAT,
   LEASED,
   LEASES,
   PEAK_BYTES,

@@ -21,8 +21,10 @@
  * @property {() => boolean} asksForZeroFill
  * @property {(attachment: Attachment) => ArrayBuffer} words
  * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
- * @property {(attachment: Attachment, classIndex: number, count: number) => (ArrayBuffer | number)[]} fill
- *   ArrayBuffers, each followed by its seat
+ * @property {(attachment: Attachment, classIndex: number) => ArrayBuffer | null} lendIdle from the
+ *   depot, its seat in the ledger; `null` where there is none
+ * @property {(attachment: Attachment, classIndex: number) => ArrayBuffer | null} lendFresh from the
+ *   operating system; `null` where the pool is closed
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, condemn: boolean) => boolean} detach
  * @property {(arrayBuffer: ArrayBuffer) => boolean} discard
  * @property {(attachment: Attachment, bytes: number) => number} trim

@@ -18,6 +18,7 @@ const {
   ASKED_BYTES,
   COLLECTED_BYTES,
   IDLE,
+  LAST_SEAT,
   LEASED,
   LEASES,
   PEAK_BYTES,
@@ -135,17 +136,31 @@ class Rack {
    */
   fill(magazine) {
     this.fold()
-    const filled = native.fill(this.attachment, magazine.index, magazine.batch)
-    for (let i = 0; i < filled.length; i += 2) {
-      let arrayBuffer = /** @type {ArrayBuffer} */ (filled[i])
-      // Node keeps an eye on the ArrayBuffer that it made, and aborts at the end of the thread
-      // where the user has marked that as untransferable. Nobody ever sees it.
-      if (transfer !== undefined) arrayBuffer = transfer(arrayBuffer)
-      const seat = /** @type {number} */ (filled[i + 1])
-      magazine.push(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
-      this.hold(magazine.units)
+    for (let i = 0; i < magazine.batch; i++) {
+      const arrayBuffer = native.lendIdle(this.attachment, magazine.index)
+      if (arrayBuffer === null) break
+      this.seat(magazine, arrayBuffer)
     }
-    return filled.length > 0
+    if (magazine.count === 0) {
+      const arrayBuffer = native.lendFresh(this.attachment, magazine.index)
+      if (arrayBuffer !== null) this.seat(magazine, arrayBuffer)
+    }
+    return magazine.count > 0
+  }
+
+  /**
+   * Makes a slot for the block that was lent last.
+   *
+   * @param {Magazine} magazine
+   * @param {ArrayBuffer} lent
+   */
+  seat(magazine, lent) {
+    const seat = this.words[LAST_SEAT]
+    // Node keeps an eye on the ArrayBuffer that it made, and aborts at the end of the thread where
+    // the user has marked that as untransferable. So nobody ever sees it.
+    const arrayBuffer = transfer === undefined ? lent : transfer(lent)
+    magazine.push(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
+    this.hold(magazine.units)
   }
 
   /** @param {number} seat */

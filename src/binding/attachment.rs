@@ -4,9 +4,9 @@ use super::array_buffer;
 use super::error::Code;
 use crate::pool::{
     Attachment, Config, DEPOT_BYTES, Figures, Loan, MAX_BLOCK_SIZE, Pool, SEATS_PER_SEGMENT,
-    SeatState, SizeClass, WORDS_PER_SEAT,
+    SeatState, SizeClass, WORDS_PER_SEAT, Word,
 };
-use napi::bindgen_prelude::{Array, ArrayBuffer, External, Unknown};
+use napi::bindgen_prelude::{ArrayBuffer, External, Unknown};
 use napi::{Env, Error, JsValue};
 use napi_derive::napi;
 use std::sync::{Arc, OnceLock};
@@ -97,39 +97,37 @@ pub fn segment<'env>(
     Ok(unknown(env, value))
 }
 
-/// Up to `count` blocks of a class as `ArrayBuffer`s, each followed by its seat, all idle; from
-/// the depot, or else one block from the operating system. Empty where the pool is closed.
+/// An idle block of a class from the depot, as an `ArrayBuffer`; its seat is in the ledger's
+/// [`Word::LastSeat`]. `undefined` where there is none.
+///
+/// One at a time, and not in an array: storing into one can run JavaScript that a user has put on
+/// its prototype.
 #[napi]
-pub fn fill<'env>(
+pub fn lend_idle<'env>(
     env: &'env Env,
     attachment: &External<Attachment>,
     class: u32,
-    count: u32,
-) -> Result<Array<'env>> {
-    let class = size_class(class)?;
-    let mut filled = env.create_array(0).map_err(|error| refused(&error))?;
-    if attachment.pool().is_closed() {
-        return Ok(filled);
-    }
-    for _ in 0..count {
-        let Some(loan) = attachment.lend_idle(class) else {
-            break;
-        };
-        push(env, &mut filled, loan)?;
-    }
-    if filled.len() == 0 {
-        push(env, &mut filled, attachment.lend_fresh(class)?)?;
-    }
-    Ok(filled)
+) -> Result<Option<Unknown<'env>>> {
+    attachment.lend_idle(size_class(class)?).map(|loan| lend(env, attachment, loan)).transpose()
 }
 
-/// Appends a loan's `ArrayBuffer` and its seat. Where the array refuses the former, the garbage
-/// collector brings the block back.
-fn push<'env>(env: &'env Env, filled: &mut Array<'env>, loan: Loan) -> Result<()> {
-    let seat = loan.seat();
-    let value = array_buffer::lend(env.raw(), loan)?;
-    filled.insert(unknown(env, value)).map_err(|error| refused(&error))?;
-    filled.insert(seat).map_err(|error| refused(&error))
+/// The same with a block from the operating system. `undefined` where the pool is closed.
+#[napi]
+pub fn lend_fresh<'env>(
+    env: &'env Env,
+    attachment: &External<Attachment>,
+    class: u32,
+) -> Result<Option<Unknown<'env>>> {
+    let class = size_class(class)?;
+    if attachment.pool().is_closed() {
+        return Ok(None);
+    }
+    lend(env, attachment, attachment.lend_fresh(class)?).map(Some)
+}
+
+fn lend<'env>(env: &'env Env, attachment: &Attachment, loan: Loan) -> Result<Unknown<'env>> {
+    attachment.ledger().write(Word::LastSeat, loan.seat());
+    Ok(unknown(env, array_buffer::lend(env.raw(), loan)?))
 }
 
 fn unknown(env: &Env, value: napi::sys::napi_value) -> Unknown<'_> {
@@ -158,10 +156,6 @@ fn to_bytes(number: f64) -> u64 {
 #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
 fn to_number(bytes: u64) -> f64 {
     bytes as f64
-}
-
-fn refused(error: &Error) -> Error<Code> {
-    Error::new(Code::Refused, error.reason.clone())
 }
 
 /// Detaches the `ArrayBuffer` on `seat`, whose finalizer then brings the block back; `condemn`:

@@ -33,6 +33,8 @@ pub enum Word {
     UnpooledBytes = 3,
     /// How many of them were released. JavaScript writes it.
     UnpooledReleases = 4,
+    /// The seat of the block that was lent last. The core writes it.
+    LastSeat = 5,
 }
 
 /// Where among a seat's words each figure stands. JavaScript writes them, except that the core
@@ -49,7 +51,7 @@ pub enum SeatWord {
 }
 
 /// Words of the whole thread.
-const WORDS: usize = 5;
+const WORDS: usize = 6;
 
 /// Words for each seat: a power of two, so that no seat straddles a cache line.
 pub const WORDS_PER_SEAT: usize = 4;
@@ -282,6 +284,11 @@ impl Ledger {
     /// One of the thread's figures.
     pub fn read(&self, word: Word) -> f64 {
         f64::from_bits(self.words[word as usize].load(Ordering::Relaxed))
+    }
+
+    /// Sets one of the thread's figures.
+    pub fn write(&self, word: Word, value: u32) {
+        self.words[word as usize].store(f64::from(value).to_bits(), Ordering::Relaxed);
     }
 
     /// Adds to [`Word::CollectedBytes`].

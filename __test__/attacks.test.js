@@ -1,0 +1,270 @@
+'use strict'
+
+/**
+ * Code that means harm, or that does by accident what such code would: own properties on Buffers
+ * and ArrayBuffers, patched prototypes, marks, and memory that moves by ways of Node's own.
+ *
+ * What must hold whatever it does: no two owners of one block, no crash, books in balance.
+ */
+
+const assert = require('node:assert/strict')
+const { once } = require('node:events')
+const { describe, test } = require('node:test')
+const { Worker } = require('node:worker_threads')
+const { BufferPool, shared } = require('..')
+const { balanced, inEveryMode, moves, runScript, settle } = require('./helpers')
+
+/**
+ * Asserts that the next leases all have blocks of their own.
+ *
+ * @param {BufferPool} pool
+ * @param {number} size
+ */
+function assertOneOwner(pool, size) {
+  const leases = Array.from({ length: 5 }, () => pool.allocUnsafe(size))
+  assert.equal(new Set(leases.map(({ buffer }) => buffer)).size, leases.length, 'two owners')
+  for (const [i, lease] of leases.entries()) lease.fill(i)
+  for (const [i, lease] of leases.entries()) assert.ok(lease.every((byte) => byte === i))
+  for (const lease of leases) pool.release(lease)
+}
+
+describe('an own property', () => {
+  for (const answer of [0, 1, 128]) {
+    test(
+      `byteLength on the ArrayBuffer, ${answer}, that releases when it is read`,
+      inEveryMode((pool) => {
+        for (const give of [(lease) => lease.release(), (lease) => pool.release(lease.buffer)]) {
+          const lease = pool.lease(100)
+          const { buffer } = lease.buffer
+          let asked = false
+          Object.defineProperty(buffer, 'byteLength', {
+            get() {
+              if (!asked) {
+                asked = true
+                pool.release(buffer)
+              }
+              return answer
+            }
+          })
+          give(lease)
+          assertOneOwner(pool, 100)
+        }
+      })
+    )
+  }
+
+  test(
+    'byteLength of 0 does not spare a block from scrubbing',
+    inEveryMode(async (pool, { zeroOnRelease = false }) => {
+      if (!zeroOnRelease) return
+      const buffer = pool.allocUnsafe(100).fill(7)
+      Object.defineProperty(buffer.buffer, 'byteLength', { value: 0 })
+      pool.release(buffer)
+      await settle()
+      const next = pool.allocUnsafe(100)
+      assert.equal(pool.stats().freshCount, 1)
+      assert.ok(next.every((byte) => byte === 0))
+    })
+  )
+
+  test(
+    'length on the Buffer hides no transfer, and reaches no later owner',
+    inEveryMode((pool) => {
+      const buffer = pool.allocUnsafe(100)
+      Object.defineProperty(buffer, 'length', { value: 90 })
+      if (moves) {
+        const moved = buffer.buffer.transfer()
+        assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_DETACHED' })
+        assert.equal(moved.byteLength, 128)
+      }
+      assert.equal(pool.allocUnsafe(90).byteLength, 90)
+      assertOneOwner(pool, 100)
+    })
+  )
+
+  test(
+    'buffer on a Buffer leads release and lease to no other block',
+    inEveryMode((pool) => {
+      const victim = pool.allocUnsafe(200).fill(7)
+      const stale = pool.allocUnsafe(100)
+      Object.defineProperty(stale, 'buffer', { value: victim.buffer })
+      pool.release(stale)
+      assert.ok(pool.owns(victim))
+      pool.lease(100).release()
+      assert.ok(pool.owns(victim))
+      assertOneOwner(pool, 200)
+      assert.ok(victim.every((byte) => byte === 7))
+    })
+  )
+
+  test(
+    'on a frozen ArrayBuffer, or none, changes nothing',
+    inEveryMode((pool) => {
+      const buffer = pool.allocUnsafe(100)
+      Object.freeze(buffer.buffer)
+      Object.preventExtensions(buffer)
+      pool.release(buffer)
+      assertOneOwner(pool, 100)
+    })
+  )
+})
+
+describe('a prototype patched after loading', () => {
+  /** Puts `patches` on `target` while `use` runs. */
+  function patched(target, patches, use) {
+    const saved = Object.getOwnPropertyDescriptors(target)
+    Object.defineProperties(target, patches)
+    try {
+      use()
+    } finally {
+      for (const name of Reflect.ownKeys(patches)) {
+        if (name in saved) Object.defineProperty(target, name, saved[name])
+        else delete target[name]
+      }
+    }
+  }
+
+  test(
+    'that releases while a block is scrubbed gives it to nobody twice',
+    inEveryMode((pool) => {
+      const buffer = pool.allocUnsafe(100)
+      const value = () => pool.release(buffer)
+      const TypedArray = Object.getPrototypeOf(Uint8Array.prototype)
+      patched(TypedArray, { fill: { configurable: true, value } }, () => pool.release(buffer))
+      assertOneOwner(pool, 100)
+    })
+  )
+
+  test(
+    'of Array sees no slot go by',
+    inEveryMode((pool) => {
+      const seen = []
+      const see = (value) => {
+        if (value !== null && typeof value === 'object' && 'arrayBuffer' in value) seen.push(value)
+      }
+      const { splice, push, pop } = Array.prototype
+      const watch = (method) => ({
+        configurable: true,
+        value(...args) {
+          const result = method.apply(this, args)
+          for (let i = 0; i < args.length; i++) see(args[i])
+          see(result)
+          see(result?.[0])
+          return result
+        }
+      })
+      const patches = { splice: watch(splice), push: watch(push), pop: watch(pop) }
+      patches[0] = { configurable: true, set: see, get() {} }
+      patched(Array.prototype, patches, () => {
+        const leases = { a: pool.allocUnsafe(100), b: pool.allocUnsafe(100) }
+        pool.release(leases.a)
+        pool.release(leases.b)
+        pool.trim()
+      })
+      assert.deepEqual(seen, [])
+    })
+  )
+})
+
+describe('markAsUntransferable', () => {
+  for (const turn of ['first', 'second']) {
+    for (const last of ['pool.release(buffer)', 'pool.trim()', 'pool.close()', 'void 0']) {
+      test(`at the ${turn} lease, then ${last}, does not abort the process`, () => {
+        runScript(`
+          const { markAsUntransferable } = require('node:worker_threads')
+          for (const detachOnRelease of [true, false]) {
+            const pool = new cistern.BufferPool({ detachOnRelease })
+            if ('${turn}' === 'second') pool.release(pool.allocUnsafe(100))
+            const buffer = pool.allocUnsafe(100)
+            markAsUntransferable(buffer.buffer)
+            if (!detachOnRelease) pool.release(buffer)
+            try { ${last} } catch (error) {
+              if (!error.code.startsWith('ERR_CISTERN_')) throw error
+            }
+          }
+        `)
+      })
+    }
+  }
+
+  test('in a worker that is terminated does not abort the process', () => {
+    const output = runScript(`
+      const { Worker } = require('node:worker_threads')
+      const worker = new Worker(
+        'const { parentPort, markAsUntransferable, workerData } = require("node:worker_threads");' +
+        'const { shared } = require(workerData); globalThis.kept = shared.allocUnsafe(100);' +
+        'markAsUntransferable(kept.buffer); parentPort.postMessage(0); setInterval(() => {}, 1000)',
+        { eval: true, workerData: ${JSON.stringify(require.resolve('..'))} }
+      )
+      worker.once('message', async () => {
+        await worker.terminate()
+        console.log('alive')
+      })
+    `)
+    assert.equal(output.trim(), 'alive')
+  })
+
+  test('does not cost the bytes of a Buffer that stays leased', { skip: !moves }, () => {
+    const { markAsUntransferable } = require('node:worker_threads')
+    const pool = new BufferPool({ zeroOnRelease: true })
+    const buffer = pool.allocUnsafe(100).fill(7)
+    markAsUntransferable(buffer.buffer)
+    try {
+      pool.release(buffer)
+    } catch (error) {
+      assert.equal(error.code, 'ERR_CISTERN_UNDETACHABLE')
+      assert.ok(buffer.every((byte) => byte === 7))
+    }
+  })
+})
+
+test('Memory that a byte stream has moved to another thread has one owner', async () => {
+  const worker = new Worker(
+    `
+    const { parentPort, workerData } = require('node:worker_threads')
+    const { shared } = require(workerData)
+    let controller
+    const stream = new ReadableStream({ type: 'bytes', start: (given) => { controller = given } })
+    controller.enqueue(shared.allocUnsafe(100_000).fill(42))
+    stream.getReader().read().then(({ value }) => {
+      parentPort.postMessage(value.buffer, [value.buffer])
+      setInterval(() => {}, 1000)
+    })
+    `,
+    { eval: true, workerData: require.resolve('..') }
+  )
+  const [memory] = await once(worker, 'message')
+  await worker.terminate()
+  const leases = Array.from({ length: 20 }, () => shared.allocUnsafe(100_000).fill(9))
+  assert.ok(new Uint8Array(memory, 0, 100_000).every((byte) => byte === 42))
+  for (const lease of leases) shared.release(lease)
+  await balanced(shared)
+})
+
+test('What can not be shown in an error message is refused all the same', () => {
+  const pool = new BufferPool()
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const bare = Object.setPrototypeOf(new Uint8Array(3), null)
+  for (const value of [proxy, bare, Object.create(null)]) {
+    assert.throws(() => pool.release(value), { code: 'ERR_CISTERN_NOT_POOLED' })
+  }
+})
+
+test('An unpooled Buffer that was transferred says so', { skip: !moves }, () => {
+  const pool = new BufferPool({ maxBlockSize: 64 })
+  const buffer = pool.allocUnsafe(1000)
+  const moved = buffer.buffer.transfer()
+  assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_DETACHED' })
+  assert.equal(moved.byteLength, 1000)
+  assert.equal(pool.stats().releaseCount, 0)
+})
+
+test('A block moved away through a stale view is not trimmed', { skip: !moves }, () => {
+  const pool = new BufferPool({ detachOnRelease: false })
+  const stale = pool.allocUnsafe(100).fill(5)
+  pool.release(stale)
+  const moved = stale.buffer.transfer()
+  assert.equal(pool.trim(), 0)
+  assert.equal(new Uint8Array(moved)[99], 5)
+})
