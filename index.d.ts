@@ -36,8 +36,9 @@ export class BufferPool {
 
   /**
    * Gives a block back, whole, by any view of it. With `detachOnRelease`, every view of it has
-   * length zero from now on. Native code must be done with the memory: release a Buffer that was
-   * passed to `fs` or to a stream in the callback, not before.
+   * length zero from now on. Native code must be done with the memory, or it reads and writes
+   * another owner's, or none: release a Buffer that was passed to `fs`, `zlib` or a stream in the
+   * callback, not before.
    *
    * @throws {TypeError} `ERR_CISTERN_NOT_POOLED`: not a view of a block of this pool
    * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`; `ERR_CISTERN_DETACHED` where its ArrayBuffer
@@ -100,7 +101,8 @@ export interface BufferPoolOptions {
   /**
    * `true`: at release every view of the block becomes zero-length, so that a stale reference can
    * neither read nor write the next owner's data. `false`: the same ArrayBuffer is handed out
-   * again, faster and without that protection. Default: `true`.
+   * again, and for the same length the same Buffer, faster and without that protection.
+   * Default: `true`.
    */
   detachOnRelease?: boolean | undefined
   /** Whether a block is overwritten with zeros before anyone else can have it. Default: `false`. */
