@@ -155,7 +155,10 @@ export interface ClassFigures {
 /** At rest, `freshBytes === inUseBytes + idleBytes + freedBytes + quarantinedBytes`. */
 export interface PoolStats extends ClassFigures {
   readonly name: string
-  /** The most bytes leased at one time; with several threads, the sum of their peaks. */
+  /**
+   * The most bytes leased at one time; with several threads an upper bound, the sum of the peaks
+   * of those that used the pool at the same time.
+   */
   readonly peakInUseBytes: number
   /** Leases served by V8; part of `allocCount`, not of the figures in use, idle and fresh. */
   readonly unpooledCount: number

@@ -1,6 +1,6 @@
 'use strict'
 
-const { BASELINE, CANDIDATE } = require('../arms')
+const { BASELINE, CANDIDATE, DEFAULTS } = require('../arms')
 
 /**
  * @typedef {Record<string, import('./ratio').Ratio>} Ratios
@@ -14,9 +14,6 @@ const { BASELINE, CANDIDATE } = require('../arms')
  * @property {Ratios} tunedToBaseline
  * @property {Ratios} unsafeToBaseline the pool without its safe release against the baseline
  */
-
-/** What the settings are called when no flag and no allocator beats V8 as it comes. */
-const DEFAULTS = 'the defaults'
 
 /**
  * Says in one sentence whether pooling pays, and what to do if it does not.

@@ -22,6 +22,9 @@ const BASELINE = 'v8-allocUnsafe'
 /** The arm that runs with the settings which the heats have chosen. */
 const TUNED = 'v8-tuned'
 
+/** What the settings are called that change nothing. */
+const DEFAULTS = 'the defaults'
+
 /** The arm that shows the library as it comes, and that the verdict is about. */
 const CANDIDATE = 'pool-safe'
 
@@ -44,4 +47,4 @@ function findArm(name) {
   return found
 }
 
-module.exports = { arms, findArm, BASELINE, TUNED, CANDIDATE, UNSAFE, LIMIT }
+module.exports = { arms, findArm, BASELINE, TUNED, CANDIDATE, DEFAULTS, UNSAFE, LIMIT }

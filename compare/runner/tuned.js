@@ -3,6 +3,7 @@
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
+const { DEFAULTS } = require('../arms')
 const { launchWith } = require('./launch')
 
 /**
@@ -38,9 +39,6 @@ const ALLOCATORS = [
   { name: 'jemalloc', libraries: ['libjemalloc.so.2'] },
   { name: 'mimalloc', libraries: ['libmimalloc.so.3', 'libmimalloc.so.2', 'libmimalloc.so.2.0'] }
 ]
-
-/** What the settings are called that change nothing. */
-const DEFAULTS = 'the defaults'
 
 /** How long a Node that does nothing may take. */
 const TRIAL_MS = 10_000

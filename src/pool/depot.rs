@@ -1,6 +1,6 @@
 //! The shared store of idle blocks.
 
-use super::block::Block;
+use super::block::{Block, OutOfMemory};
 use super::size_class::SizeClass;
 use super::sync::{ArrayQueue, AtomicUsize, Ordering};
 use std::sync::OnceLock;
@@ -8,9 +8,12 @@ use std::sync::OnceLock;
 /// The most that one class keeps idle in the depot, in bytes.
 pub const SHELF_BYTES: usize = 128 << 20;
 
-/// The most blocks that one class keeps idle in the depot: bounds the queue's own memory, 24
-/// bytes a place, to 96 KiB a class.
+/// The most blocks that one class keeps idle in the depot: bounds the queue's own memory to 96 KiB
+/// a class.
 pub const SHELF_BLOCKS: usize = 4096;
+
+/// What a place on a shelf takes, in bytes: a block, and the queue's mark.
+const PLACE_BYTES: usize = size_of::<Block>() + size_of::<usize>();
 
 /// The most that all classes together keep idle in the depot, in bytes.
 pub const DEPOT_BYTES: usize = 256 << 20;
@@ -46,13 +49,35 @@ impl Depot {
         }
     }
 
-    /// Puts an idle block on its shelf.
+    /// Makes the shelf of `class`, where it is not made yet, so that [`offer`](Self::offer) needs no
+    /// memory: finalizers call that.
     ///
     /// # Errors
     ///
-    /// Gives the block back where the shelf or the depot is full.
+    /// [`OutOfMemory`], with nothing changed.
+    pub fn prepare(&self, class: SizeClass) -> Result<(), OutOfMemory> {
+        let capacity = self.shelf_capacity(class);
+        let queue = &self.shelves[class.index()];
+        if capacity == 0 || queue.get().is_some() {
+            return Ok(());
+        }
+        // The queue itself would abort the process where it gets no memory.
+        let bytes = capacity * PLACE_BYTES;
+        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+            return Err(OutOfMemory { bytes });
+        }
+        queue.get_or_init(|| Box::new(ArrayQueue::new(capacity)));
+        Ok(())
+    }
+
+    /// Puts an idle block on its shelf. Allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// Gives the block back where the shelf or the depot is full, or the shelf was never
+    /// [made](Self::prepare).
     pub fn offer(&self, block: Block) -> Result<(), Block> {
-        let Some(queue) = self.shelf(block.class()) else {
+        let Some(queue) = self.shelves[block.class().index()].get() else {
             return Err(block);
         };
         let size = block.size();
@@ -85,15 +110,6 @@ impl Depot {
         (SHELF_BYTES.min(self.limit) / class.block_size()).min(SHELF_BLOCKS)
     }
 
-    fn shelf(&self, class: SizeClass) -> Option<&ArrayQueue<Block>> {
-        let capacity = self.shelf_capacity(class);
-        if capacity == 0 {
-            return None;
-        }
-        let queue = &self.shelves[class.index()];
-        Some(queue.get_or_init(|| Box::new(ArrayQueue::new(capacity))))
-    }
-
     fn reserve(&self, size: usize) -> bool {
         // Relaxed, here and in `unreserve`: the count is a budget of its own. The queue, not
         // the count, hands the block's memory from one thread to the next.
@@ -121,9 +137,27 @@ mod tests {
         Block::obtain(class(size)).expect("memory")
     }
 
+    fn depot(limit: usize) -> Depot {
+        let depot = Depot::new(limit);
+        for class in SizeClass::all() {
+            depot.prepare(class).expect("memory");
+        }
+        depot
+    }
+
+    #[test]
+    fn shelf_that_was_never_made() {
+        let depot = Depot::new(DEPOT_BYTES);
+        depot.offer(block(64)).expect_err("no shelf");
+        depot.prepare(class(64)).expect("memory");
+        depot.prepare(class(64)).expect("made already");
+        depot.offer(block(64)).expect("room");
+        depot.offer(block(65)).expect_err("no shelf of that class");
+    }
+
     #[test]
     fn first_in_first_out() {
-        let depot = Depot::new(DEPOT_BYTES);
+        let depot = depot(DEPOT_BYTES);
         let (first, second) = (block(4096), block(4096));
         let (a, b) = (first.address(), second.address());
         depot.offer(first).expect("room");
@@ -137,7 +171,7 @@ mod tests {
 
     #[test]
     fn classes_do_not_mix() {
-        let depot = Depot::new(DEPOT_BYTES);
+        let depot = depot(DEPOT_BYTES);
         depot.offer(block(1024)).expect("room");
         assert!(depot.take(class(1025)).is_none());
         assert!(depot.take(class(1023)).is_some());
@@ -145,7 +179,7 @@ mod tests {
 
     #[test]
     fn bound_in_bytes() {
-        let depot = Depot::new(3 * 4096);
+        let depot = depot(3 * 4096);
         depot.offer(block(4096)).expect("room");
         depot.offer(block(8192)).expect("room, to the byte");
         let refused = depot.offer(block(64)).expect_err("full");
@@ -157,7 +191,7 @@ mod tests {
 
     #[test]
     fn bound_of_one_shelf() {
-        let depot = Depot::new(4096);
+        let depot = depot(4096);
         assert_eq!(depot.shelf_capacity(class(64)), 64);
         for _ in 0..64 {
             depot.offer(block(64)).expect("room");
@@ -168,7 +202,7 @@ mod tests {
 
     #[test]
     fn bounds_of_a_class() {
-        let depot = Depot::new(DEPOT_BYTES);
+        let depot = depot(DEPOT_BYTES);
         for _ in 0..SHELF_BLOCKS {
             depot.offer(block(64)).expect("room");
         }
@@ -183,7 +217,7 @@ mod tests {
 
     #[test]
     fn too_large_to_keep() {
-        let depot = Depot::new(4096);
+        let depot = depot(4096);
         depot.offer(block(8192)).expect_err("never room");
         assert_eq!((depot.len(class(8192)), depot.bytes()), (0, 0));
     }
@@ -202,6 +236,7 @@ mod models {
         loom::model(|| {
             let class = SizeClass::fitting(64).unwrap();
             let depot = Arc::new(Depot::new(64));
+            depot.prepare(class).unwrap();
             let other = depot.clone();
             let thread = thread::spawn(move || {
                 let result = other.offer(Block::obtain(class).unwrap()).is_ok();
@@ -222,6 +257,7 @@ mod models {
         loom::model(|| {
             let class = SizeClass::fitting(64).unwrap();
             let depot = Arc::new(Depot::new(64));
+            depot.prepare(class).unwrap();
             depot.offer(Block::obtain(class).unwrap()).unwrap();
             let other = depot.clone();
             let thread = thread::spawn(move || other.take(class).is_some());
@@ -237,6 +273,7 @@ mod models {
         loom::model(|| {
             let class = SizeClass::fitting(64).unwrap();
             let depot = Arc::new(Depot::new(64));
+            depot.prepare(class).unwrap();
             depot.offer(Block::obtain(class).unwrap()).unwrap();
             let other = depot.clone();
             let thread = thread::spawn(move || other.take(class).is_some());

@@ -188,6 +188,9 @@ impl Ledger {
             let end = first + u32::try_from(SEATS_PER_SEGMENT).expect("a small number");
             seats.segments.push(zeros(SEATS_PER_SEGMENT * WORDS_PER_SEAT));
             seats.holders.resize(end as usize, holder);
+            // For all of them, so that `leave_seat`, which finalizers call, allocates nothing.
+            let missing = end as usize - seats.free.len();
+            seats.free.reserve(missing);
             seats.free.extend((first + 1..end).rev());
             first
         });

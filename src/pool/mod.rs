@@ -67,12 +67,16 @@ struct Threads {
     ledgers: Vec<Arc<Ledger>>,
     /// What the threads counted that have left, and whose blocks are all back.
     retired: Tally,
+    /// The most that the peaks of threads attached at one time came to, in bytes.
+    peak_bytes: f64,
 }
 
 impl Threads {
     /// Keeps the figures of ledgers that won't change again, and not the ledgers.
     fn sweep(&mut self) {
-        let Self { ledgers, retired } = self;
+        let Self { ledgers, retired, peak_bytes } = self;
+        let peaks = ledgers.iter().map(|ledger| ledger.read(Word::PeakBytes));
+        *peak_bytes = peak_bytes.max(peaks.sum());
         ledgers.retain(|ledger| {
             let is_final = ledger.is_final();
             if is_final {
@@ -148,16 +152,16 @@ impl Pool {
 
     /// The books as they stand. Exact only while no block moves.
     pub fn stats(&self) -> Stats {
-        let tally = {
+        let (tally, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
             let mut tally = threads.retired.clone();
             for ledger in &threads.ledgers {
                 tally.add(ledger);
             }
-            tally
+            (tally, threads.peak_bytes)
         };
-        Stats::new(&tally, &self.depot, |class| self.books.class(class))
+        Stats::new(&tally, peak_bytes, &self.depot, |class| self.books.class(class))
     }
 
     /// How many blocks are set aside for good.
@@ -269,6 +273,7 @@ impl Attachment {
     ///
     /// [`OutOfMemory`], with nothing changed.
     pub fn lend_fresh(&self, class: SizeClass) -> Result<Loan, OutOfMemory> {
+        self.pool.depot.prepare(class)?;
         let block = Block::obtain(class)?;
         self.pool.books.class(class).fresh.add();
         Ok(self.lend(block, None))

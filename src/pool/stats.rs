@@ -10,7 +10,6 @@ use super::size_class::SizeClass;
 /// The figures are JavaScript numbers: whole, and exact up to 2^53.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    peak_bytes: f64,
     unpooled_count: f64,
     unpooled_bytes: f64,
     unpooled_releases: f64,
@@ -18,10 +17,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds one thread's figures. The peaks are added too, so that the sum is an upper bound
-    /// for all threads together.
+    /// Adds one thread's figures.
     pub fn add(&mut self, ledger: &Ledger) {
-        self.peak_bytes += ledger.read(Word::PeakBytes);
         self.unpooled_count += ledger.read(Word::UnpooledCount);
         self.unpooled_bytes += ledger.read(Word::UnpooledBytes);
         self.unpooled_releases += ledger.read(Word::UnpooledReleases);
@@ -71,7 +68,8 @@ pub struct Figures {
 pub struct Stats {
     /// All classes together, unpooled leases included where they count.
     pub total: Figures,
-    /// The most block bytes leased at one time; with several threads, the sum of their peaks.
+    /// The most block bytes leased at one time; with several threads an upper bound, the sum of
+    /// the peaks of those that used the pool at the same time.
     pub peak_in_use_bytes: f64,
     /// Leases that V8 served.
     pub unpooled_count: f64,
@@ -82,14 +80,12 @@ pub struct Stats {
 impl Stats {
     pub(super) fn new<'a>(
         tally: &Tally,
+        peak_in_use_bytes: f64,
         depot: &Depot,
         books: impl Fn(SizeClass) -> &'a ClassBooks,
     ) -> Self {
-        let mut stats = Self {
-            peak_in_use_bytes: tally.peak_bytes,
-            unpooled_count: tally.unpooled_count,
-            ..Self::default()
-        };
+        let mut stats =
+            Self { peak_in_use_bytes, unpooled_count: tally.unpooled_count, ..Self::default() };
         for class in SizeClass::all() {
             let figures = Figures::of_class(class, tally, depot, books(class));
             if figures != Figures::default() {

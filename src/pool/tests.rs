@@ -269,6 +269,28 @@ fn counters_outlive_their_thread() {
 }
 
 #[test]
+fn threads_that_have_left_are_forgotten_but_for_their_figures() {
+    let pool = Pool::new(DETACHES);
+    let peak = |attachment: &Attachment, bytes| attachment.ledger().write(Word::PeakBytes, bytes);
+    for _ in 0..10 {
+        let attachment = pool.attach();
+        lease(&attachment, 64).settle(Lender::Alive);
+        peak(&attachment, 64);
+    }
+    assert!(pool.threads().ledgers.is_empty());
+    let stats = balanced(&pool);
+    equal(stats.total.alloc_count, 10);
+    equal(stats.peak_in_use_bytes, 64);
+    let (one, other) = (pool.attach(), pool.attach());
+    peak(&one, 100);
+    peak(&other, 200);
+    equal(pool.stats().peak_in_use_bytes, 300);
+    drop(one);
+    equal(pool.stats().peak_in_use_bytes, 300);
+    assert_eq!(pool.threads().ledgers.len(), 1);
+}
+
+#[test]
 fn threads_share_the_depot() {
     let pool = Pool::new(DETACHES);
     let rounds = 2_000;
