@@ -28,7 +28,6 @@ class BufferPool {
   /** Larger requests take the slow path. */
   #fastLimit
   #detaches
-  #scrubs
 
   /**
    * @param {import('../index').BufferPoolOptions} [options]
@@ -43,7 +42,6 @@ class BufferPool {
     // The fast path leaves contents as they are, so under this flag there is none.
     this.#fastLimit = zeroFill ? 0 : maxBlockSize
     this.#detaches = detachOnRelease
-    this.#scrubs = zeroOnRelease
     this.#rack = new Rack(this, attachment, zeroOnRelease)
   }
 
@@ -224,13 +222,14 @@ class BufferPool {
    * @param {ArrayBuffer} arrayBuffer
    */
   #discard(arrayBuffer) {
+    const { scrubs } = this.#rack
     if (!this.#detaches || transfer === undefined) {
-      if (this.#scrubs) zero(arrayBuffer)
+      if (scrubs) zero(arrayBuffer)
       return !this.#detaches || native.discard(arrayBuffer)
     }
     try {
       const moved = transfer(arrayBuffer)
-      if (this.#scrubs) zero(moved)
+      if (scrubs) zero(moved)
       transfer(moved, 0)
       return true
     } catch {

@@ -8,7 +8,8 @@ const path = require('node:path')
 const { root, fail } = require('./project')
 const { addonPath } = require('../lib/addon-path')
 
-/** What cargo calls the addon where that is not `libcistern.so`.
+/**
+ * What cargo calls the addon where that is not `libcistern.so`.
  *
  * @type {Partial<Record<NodeJS.Platform, string>>}
  */

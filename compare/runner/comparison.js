@@ -5,6 +5,8 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const { TUNED, BASELINE } = require('../arms')
 const { analyse, describeInterval } = require('../analysis')
 const { random, shuffled } = require('../random')
+const { count } = require('../report/format')
+const { SCHEMA } = require('../report/schema')
 const { runArm } = require('./arm-run')
 const { holdHeats } = require('./heats')
 const { launchWith } = require('./launch')
@@ -54,7 +56,7 @@ class Comparison {
     this.#signal = signal
     this.#observer = observer
     this.#result = {
-      schema: 1,
+      schema: SCHEMA,
       meta: { ...describeRun(plan), interval: describeInterval(plan.rounds) },
       experiments: []
     }
@@ -180,7 +182,7 @@ function titleOf({ name, variant }) {
 }
 
 function requestsPerSecond(figure) {
-  return `${Math.round(figure).toLocaleString('en-US')} req/s`
+  return `${count(figure)} req/s`
 }
 
 module.exports = { Comparison }

@@ -41,22 +41,19 @@ pub fn layout() -> Layout {
 /// Makes a pool.
 #[napi]
 pub fn open(detach_on_release: bool, zero_on_release: bool) -> External<Attachment> {
-    let config = Config { detach_on_release, zero_on_release, depot_bytes: DEPOT_BYTES };
-    External::new(Pool::new(config).attach())
+    External::new(create_pool(detach_on_release, zero_on_release).attach())
 }
 
 /// The process's own pool with the default settings, made on first use.
 #[napi]
 pub fn open_shared() -> External<Attachment> {
     static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
-    let pool = SHARED.get_or_init(|| {
-        Pool::new(Config {
-            detach_on_release: true,
-            zero_on_release: false,
-            depot_bytes: DEPOT_BYTES,
-        })
-    });
+    let pool = SHARED.get_or_init(|| create_pool(true, false));
     External::new(pool.attach())
+}
+
+fn create_pool(detach_on_release: bool, zero_on_release: bool) -> Arc<Pool> {
+    Pool::new(Config { detach_on_release, zero_on_release, depot_bytes: DEPOT_BYTES })
 }
 
 /// Whether Node was started to hand out no memory that is not zero-filled. The flag holds for the
@@ -98,7 +95,7 @@ pub fn segment<'env>(
 }
 
 /// An idle block of a class from the depot, as an `ArrayBuffer`; its seat is in the ledger's
-/// [`Word::LastSeat`]. `undefined` where there is none.
+/// [`Word::LastSeat`]. `null` where there is none.
 ///
 /// One at a time, and not in an array: storing into one can run JavaScript that a user has put on
 /// its prototype.
@@ -111,7 +108,7 @@ pub fn lend_idle<'env>(
     attachment.lend_idle(size_class(class)?).map(|loan| lend(env, attachment, loan)).transpose()
 }
 
-/// The same with a block from the operating system. `undefined` where the pool is closed.
+/// The same with a block from the operating system. `null` where the pool is closed.
 #[napi]
 pub fn lend_fresh<'env>(
     env: &'env Env,

@@ -60,8 +60,8 @@ fn measure(address: SocketAddr, warmup: Duration) -> Outcome {
     measured.expect("a load ends with a result")
 }
 
-#[test]
-fn replies_are_counted_once() {
+/// A server that answers every request, and how many it has answered.
+fn counting_server() -> (SocketAddr, Arc<AtomicU64>) {
     let served = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&served);
     let address = server(move |stream| {
@@ -70,6 +70,12 @@ fn replies_are_counted_once() {
             stream.write_all(OK).unwrap_or_default();
         });
     });
+    (address, served)
+}
+
+#[test]
+fn replies_are_counted_once() {
+    let (address, served) = counting_server();
     let outcome = measure(address, Duration::ZERO);
     let served = served.load(Ordering::SeqCst);
     assert!(outcome.requests > 0);
@@ -86,14 +92,7 @@ fn replies_are_counted_once() {
 
 #[test]
 fn warm_up_is_left_out() {
-    let served = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&served);
-    let address = server(move |stream| {
-        answer(stream, |stream| {
-            counter.fetch_add(1, Ordering::SeqCst);
-            stream.write_all(OK).unwrap_or_default();
-        });
-    });
+    let (address, served) = counting_server();
     let outcome = measure(address, Duration::from_millis(300));
     assert!(outcome.requests > 0);
     assert!(outcome.requests + 4 < served.load(Ordering::SeqCst));
