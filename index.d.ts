@@ -3,25 +3,28 @@
 /**
  * A pool of Buffers whose memory is used again as soon as they are released.
  *
- * Every thread that loads cistern has magazines of its own; a pool belongs to the thread that made
- * it, except {@link shared}, whose depot serves all threads of the process.
+ * A pool object belongs to the thread that made it. Other threads {@link attach} to the same pool by
+ * its {@link handle}, or use {@link shared}: each has magazines of its own, and one depot, one ceiling
+ * and one set of books serve them all.
  */
 export class BufferPool {
   /**
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`: an option of the wrong
    *   kind, or one that does not exist
    * @throws {RangeError} `ERR_OUT_OF_RANGE`
-   * @throws {Error} `ERR_CISTERN_NOT_IMPLEMENTED`: an option that a later version brings
    */
   constructor(options?: BufferPoolOptions)
 
   /**
    * A Buffer of exactly `size` bytes with unspecified contents, as `Buffer.allocUnsafe` gives.
-   * Larger than `maxBlockSize` and empty ones come from V8, and are released like any other.
+   * Larger than `maxBlockSize` and empty ones come from V8, and are released like any other. So do
+   * those for which there is no room under `maxBytes`, unless `onExhausted` is `'throw'`.
    *
    * @param size in bytes, whole, from 0 to `buffer.constants.MAX_LENGTH`
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, as Node's own
    * @throws {RangeError} `ERR_OUT_OF_RANGE`, as Node's own, and for a fraction too
+   * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`, with `onExhausted: 'throw'`: no room under
+   *   `maxBytes`, or others wait for it
    * @throws {Error} `ERR_CISTERN_CLOSED`; `ERR_MEMORY_ALLOCATION_FAILED` where the operating
    *   system has no memory, with nothing changed
    */
@@ -35,10 +38,25 @@ export class BufferPool {
   alloc(size: number, fill?: string | Uint8Array | number, encoding?: BufferEncoding): PooledBuffer
 
   /**
+   * As {@link allocUnsafe}, but at the ceiling it waits until there is room: first come, first
+   * served, across all threads. Nobody behind is served before the first, however much that one wants.
+   * Waiting keeps neither the event loop nor the process alive.
+   *
+   * @throws {TypeError | RangeError} as {@link allocUnsafe}
+   * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`: more than the ceiling can ever hold
+   * @throws {Error} `ERR_CISTERN_CLOSED`, when the pool is closed meanwhile, too
+   * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired. Nothing stays leased.
+   */
+  acquire(size: number, options?: AcquireOptions): Promise<PooledBuffer>
+
+  /**
    * Gives a block back, whole, by any view of it. With `detachOnRelease`, every view of it has
    * length zero from now on. Native code must be done with the memory, or it reads and writes
    * another owner's, or none: release a Buffer that was passed to `fs`, `zlib` or a stream in the
    * callback, not before.
+   *
+   * A Buffer that was posted to another thread in the transfer list is released there, by that
+   * thread's end of the pool, and one whose ArrayBuffer was transferred by the new ArrayBuffer.
    *
    * @throws {TypeError} `ERR_CISTERN_NOT_POOLED`: not a view of a block of this pool
    * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`; `ERR_CISTERN_DETACHED` where its ArrayBuffer
@@ -54,7 +72,7 @@ export class BufferPool {
    */
   lease(size: number, options?: LeaseOptions): Lease
 
-  /** Whether a view is of a block that is leased from this pool now. */
+  /** Whether a view is of a block that is leased from this pool now, in whichever thread. */
   owns(view: NodeJS.ArrayBufferView | ArrayBuffer): boolean
 
   /** The books as they stand, all threads together: a plain frozen object. */
@@ -62,10 +80,10 @@ export class BufferPool {
 
   /**
    * Gives idle memory back to the operating system, the depot's first and then that of this
-   * thread's magazines, whose memory follows in the next turn of the event loop.
+   * thread's magazines. Other threads are told to do the same, and do in their next turn.
    *
    * @param keepBytes how much may stay idle; 0 by default
-   * @returns bytes freed
+   * @returns bytes freed here and now
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`
    * @throws {RangeError} `ERR_OUT_OF_RANGE`
    */
@@ -73,10 +91,33 @@ export class BufferPool {
 
   /**
    * Ends leasing, for good. Idle memory is freed; what is leased stays valid, and is freed when it
-   * comes back. Closing again does nothing. `shared` is closed for the whole process; another
-   * thread may still lease what is idle in its own magazines.
+   * comes back. Who waits is refused. Closing again does nothing. A pool is closed for all threads;
+   * another may still lease what is idle in its own magazines until its event loop turns.
    */
   close(): void
+
+  /**
+   * Names the pool for other threads of the process: to be sent to them by `workerData` or
+   * `postMessage`. It keeps no pool alive.
+   */
+  readonly handle: PoolHandle
+
+  /**
+   * The pool that a handle names, for this thread. In a thread where it is at home already, the very
+   * same object.
+   *
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_CISTERN_INVALID_HANDLE`: it was not made by
+   *   cistern, it was made in another process, or nobody has its pool any more
+   * @throws {Error} `ERR_CISTERN_CLOSED`
+   */
+  static attach(handle: PoolHandle): BufferPool
+}
+
+/** Names a pool of this process. To be cloned, and not to be looked into. */
+export interface PoolHandle {
+  readonly type: 'cistern.pool'
+  readonly name: string
+  readonly key: string
 }
 
 /**
@@ -90,8 +131,14 @@ export type PooledBuffer = ReturnType<typeof Buffer.allocUnsafe>
 
 /** Each optional, each checked once. */
 export interface BufferPoolOptions {
-  /** Names the pool in stats and errors. Default: `'pool'`. */
+  /** Names the pool in stats, events, metrics and errors. Default: `'pool'`. */
   name?: string | undefined
+  /**
+   * The most memory that the pool ever holds, in bytes: leased and idle, in all threads, and what is
+   * set aside. Room is reserved before memory is got. An integer from 1 up, or `Infinity`.
+   * Default: a quarter of what the process may use, by its cgroup's limit or the machine's memory.
+   */
+  maxBytes?: number | undefined
   /**
    * The largest request served from the pool, in bytes, up to 1 GiB; larger ones come from V8 and
    * are counted as unpooled. Blocks above 128 MiB are freed, not kept, when they come back.
@@ -107,6 +154,60 @@ export interface BufferPoolOptions {
   detachOnRelease?: boolean | undefined
   /** Whether a block is overwritten with zeros before anyone else can have it. Default: `false`. */
   zeroOnRelease?: boolean | undefined
+  /**
+   * What `alloc`, `allocUnsafe` and `lease` do where there is no room under `maxBytes`: `'unpooled'`
+   * has V8 serve them, `'throw'` throws `ERR_CISTERN_EXHAUSTED`. Default: `'unpooled'`.
+   */
+  onExhausted?: 'unpooled' | 'throw' | undefined
+  /**
+   * Within so many milliseconds after it was last needed, surplus idle memory goes back to the
+   * operating system. 0 keeps none idle past the current turn of the event loop, `Infinity` keeps
+   * all. Under memory pressure it goes earlier. Default: 10,000.
+   */
+  idleTimeout?: number | undefined
+  /**
+   * The share of leases, from 0 to 1, whose call site is recorded, to tell of those that the garbage
+   * collector ends. At rates below 1 it is the share of at most 12,800 leases a second and thread.
+   * Default: 1/128.
+   */
+  leakSampleRate?: number | undefined
+}
+
+export interface AcquireOptions {
+  /** Whether the Buffer is filled with zeros. Default: `false`. */
+  zero?: boolean | undefined
+  /** Ends the wait. */
+  signal?: AbortSignal | undefined
+}
+
+/** What `node:diagnostics_channel` has at `cistern:leak`: a sampled lease was never released. */
+export interface LeakMessage {
+  /** The pool's name. */
+  readonly pool: string
+  /** What was asked for, in bytes. */
+  readonly size: number
+  /** Where, as in an `Error`'s stack, without cistern's own frames. */
+  readonly stack: string
+  /** How many sampled leases of this call site have leaked, this one included. */
+  readonly count: number
+}
+
+/** At `cistern:exhausted`: there is no room under the ceiling. */
+export interface ExhaustedMessage {
+  readonly pool: string
+  /** What was asked for, in bytes. */
+  readonly size: number
+  readonly maxBytes: number
+  /** What the caller gets: memory of V8's, an error, or a place in line. */
+  readonly outcome: 'unpooled' | 'throw' | 'wait'
+}
+
+/** At `cistern:trim`: idle memory went back to the operating system. */
+export interface TrimMessage {
+  readonly pool: string
+  readonly bytes: number
+  /** Unused for a while, memory pressure, or `trim()`. */
+  readonly reason: 'idle' | 'pressure' | 'call'
 }
 
 export interface LeaseOptions {
@@ -148,7 +249,10 @@ export interface ClassFigures {
   readonly discardCount: number
   /** Given back to the operating system, for whatever reason. */
   readonly freedBytes: number
-  /** Set aside for good, because another thread may still hold them. */
+  /**
+   * Set aside because their thread has ended and another may still hold them: until the last holder is
+   * gone, or, where the runtime does not tell that (others than Node on Linux), for good.
+   */
   readonly quarantinedBytes: number
 }
 
@@ -164,6 +268,13 @@ export interface PoolStats extends ClassFigures {
   readonly unpooledCount: number
   /** Leases that waited for memory. */
   readonly waitCount: number
+  /** The ceiling, in bytes. */
+  readonly maxBytes: number
+  /**
+   * Whether blocks are memory of cistern's own. If not, the runtime allows none (Electron), or
+   * `CISTERN_NO_EXTERNAL=1` is set in the environment, and they are memory of V8's.
+   */
+  readonly external: boolean
   /** The same for each block size that has been used, the smallest first. */
   readonly classes: readonly (ClassFigures & { readonly blockSize: number })[]
 }

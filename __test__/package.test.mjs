@@ -13,6 +13,7 @@ import cistern, { BufferPool, shared } from 'cistern'
 const require = createRequire(import.meta.url)
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..')
 const native = require('../lib/native.js')
+const { toSettings } = require('../lib/options.js')
 const { blockSizes, classOf } = require('../lib/size-class.js')
 
 describe('the package', () => {
@@ -25,14 +26,17 @@ describe('the package', () => {
   })
 
   test('opens nothing else', () => {
-    for (const subpath of ['cistern/lib/native', 'cistern/io', 'cistern/metrics']) {
+    for (const subpath of ['cistern/lib/native', 'cistern/lib/metrics', 'cistern/io']) {
       assert.throws(() => require(subpath), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
     }
   })
 
   test('has no runtime dependency', () => {
-    const { dependencies, peerDependencies } = require('../package.json')
-    assert.deepEqual([dependencies, peerDependencies], [undefined, undefined])
+    const { dependencies, peerDependencies, peerDependenciesMeta } = require('../package.json')
+    assert.equal(dependencies, undefined)
+    for (const name of Object.keys(peerDependencies)) {
+      assert.ok(peerDependenciesMeta[name].optional, name)
+    }
   })
 
   test('has one version', () => {
@@ -54,7 +58,7 @@ describe('Rust and JavaScript', () => {
   })
 
   test('check what they are given all the same', () => {
-    const attachment = native.open(true, false)
+    const attachment = native.open(toSettings({}))
     for (const call of [
       () => native.lendIdle(attachment, 1000),
       () => native.lendFresh(attachment, 1000),

@@ -6,6 +6,7 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const keeping = require('../lib/keeping')
 const native = require('../lib/native')
+const { toSettings } = require('../lib/options')
 const { Rack } = require('../lib/rack')
 const { blockSizes, classOf } = require('../lib/size-class')
 const { slotOf } = require('../lib/tag')
@@ -17,7 +18,8 @@ const MAGAZINE_BYTES = 32 * MIB
 const MAGAZINE_BLOCKS = 256
 
 function openRack() {
-  return new Rack(/** @type {any} */ ({}), native.open(false, false), false)
+  const settings = toSettings({ detachOnRelease: false, idleTimeout: Infinity })
+  return new Rack(/** @type {any} */ ({}), native.open(settings))
 }
 
 /** Leases and gives back `count` blocks of each size, within one turn. */

@@ -170,14 +170,13 @@ describe('release', () => {
 
 describe('an ArrayBuffer that its user has transferred', { skip: !moves }, () => {
   test(
-    'can not be released, and comes back when it is collected',
+    'is leased until the new one is collected',
     inEveryMode(async (pool) => {
       const buffer = pool.allocUnsafe(100).fill(5)
       let moved = buffer.buffer.transfer()
       assert.throws(() => pool.release(buffer), DETACHED)
-      assert.throws(() => pool.release(moved), NOT_POOLED)
       assert.equal(pool.owns(buffer), false)
-      assert.equal(pool.owns(moved), false)
+      assert.equal(pool.owns(moved), true)
       assert.equal(pool.stats().inUseCount, 1)
       const other = pool.allocUnsafe(100).fill(6)
       assert.equal(new Uint8Array(moved)[99], 5, 'the block has one owner')
@@ -186,6 +185,36 @@ describe('an ArrayBuffer that its user has transferred', { skip: !moves }, () =>
       await collectUntil(() => pool.stats().collectedCount === 1, 'the block is back')
     })
   )
+
+  test(
+    'is released by the new one',
+    inEveryMode(async (pool) => {
+      for (let round = 0; round < 3; round++) {
+        const buffer = pool.allocUnsafe(100)
+        const moved = buffer.buffer.transfer().transfer()
+        pool.release(new DataView(moved, 64))
+        assert.equal(moved.byteLength, 0)
+        assert.equal(pool.owns(moved), false)
+        for (const view of [moved, buffer]) {
+          assert.throws(() => pool.release(view), { code: /NOT_POOLED|DETACHED/ })
+        }
+      }
+      const { freshCount, releaseCount, collectedCount, inUseCount } = await balanced(pool)
+      assert.deepEqual([freshCount, releaseCount, collectedCount, inUseCount], [1, 3, 0, 0])
+    })
+  )
+
+  test('is not released to another pool, nor by a copy', () => {
+    const [pool, other] = [new BufferPool(), new BufferPool()]
+    const moved = pool.allocUnsafe(100).buffer.transfer()
+    const copy = structuredClone(moved)
+    assert.throws(() => other.release(moved), NOT_POOLED)
+    assert.throws(() => pool.release(copy), NOT_POOLED)
+    assert.equal(pool.owns(copy), false)
+    assert.equal(other.owns(moved), false)
+    const smaller = moved.transfer(100)
+    assert.throws(() => pool.release(smaller), NOT_POOLED, 'it has other memory now')
+  })
 
   test('does not harm a Lease', () => {
     const pool = new BufferPool()

@@ -17,6 +17,7 @@
 const reusePool = require('buffer-reuse-pool')
 const { BufferPool } = require('..')
 const native = require('../lib/native')
+const { toSettings } = require('../lib/options')
 const { classOf } = require('../lib/size-class')
 
 const hasTransfer = 'transfer' in ArrayBuffer.prototype
@@ -120,7 +121,7 @@ const contestants = [
     name: 'fresh external ArrayBuffer, finalizer',
     needsTurns: true,
     prepare(sizes) {
-      const attachment = native.open(true, false)
+      const attachment = native.open(toSettings({}))
       return onEach(sizes, (size) => {
         const index = classOf(size)
         const arrayBuffer =

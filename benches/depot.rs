@@ -58,7 +58,7 @@ fn attach(pool: &Arc<Pool>) -> Attachment {
 }
 
 fn lend_and_settle(attachment: &Attachment) {
-    let loan = attachment.lend_idle(class()).expect("stock");
+    let loan = attachment.lend_idle(class()).expect("memory").expect("stock");
     black_box(loan).settle(Lender::Alive);
 }
 
@@ -77,15 +77,14 @@ fn depot(criterion: &mut Criterion) {
 }
 
 fn loan(criterion: &mut Criterion) {
-    let config =
-        Config { detach_on_release: true, zero_on_release: false, depot_bytes: DEPOT_BYTES };
+    let config = Config { idle_timeout: None, ..Config::default() };
     let mut group = criterion.benchmark_group("loan, lend and settle");
     group.bench_function("one thread", |bencher| {
-        let attachment = attach(&Pool::new(config));
+        let attachment = attach(&Pool::new(config.clone()));
         bencher.iter(|| lend_and_settle(&attachment));
     });
     group.bench_function("two threads", |bencher| {
-        let pool = Pool::new(config);
+        let pool = Pool::new(config.clone());
         let (here, there) = (attach(&pool), attach(&pool));
         beside(move || lend_and_settle(&there), || bencher.iter(|| lend_and_settle(&here)));
     });
@@ -97,8 +96,9 @@ fn fresh(criterion: &mut Criterion) {
     criterion.bench_function("fresh block, obtain, touch and free", |bencher| {
         bencher.iter(|| {
             let block = Block::obtain(class()).expect("memory");
+            let address = block.address().expect("memory of its own");
             // SAFETY: the block is larger than a byte, and ours.
-            unsafe { block.address().write_volatile(1) };
+            unsafe { address.write_volatile(1) };
             drop(block);
         });
     });

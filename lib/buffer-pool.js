@@ -3,51 +3,78 @@
 /** The pool as its users see it. */
 
 const { constants } = require('node:buffer')
+const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
+const channels = require('./channels')
 const { IDLE, LEASED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const detaching = require('./detaching')
+const ends = require('./ends')
 const keeping = require('./keeping')
 const { Rack } = require('./rack')
-const { checkBoolean, completeOptions } = require('./options')
-const { arrayBufferOf, byteLengthOf, transfer, zero, zeroFill } = require('./runtime')
+const { checkBoolean, toSettings } = require('./options')
+const runtime = require('./runtime')
+const { classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 const errors = require('./errors')
 
-const { alloc, allocUnsafe, allocUnsafeSlow } = Buffer
+const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, zero, zeroFill } = runtime
+const { alloc, allocUnsafe } = Buffer
 
-/** The key to a thread's end of the process's own pool. */
-const SHARED = Symbol('shared')
+/** The key to a pool on an attachment that is there already. */
+const ATTACHED = Symbol('attached')
+
+/** Who releases memory that it was sent, or has moved, may not have a slot for it. */
+const LEASED_ELSEWHERE = 1
+const RELEASED = 0
 
 class BufferPool {
   #name
   #rack
+  #maxBytes
   /** Larger requests come from V8. */
   #largest
   /** Larger requests take the slow path. */
   #fastLimit
   #detaches
+  /** Whether the synchronous calls throw at the ceiling. */
+  #throws
 
   /**
    * @param {import('../index').BufferPoolOptions} [options]
-   * @param {symbol} [key] `SHARED` for this thread's end of the process's own pool
+   * @param {symbol} [key] `ATTACHED` for an attachment that is there already
+   * @param {import('./native').Attachment} [attached]
    */
-  constructor(options, key) {
-    const { name, maxBlockSize, detachOnRelease, zeroOnRelease } = completeOptions(options)
+  constructor(options, key, attached) {
     const attachment =
-      key === SHARED ? native.openShared() : native.open(detachOnRelease, zeroOnRelease)
-    this.#name = name
-    this.#largest = maxBlockSize
+      key === ATTACHED && attached !== undefined ? attached : native.open(toSettings(options))
+    const settings = native.settings(attachment)
+    this.#name = settings.name
+    this.#maxBytes = settings.maxBytes
+    this.#largest = settings.maxBlockSize
     // The fast path leaves contents as they are, so under this flag there is none.
-    this.#fastLimit = zeroFill ? 0 : maxBlockSize
-    this.#detaches = detachOnRelease
-    this.#rack = new Rack(this, attachment, zeroOnRelease)
+    this.#fastLimit = zeroFill ? 0 : settings.maxBlockSize
+    this.#detaches = settings.detachOnRelease
+    this.#throws = settings.throwsWhenExhausted
+    this.#rack = new Rack(this, attachment)
   }
 
-  /** @param {unknown} _handle */
-  static attach(_handle) {
-    throw new errors.NotImplemented('BufferPool.attach()')
+  /** @param {import('../index').PoolHandle} handle */
+  static attach(handle) {
+    const key = keyOf(handle)
+    const here = ends.find(key)
+    if (here !== undefined) return here
+    let attachment
+    try {
+      attachment = native.attach(key)
+    } catch (error) {
+      throw new errors.InvalidHandle(/** @type {Error} */ (error).message, handle)
+    }
+    const pool = new BufferPool(undefined, ATTACHED, attachment)
+    if (pool.#rack.isClosed) throw new errors.Closed(pool.#name)
+    ends.add(key, pool)
+    return pool
   }
 
   /** @param {number} size */
@@ -55,7 +82,7 @@ class BufferPool {
     if (typeof size === 'number' && (size | 0) === size && size > 0 && size <= this.#fastLimit) {
       const rack = this.#rack
       const buffer = this.#detaches ? detaching.lease(rack, size) : keeping.lease(rack, size)
-      if (buffer !== undefined) return buffer
+      return buffer === undefined ? this.#leaseRefused(size, false) : buffer
     }
     return this.#leaseOdd(size, zeroFill)
   }
@@ -77,11 +104,37 @@ class BufferPool {
   }
 
   /**
-   * @param {number} _size
-   * @param {object} [_options]
+   * @param {number} size
+   * @param {import('../index').AcquireOptions} [options]
+   * @returns {Promise<Buffer>}
    */
-  acquire(_size, _options) {
-    return Promise.reject(new errors.NotImplemented('pool.acquire()'))
+  async acquire(size, options = {}) {
+    const { zero: zeroed, signal } = checkAcquire(options)
+    if (signal?.aborted) throw new errors.Abort(signal.reason)
+    if (!isSize(size) || size === 0) return this.#leaseOdd(size, zeroed)
+    const isPooled = size <= this.#largest
+    const rack = this.#rack
+    if (rack.isClosed) throw new errors.Closed(this.#name)
+    if (
+      size > this.#maxBytes ||
+      (isPooled && !native.canEverHold(rack.attachment, classOf(size)))
+    ) {
+      throw new errors.Exhausted(this.#name, size, this.#maxBytes, 'it can never hold such a block')
+    }
+    if (!isPooled) return this.#leaseUnpooled(size, zeroed)
+    const buffer = rack.leaseAtOnce(size) ?? (await this.#wait(size, signal))
+    return zeroed || zeroFill ? runtime.zeroView(buffer) : buffer
+  }
+
+  /**
+   * @param {number} size
+   * @param {AbortSignal | undefined} signal
+   */
+  #wait(size, signal) {
+    const rack = this.#rack
+    if (rack.isClosed) throw new errors.Closed(this.#name)
+    this.#publishExhausted(size, 'wait')
+    return rack.wait(rack.magazines[classOf(size)], size, signal)
   }
 
   /** @param {number} [_sizeHint] */
@@ -89,9 +142,12 @@ class BufferPool {
     throw new errors.NotImplemented('pool.byteBuffer()')
   }
 
-  /** @returns {never} */
+  /** @returns {import('../index').PoolHandle} */
   get handle() {
-    throw new errors.NotImplemented('pool.handle')
+    const key = native.handle(this.#rack.attachment)
+    ends.add(key, this)
+    this.#rack.listen()
+    return Object.freeze({ type: HANDLE_TYPE, name: this.#name, key })
   }
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
@@ -126,19 +182,21 @@ class BufferPool {
   owns(view) {
     const arrayBuffer = arrayBufferOf(view)
     const slot = slotOf(arrayBuffer)
-    return slot?.pool === this && slot.arrayBuffer === arrayBuffer && isLeased(slot)
+    if (slot !== undefined && slot.pool === this) {
+      return slot.arrayBuffer === arrayBuffer && isLeased(slot)
+    }
+    return this.#stateElsewhere(arrayBuffer) === LEASED_ELSEWHERE
   }
 
   /** @returns {import('../index').PoolStats} */
   stats() {
-    const { total, peakInUseBytes, unpooledCount, blockSizes, classes } = this.#rack.stats()
+    const { total, blockSizes, classes, ...rest } = this.#rack.stats()
     return Object.freeze({
       name: this.#name,
       ...total,
-      peakInUseBytes,
-      unpooledCount,
-      // What waits, waits for a ceiling, and there is none yet.
-      waitCount: 0,
+      ...rest,
+      maxBytes: this.#maxBytes,
+      external: runtime.isExternal,
       classes: Object.freeze(
         classes.map((figures, i) => Object.freeze({ blockSize: blockSizes[i], ...figures }))
       )
@@ -175,8 +233,37 @@ class BufferPool {
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const { lease } = this.#detaches ? detaching : keeping
     const buffer = lease(this.#rack, size)
-    if (buffer === undefined) throw new errors.Closed(this.#name)
-    return zeroed ? buffer.fill(0) : buffer
+    if (buffer === undefined) return this.#leaseRefused(size, zeroed)
+    return zeroed ? runtime.zeroView(buffer) : buffer
+  }
+
+  /**
+   * A lease that got no block: the pool is closed, or at its ceiling.
+   *
+   * @param {number} size
+   * @param {boolean} zeroed
+   */
+  #leaseRefused(size, zeroed) {
+    if (this.#rack.isClosed) throw new errors.Closed(this.#name)
+    this.#publishExhausted(size, this.#throws ? 'throw' : 'unpooled')
+    if (!this.#throws) return this.#leaseUnpooled(size, zeroed)
+    const why = 'all of it is leased, or on its way back, or others wait for it'
+    throw new errors.Exhausted(this.#name, size, this.#maxBytes, why)
+  }
+
+  /**
+   * @param {number} size
+   * @param {'throw' | 'unpooled' | 'wait'} outcome
+   */
+  #publishExhausted(size, outcome) {
+    if (channels.exhausted.hasSubscribers) {
+      channels.exhausted.publish({
+        pool: this.#name,
+        size,
+        maxBytes: this.#maxBytes,
+        outcome
+      })
+    }
   }
 
   /**
@@ -202,7 +289,10 @@ class BufferPool {
    * @param {ArrayBufferView | ArrayBuffer} view
    */
   #releaseOdd(slot, arrayBuffer, view) {
-    if (slot?.pool !== this) throw new errors.NotPooled(this.#name, view)
+    if (slot?.pool !== this) {
+      this.#releaseElsewhere(arrayBuffer, view)
+      return
+    }
     if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
     const isPooled = slot.magazine !== null
     const isEmpty = byteLengthOf(arrayBuffer) === 0
@@ -213,6 +303,41 @@ class BufferPool {
     if (isPooled || !this.#discard(arrayBuffer)) throw new errors.Undetachable(this.#name, view)
     slot.words[slot.at + STATE] = IDLE
     this.#rack.bookUnpooledRelease()
+  }
+
+  /**
+   * Releases a block by an ArrayBuffer that it was moved to: posted here, or transferred.
+   *
+   * @param {ArrayBuffer} arrayBuffer
+   * @param {ArrayBufferView | ArrayBuffer} view
+   */
+  #releaseElsewhere(arrayBuffer, view) {
+    const state = this.#stateElsewhere(arrayBuffer)
+    if (state === RELEASED) throw new errors.AlreadyReleased(this.#name, view)
+    if (state !== LEASED_ELSEWHERE) throw new errors.NotPooled(this.#name, view)
+    let last = arrayBuffer
+    if (transfer !== undefined) {
+      try {
+        // Node would abort on one that the user has marked as untransferable; this throws.
+        last = transfer(arrayBuffer)
+      } catch {
+        throw new errors.Undetachable(this.#name, view)
+      }
+    }
+    if (!native.surrender(this.#rack.attachment, last)) {
+      throw new errors.AlreadyReleased(this.#name, view)
+    }
+    this.#rack.answer()
+  }
+
+  /**
+   * What the core knows of an ArrayBuffer that carries no slot of ours.
+   *
+   * @param {unknown} value
+   */
+  #stateElsewhere(value) {
+    if (!runtime.isExternal || !isArrayBuffer(value)) return -1
+    return native.stateOf(this.#rack.attachment, value)
   }
 
   /**
@@ -238,9 +363,54 @@ class BufferPool {
   }
 }
 
+/** What a handle says that it is. */
+const HANDLE_TYPE = 'cistern.pool'
+
+/**
+ * The key of a handle.
+ *
+ * @param {unknown} handle
+ */
+function keyOf(handle) {
+  if (typeof handle !== 'object' || handle === null) {
+    throw new errors.InvalidArgType('handle', 'the handle of a pool', handle)
+  }
+  const { type, key } = /** @type {Record<string, unknown>} */ (handle)
+  if (type !== HANDLE_TYPE || typeof key !== 'string') {
+    throw new errors.InvalidHandle('it is no handle', handle)
+  }
+  return key
+}
+
+/** @param {unknown} options */
+function checkAcquire(options) {
+  if (typeof options !== 'object' || options === null) {
+    throw new errors.InvalidArgType('options', 'an object', options)
+  }
+  const { zero: zeroed = false, signal } = /** @type {import('../index').AcquireOptions} */ (
+    options
+  )
+  checkBoolean('options.zero', zeroed)
+  if (signal !== undefined && !isSignal(signal)) {
+    throw new errors.InvalidArgType('options.signal', 'an instance of AbortSignal', signal)
+  }
+  return { zero: zeroed, signal }
+}
+
+/** @param {unknown} signal */
+function isSignal(signal) {
+  return typeof signal === 'object' && signal !== null && 'aborted' in signal
+}
+
+/** @param {unknown} size */
+function isSize(size) {
+  return Number.isInteger(size) && Number(size) >= 0 && Number(size) <= constants.MAX_LENGTH
+}
+
 /** This thread's end of the process's own pool. */
 function openShared() {
-  return new BufferPool({ name: 'shared' }, SHARED)
+  const attachment = native.openShared(toSettings({ name: 'shared' }))
+  return new BufferPool(undefined, ATTACHED, attachment)
 }
 
 module.exports = { BufferPool, openShared }

@@ -113,6 +113,37 @@ const Closed = coded(
   (/** @type {string} */ pool) => `Pool '${pool}' is closed: it gives no new leases`
 )
 
+const Exhausted = coded(
+  'ERR_CISTERN_EXHAUSTED',
+  RangeError,
+  (
+    /** @type {string} */ pool,
+    /** @type {number} */ size,
+    /** @type {number} */ maxBytes,
+    /** @type {string} */ why
+  ) =>
+    `Pool '${pool}' has no memory for "size": its maxBytes is ${maxBytes}, and ${why}. ` +
+    `Received ${size}`
+)
+
+const InvalidHandle = coded(
+  'ERR_CISTERN_INVALID_HANDLE',
+  TypeError,
+  (/** @type {string} */ reason, /** @type {unknown} */ value) =>
+    'The "handle" argument must be the handle of a pool of this process that is in use: ' +
+    `${reason}. Received ${show(value)}`
+)
+
+const Abort = class AbortError extends Error {
+  /** @param {unknown} cause the signal's reason */
+  constructor(cause) {
+    super('The operation was aborted', { cause })
+    this.name = 'AbortError'
+    /** Node's. */
+    this.code = 'ABORT_ERR'
+  }
+}
+
 const NotImplemented = coded(
   'ERR_CISTERN_NOT_IMPLEMENTED',
   Error,
@@ -135,12 +166,15 @@ function kindOf(name) {
 }
 
 module.exports = {
+  Abort,
   AddonMissing,
   AlreadyReleased,
   Closed,
   Detached,
+  Exhausted,
   InvalidArgType,
   InvalidArgValue,
+  InvalidHandle,
   NotImplemented,
   NotPooled,
   OutOfRange,

@@ -6,7 +6,7 @@
  */
 
 /** Words of the whole thread, as `Word` in `src/pool/ledger.rs` numbers them. */
-const COLLECTED_BYTES = 0
+const STRAY_BYTES = 0
 const PEAK_BYTES = 1
 const UNPOOLED_COUNT = 2
 const UNPOOLED_BYTES = 3
@@ -17,6 +17,7 @@ const LAST_SEAT = 5
 const STATE = 0
 const LEASES = 1
 const ASKED_BYTES = 2
+const SAMPLE = 3
 
 /** What a block does, as `SeatState` numbers it. */
 const IDLE = 0
@@ -24,12 +25,13 @@ const LEASED = 1
 
 module.exports = {
   ASKED_BYTES,
-  COLLECTED_BYTES,
+  STRAY_BYTES,
   IDLE,
   LAST_SEAT,
   LEASED,
   LEASES,
   PEAK_BYTES,
+  SAMPLE,
   STATE,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,

@@ -51,6 +51,11 @@ class Magazine {
     this.stack = null
     /** How many there are on the stack. */
     this.depth = 0
+    /** The fewest there were on the stack since the last `takeUnused`: as many were not needed. */
+    this.fewest = 0
+    /** The warmest then, as its seat and its leases: nothing that would keep it alive. */
+    this.warmestSeat = -1
+    this.warmestTurn = -1
   }
 
   /** How many slots there are. */
@@ -73,6 +78,7 @@ class Magazine {
     this.stack = slot.colder
     slot.colder = null
     this.depth--
+    if (this.depth < this.fewest) this.fewest = this.depth
     return slot
   }
 
@@ -81,6 +87,25 @@ class Magazine {
     slot.colder = this.stack
     this.stack = slot
     this.depth++
+  }
+
+  /**
+   * How many blocks were not needed since this was asked last, for their removal: those that lay at
+   * the bottom of the stack all the time, and the warmest if it was never leased meanwhile.
+   *
+   * Bonwick's working set: what the fullest moment of the last interval left unused is surplus.
+   */
+  takeUnused() {
+    const { warmest, fewest, depth } = this
+    const isUnused =
+      warmest !== null &&
+      fewest === depth &&
+      warmest.seat === this.warmestSeat &&
+      warmest.turn === this.warmestTurn
+    this.fewest = depth - fewest
+    this.warmestSeat = warmest === null ? -1 : warmest.seat
+    this.warmestTurn = warmest === null ? -1 : warmest.turn
+    return isUnused ? fewest + 1 : fewest
   }
 
   /**
@@ -95,6 +120,7 @@ class Magazine {
     }
     const kept = this.depth - count
     this.depth = kept
+    if (kept < this.fewest) this.fewest = kept
     let last = null
     let first = this.stack
     for (let i = 0; i < kept; i++) {

@@ -16,26 +16,67 @@
  *
  * @typedef {object} Native
  * @property {() => Layout} layout
- * @property {(detachOnRelease: boolean, zeroOnRelease: boolean) => Attachment} open
- * @property {() => Attachment} openShared
+ * @property {() => number} memoryLimit in bytes
  * @property {() => boolean} asksForZeroFill
+ * @property {() => boolean} isExternal whether blocks are memory of the addon's own
+ * @property {(settings: Settings) => Attachment} open
+ * @property {(settings: Settings) => Attachment} openShared
+ * @property {(key: string) => Attachment} attach
+ * @property {(attachment: Attachment) => string} handle
+ * @property {(attachment: Attachment) => Settings} settings
  * @property {(attachment: Attachment) => ArrayBuffer} words
  * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
- * @property {(attachment: Attachment, classIndex: number) => ArrayBuffer | null} lendIdle from the
+ * @property {(attachment: Attachment, answer: () => void) => void} listen
+ * @property {(attachment: Attachment, hasIdle: boolean) => void} setIdle
+ * @property {(attachment: Attachment) => number} takeAsked
+ * @property {(attachment: Attachment) => number} takeTrimmed
+ * @property {(attachment: Attachment) => boolean} takeSqueezed
+ * @property {(attachment: Attachment) => boolean} takeTick
+ * @property {(attachment: Attachment) => number} takeFreedAsIdle
+ * @property {(attachment: Attachment) => number} takeFreedUnderPressure
+ * @property {(attachment: Attachment) => { sample: number, leases: number } | null} nextLeak
+ * @property {(attachment: Attachment) => boolean} isFirstLeak
+ * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
  *   depot, its seat in the ledger; `null` where there is none
- * @property {(attachment: Attachment, classIndex: number) => ArrayBuffer | null} lendFresh from the
- *   operating system; `null` where the pool is closed
+ * @property {(attachment: Attachment, classIndex: number) => Lent | number | null} lendFresh from
+ *   the operating system; a number: so many bytes must be given up first; `null` where the pool is
+ *   closed
+ * @property {(attachment: Attachment, seat: number) => boolean} withdraw
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, condemn: boolean) => boolean} detach
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf 1: leased, 0: released, -1: not of this pool
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} surrender
  * @property {(arrayBuffer: ArrayBuffer) => boolean} discard
+ * @property {(attachment: Attachment, bytes: number) => void} ask
+ * @property {(attachment: Attachment, bytes: number) => void} trimOthers
+ * @property {(attachment: Attachment) => boolean} nobodyWaits
+ * @property {(attachment: Attachment, classIndex: number) => boolean} canEverHold
+ * @property {(attachment: Attachment, classIndex: number) => number} wait
+ * @property {(attachment: Attachment) => number | null} granted
+ * @property {(attachment: Attachment, ticket: number) => Lent | null} claim
+ * @property {(attachment: Attachment, ticket: number) => void} cancel
  * @property {(attachment: Attachment, bytes: number) => number} trim
  * @property {(attachment: Attachment) => void} close
  * @property {(attachment: Attachment) => boolean} isClosed
  * @property {(attachment: Attachment) => NativeStats} stats
  *
+ * @typedef {ArrayBuffer} Lent a block's ArrayBuffer; where V8 has the memory, only a guard that
+ *   goes with it
+ *
+ * @typedef {object} Settings
+ * @property {string} name
+ * @property {number} maxBytes
+ * @property {number} maxBlockSize
+ * @property {boolean} throwsWhenExhausted
+ * @property {boolean} detachOnRelease
+ * @property {boolean} zeroOnRelease
+ * @property {number} idleTimeout in milliseconds
+ * @property {number} leakSampleRate
+ *
  * @typedef {object} NativeStats
  * @property {import('../index').ClassFigures} total
  * @property {number} peakInUseBytes
  * @property {number} unpooledCount
+ * @property {number} waitCount
  * @property {number[]} blockSizes
  * @property {import('../index').ClassFigures[]} classes
  */

@@ -2,7 +2,8 @@
 
 /** A pool's options: each checked once, here. */
 
-const { InvalidArgType, InvalidArgValue, NotImplemented, OutOfRange } = require('./errors')
+const { InvalidArgType, InvalidArgValue, OutOfRange } = require('./errors')
+const native = require('./native')
 const { maxBlockSize: largest } = require('./size-class')
 
 const MIB = 1024 * 1024
@@ -10,25 +11,44 @@ const MIB = 1024 * 1024
 /** What an option is where it is not given. */
 const DEFAULTS = Object.freeze({
   name: 'pool',
+  maxBytes: Math.floor(native.memoryLimit() / 4),
   maxBlockSize: 32 * MIB,
+  onExhausted: /** @type {'unpooled' | 'throw'} */ ('unpooled'),
   detachOnRelease: true,
-  zeroOnRelease: false
+  zeroOnRelease: false,
+  idleTimeout: 10_000,
+  leakSampleRate: 1 / 128
 })
-
-/** Options that a later version brings. */
-const PLANNED = ['maxBytes', 'onExhausted', 'idleTimeout', 'leakSampleRate']
 
 /** @type {Record<keyof typeof DEFAULTS, (name: string, value: unknown) => void>} */
 const CHECKS = {
   name: checkString,
+  maxBytes(name, value) {
+    checkNumber(name, value)
+    const isWhole = Number.isInteger(value) || value === Infinity
+    if (!isWhole || value < 1) throw new OutOfRange(name, 'an integer >= 1, or Infinity', value)
+  },
   maxBlockSize(name, value) {
-    if (typeof value !== 'number') throw new InvalidArgType(name, 'a number', value)
+    checkNumber(name, value)
     if (!Number.isInteger(value) || value < 1 || value > largest) {
       throw new OutOfRange(name, `an integer >= 1 && <= ${largest}`, value)
     }
   },
+  onExhausted(name, value) {
+    if (value !== 'unpooled' && value !== 'throw') {
+      throw new InvalidArgValue(name, "must be one of: 'unpooled', 'throw'", value)
+    }
+  },
   detachOnRelease: checkBoolean,
-  zeroOnRelease: checkBoolean
+  zeroOnRelease: checkBoolean,
+  idleTimeout(name, value) {
+    checkNumber(name, value)
+    if (!(value >= 0)) throw new OutOfRange(name, '>= 0, or Infinity', value)
+  },
+  leakSampleRate(name, value) {
+    checkNumber(name, value)
+    if (!(value >= 0 && value <= 1)) throw new OutOfRange(name, '>= 0 && <= 1', value)
+  }
 }
 
 /**
@@ -45,7 +65,6 @@ function completeOptions(given = {}) {
   const options = { ...DEFAULTS }
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
-    if (PLANNED.includes(name)) throw new NotImplemented(`The option '${name}'`)
     if (!Object.hasOwn(CHECKS, name)) {
       const known = Object.keys(CHECKS).join(', ')
       throw new InvalidArgValue(`options.${name}`, `is no option; there are ${known}`, value)
@@ -54,6 +73,17 @@ function completeOptions(given = {}) {
     options[name] = value
   }
   return /** @type {typeof DEFAULTS} */ (options)
+}
+
+/**
+ * The options as the core has them.
+ *
+ * @param {unknown} given
+ * @returns {import('./native').Settings}
+ */
+function toSettings(given) {
+  const { onExhausted, ...settings } = completeOptions(given)
+  return { ...settings, throwsWhenExhausted: onExhausted === 'throw' }
 }
 
 /**
@@ -67,9 +97,18 @@ function checkString(name, value) {
 /**
  * @param {string} name
  * @param {unknown} value
+ * @returns {asserts value is number}
+ */
+function checkNumber(name, value) {
+  if (typeof value !== 'number') throw new InvalidArgType(name, 'a number', value)
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
  */
 function checkBoolean(name, value) {
   if (typeof value !== 'boolean') throw new InvalidArgType(name, 'a boolean', value)
 }
 
-module.exports = { checkBoolean, completeOptions }
+module.exports = { checkBoolean, toSettings }

@@ -13,44 +13,56 @@
  */
 
 const { setImmediate } = require('node:timers')
+const channels = require('./channels')
 const native = require('./native')
 const {
   ASKED_BYTES,
-  COLLECTED_BYTES,
   IDLE,
   LAST_SEAT,
   LEASED,
   LEASES,
   PEAK_BYTES,
   STATE,
+  STRAY_BYTES,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,
   UNPOOLED_RELEASES
 } = require('./ledger')
-const { transfer } = require('./runtime')
-const { Slot } = require('./slot')
+const detaching = require('./detaching')
+const keeping = require('./keeping')
 const { Magazine, UNIT } = require('./magazine')
+const { allocUnsafeSlow, arrayBufferOf, isExternal, transfer } = require('./runtime')
+const { Sampler } = require('./sampler')
 const { blockSizes } = require('./size-class')
+const { Slot } = require('./slot')
+const { slotOf } = require('./tag')
+const { Waiting } = require('./waiting')
 
 const { seatsPerSegment } = native.layout()
 
 /** The most bytes that a thread's magazines together keep from one turn to the next. */
 const RACK_BYTES = 64 * 1024 * 1024
 
-/** The floor of a closed pool: every release overflows. A small integer, as floors are. */
-const CLOSED = 2 ** 30
+/** In units. */
+const RACK_UNITS = RACK_BYTES / UNIT
+
+/** A floor that every release is below. A small integer, as floors are. */
+const ALERT = 2 ** 30
 
 /** Its fields are plain ones, and cheaper so: only a pool's private field leads to a rack. */
 class Rack {
   /**
    * @param {import('./buffer-pool').BufferPool} pool
    * @param {import('./native').Attachment} attachment
-   * @param {boolean} scrubs whether release overwrites the block with zeros
    */
-  constructor(pool, attachment, scrubs) {
+  constructor(pool, attachment) {
+    const settings = native.settings(attachment)
     this.pool = pool
+    this.name = settings.name
     this.attachment = attachment
-    this.scrubs = scrubs
+    /** Whether release overwrites the block with zeros. */
+    this.scrubs = settings.zeroOnRelease
+    this.way = settings.detachOnRelease ? detaching : keeping
     /** The thread's counters. */
     this.words = new Float64Array(native.words(attachment))
     this.magazines = blockSizes.map((blockSize, index) => new Magazine(index, blockSize))
@@ -60,17 +72,30 @@ class Rack {
      * @type {Record<number, Float64Array>}
      */
     this.segments = Object.create(null)
-    /** Units leased, without what was collected since the last `fold`. */
+    /** Units leased, without strays since the last `fold`. */
     this.leased = 0
     /** The most units that were leased at a time. */
     this.peak = 0
-    /** Units leased or idle here, without what was collected since the last `fold`. */
+    /** Units leased or idle here, without strays since the last `fold`. */
     this.held = 0
-    /** With fewer units leased than this, the magazines hold more than RACK_BYTES. */
-    this.floor = -RACK_BYTES / UNIT
-    /** Collected bytes that `leased` and `held` know of. */
+    /**
+     * With fewer units leased than this, a release is to be attended to: the magazines hold more
+     * than RACK_BYTES, or there is another reason to be on the alert.
+     */
+    this.floor = ALERT
+    /** Stray bytes that `leased` and `held` know of. */
     this.folded = 0
     this.spillIsDue = false
+    /** Whether the core knows that something is idle here, and will see to it in time. */
+    this.isWatched = false
+    /** Whether someone, in whichever thread, waited for memory when this was looked at last. */
+    this.othersWait = false
+    this.keepsNothing = settings.idleTimeout === 0
+    this.hasBell = false
+    this.sampler = new Sampler(settings.name, settings.leakSampleRate)
+    /** Leases to go until the next whose call site is recorded. */
+    this.untilSample = this.sampler.interval()
+    this.waiting = new Waiting(this)
   }
 
   /**
@@ -87,6 +112,7 @@ class Rack {
     words[at + ASKED_BYTES] += size
     this.leased += magazine.units
     if (this.leased > this.peak) this.raisePeak()
+    if (--this.untilSample === 0) this.sample(slot, size)
   }
 
   /**
@@ -115,7 +141,7 @@ class Rack {
     const { warmest } = magazine
     magazine.warmest = slot
     if (warmest !== null) this.putBelow(magazine, warmest)
-    if (this.leased < this.floor) this.overflow()
+    if (this.leased < this.floor) this.attend()
   }
 
   /**
@@ -126,41 +152,77 @@ class Rack {
    */
   putBelow(magazine, slot) {
     magazine.push(slot)
-    if (magazine.depth > magazine.capacity) this.overflow()
+    if (magazine.depth > magazine.capacity) this.scheduleSpill()
   }
 
   /**
-   * Fetches blocks into an empty magazine. Whether it got any: not where the pool is closed.
+   * Fetches blocks into an empty magazine. Whether it got any: not at the ceiling, nor where the
+   * pool is closed.
    *
    * @param {Magazine} magazine
    */
   fill(magazine) {
     this.fold()
     for (let i = 0; i < magazine.batch; i++) {
-      const arrayBuffer = native.lendIdle(this.attachment, magazine.index)
-      if (arrayBuffer === null) break
-      this.seat(magazine, arrayBuffer)
+      const lent = native.lendIdle(this.attachment, magazine.index)
+      if (lent === null) break
+      this.seat(magazine, lent)
     }
     if (magazine.count === 0) {
-      const arrayBuffer = native.lendFresh(this.attachment, magazine.index)
-      if (arrayBuffer !== null) this.seat(magazine, arrayBuffer)
+      let lent = native.lendFresh(this.attachment, magazine.index)
+      if (typeof lent === 'number') lent = this.makeRoom(magazine, lent)
+      if (lent !== null) this.seat(magazine, lent)
     }
     return magazine.count > 0
+  }
+
+  /**
+   * A block under the ceiling, for which idle blocks of other classes give way. `null` where they are
+   * not enough: then other threads are asked to give up theirs, for the next time.
+   *
+   * @param {Magazine} magazine
+   * @param {number} shortage in bytes
+   */
+  makeRoom(magazine, shortage) {
+    if (this.recallBytes(shortage, true) > 0) {
+      const lent = native.lendFresh(this.attachment, magazine.index)
+      if (typeof lent !== 'number') return lent
+      shortage = lent
+    }
+    native.ask(this.attachment, shortage)
+    return null
   }
 
   /**
    * Makes a slot for the block that was lent last.
    *
    * @param {Magazine} magazine
-   * @param {ArrayBuffer} lent
+   * @param {import('./native').Lent} lent
    */
   seat(magazine, lent) {
     const seat = this.words[LAST_SEAT]
-    // Node keeps an eye on the ArrayBuffer that it made, and aborts at the end of the thread where
-    // the user has marked that as untransferable. So nobody ever sees it.
-    const arrayBuffer = transfer === undefined ? lent : transfer(lent)
-    magazine.push(new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat))
+    const arrayBuffer = isExternal ? moved(lent) : this.allocate(magazine, seat)
+    const slot = new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat)
+    // It goes with the slot, and tells the core when that is collected.
+    if (!isExternal) slot.guard = lent
+    magazine.push(slot)
     this.hold(magazine.units)
+    this.listen()
+  }
+
+  /**
+   * Memory of V8's for a block, on a runtime that allows no other.
+   *
+   * @param {Magazine} magazine
+   * @param {number} seat
+   */
+  allocate({ blockSize }, seat) {
+    try {
+      return /** @type {ArrayBuffer} */ (arrayBufferOf(allocUnsafeSlow(blockSize)))
+    } catch (error) {
+      native.withdraw(this.attachment, seat)
+      throw error
+    }
   }
 
   /** @param {number} seat */
@@ -171,18 +233,18 @@ class Rack {
   }
 
   /**
-   * Takes a leased block back where the runtime has no `transfer()`, on Node 20: detached here,
-   * and in the depot when the finalizer has run, in a later turn of the event loop. Whether it
-   * could be detached.
+   * Takes a leased block back where the runtime has no `transfer()`, on Node 20: detached here, it
+   * goes to the depot. Whether it could be detached.
    *
    * @param {Slot} slot
    * @param {Magazine} magazine the slot's
    */
   giveBackByFinalizer(slot, magazine) {
-    if (!this.detach(slot, magazine, this.isClosed)) return false
+    if (!this.detach(slot, magazine, this.isClosed || this.keepsNothing)) return false
     slot.forget()
     this.leased -= magazine.units
     this.hold(-magazine.units)
+    if (!this.waiting.isEmpty) this.waiting.collect()
     return true
   }
 
@@ -207,9 +269,9 @@ class Rack {
   }
 
   /**
-   * Lets go of the coldest blocks of a magazine: they come to the depot, or are freed, when
-   * their finalizers run. Returns the bytes that do; one that can't be detached follows when the
-   * garbage collector finds it.
+   * Lets go of the coldest blocks of a magazine: they go to the depot, or are freed, at once where the
+   * runtime tells that the backing store is gone, else when their finalizers run. Returns the
+   * bytes that do; one that can't be detached follows when the garbage collector finds it.
    *
    * @param {Magazine} magazine
    * @param {number} count at most what the magazine holds
@@ -229,20 +291,182 @@ class Rack {
     return bytes
   }
 
+  /** A block was released while the rack is on the alert, or holds too much. */
+  attend() {
+    if (this.isClosed) {
+      this.empty()
+    } else if (this.othersWait) {
+      this.giveUpForOthers()
+    } else {
+      if (!this.isWatched) this.beWatched()
+      if (this.leased < this.floor) this.scheduleSpill()
+    }
+  }
+
   /**
    * The magazines hold more than they may keep. What is too much goes at the end of this turn
-   * and not now: finalizers don't run within a turn, so a loop that leases and releases more
-   * than the bound would get new memory each time round.
+   * and not now: a loop that leases and releases more than the bound would have to fetch it again
+   * each time round, and where only finalizers bring blocks back, which don't run within a turn, it
+   * would get new memory.
    */
-  overflow() {
-    if (native.isClosed(this.attachment)) {
-      this.empty()
-    } else if (!this.spillIsDue) {
-      setImmediate(() => {
-        this.spillIsDue = false
-        this.spill()
-      }).unref()
-      this.spillIsDue = true
+  scheduleSpill() {
+    if (this.spillIsDue) return
+    setImmediate(() => {
+      this.spillIsDue = false
+      if (this.keepsNothing) this.empty()
+      else this.spill()
+    }).unref()
+    this.spillIsDue = true
+  }
+
+  /** Has the core see to it that what is idle here does not stay for ever. */
+  beWatched() {
+    this.isWatched = true
+    if (this.keepsNothing) {
+      // The floor stays where it is: each release is attended to.
+      this.isWatched = false
+      this.scheduleSpill()
+      return
+    }
+    native.setIdle(this.attachment, true)
+    this.setFloor()
+  }
+
+  /** Has the core call `answer` when there is something to look at. */
+  listen() {
+    if (this.hasBell) return
+    this.hasBell = true
+    native.listen(this.attachment, answerFor(new WeakRef(this)))
+  }
+
+  /** Looks at what the core has for this thread. */
+  answer() {
+    const { attachment } = this
+    this.fold()
+    if (this.isClosed) this.empty()
+    if (native.takeSqueezed(attachment)) {
+      this.publishTrim(this.recallBytes(Infinity, true), 'pressure')
+    }
+    const trimmed = native.takeTrimmed(attachment)
+    if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true), 'call')
+    if (native.takeTick(attachment)) this.tick()
+    const asked = native.takeAsked(attachment)
+    if (asked > 0) this.recallBytes(asked, false)
+    this.noteOthers()
+    this.waiting.collect()
+    this.publishTrim(native.takeFreedAsIdle(attachment), 'idle')
+    this.publishTrim(native.takeFreedUnderPressure(attachment), 'pressure')
+    this.tellLeaks()
+  }
+
+  tellLeaks() {
+    const { attachment } = this
+    for (;;) {
+      const leak = native.nextLeak(attachment)
+      if (leak === null) return
+      this.sampler.tell(leak, () => native.isFirstLeak(attachment))
+    }
+  }
+
+  /** Frees what was not needed since the last tick. With nothing idle left, ticks end. */
+  tick() {
+    let bytes = 0
+    let count = 0
+    for (let i = 0; i < this.magazines.length; i++) {
+      const magazine = this.magazines[i]
+      bytes += this.recall(magazine, magazine.takeUnused(), true)
+      count += magazine.count
+    }
+    this.publishTrim(bytes, 'idle')
+    if (count === 0) this.stopBeingWatched()
+  }
+
+  stopBeingWatched() {
+    if (!this.isWatched) return
+    this.isWatched = false
+    native.setIdle(this.attachment, false)
+    this.setFloor()
+  }
+
+  /** Notes whether someone waits for memory: as long as someone does, nothing is kept idle here. */
+  noteOthers() {
+    this.othersWait = !native.nobodyWaits(this.attachment)
+    this.setFloor()
+  }
+
+  /** Gives up what is idle for those who wait, in whichever thread. */
+  giveUpForOthers() {
+    this.recallBytes(Infinity, false)
+    this.noteOthers()
+    this.waiting.collect()
+  }
+
+  /**
+   * A lease, unless the pool is at its ceiling, or others wait.
+   *
+   * @param {number} size
+   */
+  leaseAtOnce(size) {
+    return native.nobodyWaits(this.attachment) ? this.way.lease(this, size) : undefined
+  }
+
+  /**
+   * Waits for a block.
+   *
+   * @param {Magazine} magazine
+   * @param {number} size
+   * @param {AbortSignal | undefined} signal
+   */
+  wait(magazine, size, signal) {
+    this.listen()
+    const promise = this.waiting.wait(magazine, size, signal, this.takeSample())
+    this.giveUpForOthers()
+    return promise
+  }
+
+  /**
+   * Leases the block that a waiter was granted.
+   *
+   * @param {Magazine} magazine
+   * @param {import('./native').Lent} lent
+   * @param {number} size
+   * @param {string | undefined} stack where it was asked for, if that is to be recorded
+   */
+  leaseGranted(magazine, lent, size, stack) {
+    this.seat(magazine, lent)
+    const buffer = /** @type {Buffer} */ (this.way.lease(this, size))
+    if (stack) {
+      this.sampler.record(/** @type {Slot} */ (slotOf(arrayBufferOf(buffer))), size, stack)
+    }
+    return buffer
+  }
+
+  /**
+   * Records where a lease was taken.
+   *
+   * @param {Slot} slot just leased
+   * @param {number} size
+   */
+  sample(slot, size) {
+    this.untilSample = this.sampler.interval()
+    const stack = this.sampler.take(this.book)
+    if (stack) this.sampler.record(slot, size, stack)
+  }
+
+  /** The call site of a lease that is to come later, if it is a sampled one. */
+  takeSample() {
+    if (--this.untilSample > 0) return undefined
+    this.untilSample = this.sampler.interval()
+    return this.sampler.take(this.wait)
+  }
+
+  /**
+   * @param {number} bytes
+   * @param {'idle' | 'pressure' | 'call'} reason
+   */
+  publishTrim(bytes, reason) {
+    if (bytes > 0 && channels.trim.hasSubscribers) {
+      channels.trim.publish({ pool: this.name, bytes, reason })
     }
   }
 
@@ -255,9 +479,8 @@ class Rack {
         this.recall(magazine, magazine.count - (magazine.capacity >> 1), false)
       }
     }
-    if (this.leased < this.floor) {
-      this.recallBytes((this.floor - this.leased) * UNIT + RACK_BYTES / 2, false)
-    }
+    const excess = this.held - this.leased - RACK_UNITS
+    if (excess > 0) this.recallBytes(excess * UNIT + RACK_BYTES / 2, false)
   }
 
   /**
@@ -277,8 +500,8 @@ class Rack {
   }
 
   /**
-   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left that this
-   * thread can reach. Returns the bytes given up.
+   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left. Returns the bytes
+   * given up. Other threads are told to give up theirs.
    *
    * @param {number} keepBytes
    */
@@ -286,15 +509,19 @@ class Rack {
     this.fold()
     const excess = native.stats(this.attachment).total.idleBytes - keepBytes
     if (excess <= 0) return 0
-    const freed = native.trim(this.attachment, excess)
-    return freed + this.recallBytes(excess - freed, true)
+    let freed = native.trim(this.attachment, excess)
+    freed += this.recallBytes(excess - freed, true)
+    if (freed < excess) native.trimOthers(this.attachment, excess - freed)
+    this.publishTrim(freed, 'call')
+    return freed
   }
 
-  /** Ends leasing, in all threads; what is idle in this one is freed. */
+  /** Ends leasing, in all threads; what is idle in this one is freed, and who waits is told. */
   close() {
     native.close(this.attachment)
-    this.floor = CLOSED
+    this.floor = ALERT
     this.empty()
+    this.waiting.collect()
   }
 
   /** Gives up everything idle in this thread. */
@@ -317,15 +544,19 @@ class Rack {
   /** @param {number} units more, or fewer, that are leased or idle here */
   hold(units) {
     this.held += units
-    if (this.floor !== CLOSED) this.floor = this.held - RACK_BYTES / UNIT
+    if (this.floor !== ALERT) this.floor = this.held - RACK_UNITS
   }
 
-  /** Takes off what finalizers have taken back from the user since last time. */
+  setFloor() {
+    this.floor = this.isWatched && !this.othersWait ? this.held - RACK_UNITS : ALERT
+  }
+
+  /** Takes off the leases that have ended elsewhere since last time. */
   fold() {
-    const collected = this.words[COLLECTED_BYTES]
+    const stray = this.words[STRAY_BYTES]
     // Cut to an integer, as it is anyway, for V8 to know: sums of integers are faster.
-    const units = ((collected - this.folded) / UNIT) | 0
-    this.folded = collected
+    const units = ((stray - this.folded) / UNIT) | 0
+    this.folded = stray
     this.leased -= units
     this.hold(-units)
   }
@@ -336,6 +567,26 @@ class Rack {
     this.peak = this.leased
     this.words[PEAK_BYTES] = this.leased * UNIT
   }
+}
+
+/**
+ * A bell's answer. It holds its rack no longer than the pool's users do.
+ *
+ * @param {WeakRef<Rack>} rack
+ */
+function answerFor(rack) {
+  return () => rack.deref()?.answer()
+}
+
+/**
+ * The memory of an ArrayBuffer that Node made in one that it did not make. Node keeps an eye on its
+ * own: it refuses to post it, and aborts at the end of the thread where the user has marked it as
+ * untransferable. So nobody ever sees it.
+ *
+ * @param {ArrayBuffer} lent
+ */
+function moved(lent) {
+  return transfer === undefined ? lent : transfer(lent)
 }
 
 module.exports = { Rack }

@@ -85,14 +85,33 @@ function zero(arrayBuffer) {
   fill(new Bytes(arrayBuffer), 0)
 }
 
+/**
+ * Overwrites a view with zeros.
+ *
+ * @template {Uint8Array} View
+ * @param {View} view
+ * @returns {View}
+ */
+function zeroView(view) {
+  return fill(view, 0)
+}
+
 /** Whether Node was told to hand out no memory that is not zero-filled. */
 const zeroFill = native.asksForZeroFill()
 
+/** Whether a block is memory of the addon's own; if not, V8 has it. */
+const isExternal = native.isExternal()
+
+const { allocUnsafeSlow } = Buffer
+
 module.exports = {
   FastBuffer,
+  allocUnsafeSlow,
   arrayBufferOf,
   byteLengthOf,
+  isExternal,
   transfer,
   zero,
-  zeroFill
+  zeroFill,
+  zeroView
 }

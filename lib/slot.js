@@ -42,6 +42,12 @@ class Slot {
     /** That length; 0 without a Buffer. The Buffer's own word on it may be the user's. */
     this.size = 0
     /**
+     * Where V8 has the memory, what tells the core that it is gone.
+     *
+     * @type {object | null}
+     */
+    this.guard = null
+    /**
      * The next colder slot in a magazine.
      *
      * @type {Slot | null}
@@ -58,6 +64,7 @@ class Slot {
   /** The pool has nothing to do with the ArrayBuffer any more. */
   forget() {
     this.arrayBuffer = null
+    this.guard = null
     this.view = NO_VIEW
     this.size = 0
   }

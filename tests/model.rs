@@ -45,11 +45,12 @@ struct Held {
 
 fn lend(attachment: &Attachment, size: usize) -> Loan {
     let class = SizeClass::fitting(size).expect("a class");
-    attachment.lend_idle(class).unwrap_or_else(|| attachment.lend_fresh(class).expect("memory"))
+    let idle = attachment.lend_idle(class).expect("memory for the register");
+    idle.unwrap_or_else(|| attachment.lend_fresh(class).expect("memory"))
 }
 
 fn check_bytes(held: &Held) {
-    let (address, size) = (held.loan.address(), held.loan.size());
+    let (address, size) = (held.loan.address().expect("memory"), held.loan.size());
     // SAFETY: the block is `size` bytes long, filled, and ours until the loan ends.
     let bytes = unsafe { std::slice::from_raw_parts(address.as_ptr(), size) };
     assert!(bytes.iter().all(|byte| *byte == held.mark), "another owner wrote into the block");
@@ -64,7 +65,13 @@ proptest! {
         zero_on_release: bool,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let config = Config { detach_on_release, zero_on_release, depot_bytes: DEPOT_BYTES };
+        let config = Config {
+            detach_on_release,
+            zero_on_release,
+            depot_bytes: DEPOT_BYTES,
+            idle_timeout: None,
+            ..Config::default()
+        };
         let pool = Pool::new(config);
         let attachment = pool.attach();
         let mut held: Vec<Held> = Vec::new();
@@ -75,8 +82,8 @@ proptest! {
                 Step::Lend { size } => {
                     let loan = lend(&attachment, size);
                     prop_assert!(loan.size() >= size);
-                    let address = loan.address();
-                    prop_assert!(held.iter().all(|other| other.loan.address() != address));
+                    let address = loan.address().expect("memory");
+                    prop_assert!(held.iter().all(|other| other.loan.address() != Some(address)));
                     prop_assert!(!quarantined.contains(&address));
                     let mark = marks.next().expect("an endless cycle");
                     // SAFETY: the block is `size` bytes long, and ours.
@@ -87,7 +94,8 @@ proptest! {
                     let held = held.swap_remove(which % held.len());
                     check_bytes(&held);
                     attachment.ledger().set_state(held.loan.seat(), state);
-                    let (address, before) = (held.loan.address(), pool.quarantined());
+                    let address = held.loan.address().expect("memory");
+                    let before = pool.quarantined();
                     held.loan.settle(lender);
                     if pool.quarantined() > before {
                         quarantined.insert(address);

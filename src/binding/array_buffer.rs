@@ -4,12 +4,13 @@
 //! - A finalizer MUST NOT rely on its environment: Node calls it when the environment is ending,
 //!   and other runtimes may call it on a thread of their own.
 
+use super::backing_store;
 use super::error::Code;
-use crate::pool::{Ledger, Lender, Loan};
+use crate::pool::{Lender, Loan, Member};
 use napi::{Error, sys};
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,20 +57,24 @@ fn can_run_js(env: sys::napi_env) -> bool {
     status == sys::Status::napi_ok
 }
 
-/// Makes an external `ArrayBuffer` over a loan's block; its finalizer settles the loan.
+/// Makes an external `ArrayBuffer` over a loan's block at `address`; its finalizer settles the loan.
 ///
 /// # Errors
 ///
 /// [`Code::NoExternal`] and [`Code::Refused`]. The block is back in the depot, or in quarantine
 /// where Node-API does not tell whether an `ArrayBuffer` has it.
-pub fn lend(env: sys::napi_env, loan: Loan) -> Result<sys::napi_value, Error<Code>> {
+pub fn lend(
+    env: sys::napi_env,
+    loan: Loan,
+    address: NonNull<u8>,
+) -> Result<sys::napi_value, Error<Code>> {
     // Asked beforehand: a creation that fails for this reason could not be told from one that
     // fails with the backing store already made.
     if !can_run_js(env) {
         loan.withdraw();
         return Err(Error::new(Code::Refused, "the environment cannot run JavaScript now"));
     }
-    let (address, size) = (loan.address(), loan.size());
+    let size = loan.size();
     let hint = Box::into_raw(Box::new(Return { loan, thread: thread_number() }));
     LAST_RETURN.set(ptr::null());
     let mut value = ptr::null_mut();
@@ -85,7 +90,15 @@ pub fn lend(env: sys::napi_env, loan: Loan) -> Result<sys::napi_value, Error<Cod
         )
     };
     match status {
-        sys::Status::napi_ok => Ok(value),
+        sys::Status::napi_ok => {
+            // SAFETY: the ArrayBuffer was made in this call, in this environment.
+            if let Some(witness) = unsafe { backing_store::witness(value) } {
+                // SAFETY: nothing has collected the ArrayBuffer yet, so its finalizer has not run.
+                let returned = unsafe { &*hint };
+                returned.loan.watch(witness);
+            }
+            Ok(value)
+        }
         sys::Status::napi_no_external_buffers_allowed => {
             // SAFETY: Node-API answers so before it looks at anything, so `hint` is still ours.
             let returned = unsafe { Box::from_raw(hint) };
@@ -102,10 +115,7 @@ pub fn lend(env: sys::napi_env, loan: Loan) -> Result<sys::napi_value, Error<Cod
                 let doubtful = unsafe { &*hint };
                 doubtful.loan.doubt();
             }
-            Err(Error::new(
-                Code::Refused,
-                format!("Node-API refused an ArrayBuffer of {size} bytes with status {status}"),
-            ))
+            Err(refused(&format!("an ArrayBuffer of {size} bytes"), status))
         }
     }
 }
@@ -123,22 +133,51 @@ unsafe extern "C" fn returned(env: sys::napi_env, _data: *mut c_void, hint: *mut
     loan.settle(if alive { Lender::Alive } else { Lender::Ending });
 }
 
-/// Makes an `ArrayBuffer` over `length` bytes of a ledger's own memory, which it keeps alive.
-///
-/// # Errors
-///
-/// [`Code::NoExternal`] and [`Code::Refused`].
+/// Whether the runtime allows `ArrayBuffer`s over memory that V8 did not allocate. Some don't:
+/// Electron, and whatever else has V8's memory cage.
+pub fn allows_external(env: sys::napi_env) -> bool {
+    let mut value = ptr::null_mut();
+    let byte = Box::into_raw(Box::new(0u8));
+    // SAFETY: the byte lives until the finalizer frees it.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(
+            env,
+            byte.cast(),
+            1,
+            Some(free_byte),
+            ptr::null_mut(),
+            &raw mut value,
+        )
+    };
+    status != sys::Status::napi_no_external_buffers_allowed
+}
+
+/// The finalizer of [`allows_external`].
 ///
 /// # Safety
 ///
-/// The bytes at `address` live as long as `ledger`, and may be written by JavaScript.
+/// Node-API calls it once, with the byte that the `ArrayBuffer` was created on.
+unsafe extern "C" fn free_byte(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: `allows_external` made it from a box, and nobody else takes it back.
+    drop(unsafe { Box::from_raw(data.cast::<u8>()) });
+}
+
+/// Makes an `ArrayBuffer` over `length` bytes of a member's own memory, which it keeps alive.
+///
+/// # Errors
+///
+/// [`Code::Refused`].
+///
+/// # Safety
+///
+/// The bytes at `address` live as long as `member`, and may be written by JavaScript.
 pub unsafe fn share(
     env: sys::napi_env,
-    ledger: &Arc<Ledger>,
+    member: &Arc<Member>,
     address: *const c_void,
     length: usize,
 ) -> Result<sys::napi_value, Error<Code>> {
-    let hint = Arc::into_raw(ledger.clone());
+    let hint = Arc::into_raw(member.clone());
     let mut value = ptr::null_mut();
     // SAFETY: the caller vouches for the bytes, and the finalizer's `Arc` keeps them.
     let status = unsafe {
@@ -153,20 +192,9 @@ pub unsafe fn share(
     };
     match status {
         sys::Status::napi_ok => Ok(value),
-        sys::Status::napi_no_external_buffers_allowed => {
-            // SAFETY: Node-API answers so before it looks at anything, so the count is ours.
-            drop(unsafe { Arc::from_raw(hint) });
-            Err(Error::new(
-                Code::NoExternal,
-                "this runtime allows no ArrayBuffer over memory that V8 did not allocate",
-            ))
-        }
         // The count is not taken back: an ArrayBuffer may have it. Nothing but a few KiB of
         // counters can be lost by it.
-        status => Err(Error::new(
-            Code::Refused,
-            format!("Node-API refused the ledger's ArrayBuffer with status {status}"),
-        )),
+        status => Err(refused("the ledger's ArrayBuffer", status)),
     }
 }
 
@@ -177,7 +205,51 @@ pub unsafe fn share(
 /// Node-API calls it once for each `ArrayBuffer`, with the hint it was created with.
 unsafe extern "C" fn unshared(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
     // SAFETY: `share` made `hint` from an `Arc`, and nobody else takes it back.
-    drop(unsafe { Arc::from_raw(hint.cast_const().cast::<Ledger>()) });
+    drop(unsafe { Arc::from_raw(hint.cast_const().cast::<Member>()) });
+}
+
+/// Memory of V8's that stays where it is while this lives.
+pub struct Anchored {
+    /// The environment that [`anchor`] was called with.
+    env: sys::napi_env,
+    reference: sys::napi_ref,
+}
+
+impl Drop for Anchored {
+    fn drop(&mut self) {
+        // SAFETY: the reference was made in this environment, and is deleted once. Its owner is
+        // dropped in a finalizer of the environment, in its thread.
+        unsafe { sys::napi_delete_reference(self.env, self.reference) };
+    }
+}
+
+/// Makes an `ArrayBuffer` of `length` bytes that V8 owns, and keeps it alive: the `ArrayBuffer`, where
+/// its memory is, and what keeps it.
+///
+/// # Errors
+///
+/// [`Code::Refused`].
+pub fn anchor(
+    env: sys::napi_env,
+    length: usize,
+) -> Result<(sys::napi_value, *mut c_void, Anchored), Error<Code>> {
+    let (mut value, mut data, mut reference) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: `env` is this thread's environment, in a call from JavaScript.
+    let status =
+        unsafe { sys::napi_create_arraybuffer(env, length, &raw mut data, &raw mut value) };
+    if status != sys::Status::napi_ok {
+        return Err(refused("an ArrayBuffer", status));
+    }
+    // SAFETY: as above, and the value was made there.
+    let status = unsafe { sys::napi_create_reference(env, value, 1, &raw mut reference) };
+    if status != sys::Status::napi_ok {
+        return Err(refused("a reference", status));
+    }
+    Ok((value, data, Anchored { env, reference }))
+}
+
+fn refused(what: &str, status: sys::napi_status) -> Error<Code> {
+    Error::new(Code::Refused, format!("Node-API refused {what} with status {status}"))
 }
 
 /// Detaches an `ArrayBuffer`: every view of it is zero-length at once, and its finalizer comes

@@ -1,17 +1,50 @@
-//! The functions of the addon, each on one thread's end of a pool.
+//! One thread's end of a pool: how it comes about, and the memory that it shares with JavaScript.
 
-use super::array_buffer;
+use super::array_buffer::{self, Anchored};
+use super::doorbell::Doorbell;
 use super::error::Code;
+use super::number::{narrow, to_bytes, to_number};
+use super::settings::Settings;
 use crate::pool::{
-    Attachment, Config, DEPOT_BYTES, Figures, Loan, MAX_BLOCK_SIZE, Pool, SEATS_PER_SEGMENT,
-    SeatState, SizeClass, WORDS_PER_SEAT, Word,
+    Attachment, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SizeClass, WORDS_PER_SEAT,
+    memory_limit,
 };
-use napi::bindgen_prelude::{ArrayBuffer, External, Unknown};
-use napi::{Env, Error, JsValue};
+use napi::bindgen_prelude::{External, Function, Unknown};
+use napi::{Env, Error};
 use napi_derive::napi;
+use std::cell::RefCell;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-type Result<T> = std::result::Result<T, Error<Code>>;
+pub type Result<T> = std::result::Result<T, Error<Code>>;
+
+/// An attachment, as JavaScript holds it.
+pub struct ThreadEnd {
+    attachment: Attachment,
+    /// Where the runtime allows no view of the ledger's own memory: the memory of V8's that it has.
+    anchored: RefCell<Vec<Anchored>>,
+}
+
+impl ThreadEnd {
+    fn new(pool: &Arc<Pool>) -> External<Self> {
+        External::new(Self { attachment: pool.attach(), anchored: RefCell::default() })
+    }
+}
+
+impl Deref for ThreadEnd {
+    type Target = Attachment;
+
+    fn deref(&self) -> &Attachment {
+        &self.attachment
+    }
+}
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        // Before V8 has its memory back.
+        self.ledger().recall_words();
+    }
+}
 
 /// The shape of a ledger, and the block sizes: what `lib/` must know to count and to
 /// classify.
@@ -38,22 +71,10 @@ pub fn layout() -> Layout {
     }
 }
 
-/// Makes a pool.
-#[napi]
-pub fn open(detach_on_release: bool, zero_on_release: bool) -> External<Attachment> {
-    External::new(create_pool(detach_on_release, zero_on_release).attach())
-}
-
-/// The process's own pool with the default settings, made on first use.
-#[napi]
-pub fn open_shared() -> External<Attachment> {
-    static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
-    let pool = SHARED.get_or_init(|| create_pool(true, false));
-    External::new(pool.attach())
-}
-
-fn create_pool(detach_on_release: bool, zero_on_release: bool) -> Arc<Pool> {
-    Pool::new(Config { detach_on_release, zero_on_release, depot_bytes: DEPOT_BYTES })
+/// How much memory the process may use, in bytes.
+#[napi(js_name = "memoryLimit")]
+pub fn memory_limit_in_bytes() -> f64 {
+    to_number(memory_limit() as u64)
 }
 
 /// Whether Node was started to hand out no memory that is not zero-filled. The flag holds for the
@@ -66,15 +87,74 @@ pub fn asks_for_zero_fill() -> bool {
         || std::env::args_os().any(|word| word.to_str().is_some_and(is_flag))
 }
 
+/// Whether blocks are memory of our own: not where the runtime allows none, or
+/// `CISTERN_NO_EXTERNAL` is set. One answer for the process.
+#[napi]
+pub fn is_external(env: Env) -> bool {
+    static IS_EXTERNAL: OnceLock<bool> = OnceLock::new();
+    *IS_EXTERNAL.get_or_init(|| {
+        let is_off = |value: String| !matches!(value.as_str(), "" | "0" | "false");
+        !std::env::var("CISTERN_NO_EXTERNAL").is_ok_and(is_off)
+            && array_buffer::allows_external(env.raw())
+    })
+}
+
+/// Makes a pool.
+#[napi]
+pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
+    ThreadEnd::new(&Pool::new(settings.into_config(is_external(env))))
+}
+
+/// The process's own pool, made on first use with the settings that the first caller has.
+#[napi]
+pub fn open_shared(env: Env, settings: Settings) -> External<ThreadEnd> {
+    static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
+    let external = is_external(env);
+    ThreadEnd::new(SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
+}
+
+/// A new end of the pool that a handle names.
+#[napi]
+#[allow(clippy::needless_pass_by_value, reason = "napi converts to no other")]
+pub fn attach(key: String) -> Result<External<ThreadEnd>> {
+    let bytes = parse_hex(&key).unwrap_or_default();
+    Ok(ThreadEnd::new(&Handle::from_bytes(&bytes)?.find()?))
+}
+
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<_>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len() == 2 * Handle::BYTES)?;
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
+}
+
+/// The handle of a pool, in hexadecimal digits.
+#[napi]
+pub fn handle(end: &External<ThreadEnd>) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte");
+    let bytes = end.pool().handle().to_bytes();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The settings of a pool.
+#[napi]
+pub fn settings(end: &External<ThreadEnd>) -> Settings {
+    end.pool().config().into()
+}
+
 /// The thread's counters, for a `Float64Array`.
 #[napi]
-pub fn words<'env>(env: &'env Env, attachment: &External<Attachment>) -> Result<Unknown<'env>> {
-    let ledger = attachment.ledger();
-    let words = ledger.words();
-    // SAFETY: a ledger's words live as long as it does, and are atomics that anyone may write.
-    let value = unsafe {
-        array_buffer::share(env.raw(), ledger, words.as_ptr().cast(), size_of_val(words))
-    }?;
+pub fn words<'env>(env: &'env Env, end: &External<ThreadEnd>) -> Result<Unknown<'env>> {
+    let (address, length) = end.ledger().words();
+    let value = if end.pool().config().external {
+        // SAFETY: a ledger's words live as long as it does, and are atomics that anyone may write.
+        unsafe { array_buffer::share(env.raw(), end.member(), address.cast(), length) }?
+    } else {
+        let (value, data, anchored) = array_buffer::anchor(env.raw(), length)?;
+        end.anchored.borrow_mut().push(anchored);
+        // SAFETY: it is as long, and anchored until the words are recalled, when the end is dropped.
+        unsafe { end.ledger().put_words(data.cast()) };
+        value
+    };
     Ok(unknown(env, value))
 }
 
@@ -82,203 +162,123 @@ pub fn words<'env>(env: &'env Env, attachment: &External<Attachment>) -> Result<
 #[napi]
 pub fn segment<'env>(
     env: &'env Env,
-    attachment: &External<Attachment>,
+    end: &External<ThreadEnd>,
     index: u32,
 ) -> Result<Unknown<'env>> {
-    let ledger = attachment.ledger();
-    let (words, length) = ledger
+    let ledger = end.ledger();
+    let (address, length) = ledger
         .segment(index as usize)
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no segment {index}")))?;
-    // SAFETY: segments stay where they are as long as the ledger, and are atomics.
-    let value = unsafe { array_buffer::share(env.raw(), ledger, words.cast(), length) }?;
+    let value = if end.pool().config().external {
+        // SAFETY: segments stay where they are as long as the ledger, and are atomics.
+        unsafe { array_buffer::share(env.raw(), end.member(), address.cast(), length) }?
+    } else {
+        let (value, data, anchored) = array_buffer::anchor(env.raw(), length)?;
+        end.anchored.borrow_mut().push(anchored);
+        // SAFETY: it is as long, and anchored until the words are recalled, when the end is dropped.
+        unsafe { ledger.put_segment(index as usize, data.cast()) };
+        value
+    };
     Ok(unknown(env, value))
 }
 
-/// An idle block of a class from the depot, as an `ArrayBuffer`; its seat is in the ledger's
-/// [`Word::LastSeat`]. `null` where there is none.
-///
-/// One at a time, and not in an array: storing into one can run JavaScript that a user has put on
-/// its prototype.
+/// Has `answer` called, in a turn of this thread, when there is something to look at.
 #[napi]
-pub fn lend_idle<'env>(
-    env: &'env Env,
-    attachment: &External<Attachment>,
-    class: u32,
-) -> Result<Option<Unknown<'env>>> {
-    attachment.lend_idle(size_class(class)?).map(|loan| lend(env, attachment, loan)).transpose()
+pub fn listen(end: &External<ThreadEnd>, answer: Function<'_, (), ()>) -> napi::Result<()> {
+    end.member().listen(Box::new(Doorbell::new(&answer)?));
+    Ok(())
 }
 
-/// The same with a block from the operating system. `null` where the pool is closed.
+/// Notes whether this thread has something idle.
 #[napi]
-pub fn lend_fresh<'env>(
-    env: &'env Env,
-    attachment: &External<Attachment>,
-    class: u32,
-) -> Result<Option<Unknown<'env>>> {
-    let class = size_class(class)?;
-    if attachment.pool().is_closed() {
-        return Ok(None);
-    }
-    lend(env, attachment, attachment.lend_fresh(class)?).map(Some)
+pub fn set_idle(end: &External<ThreadEnd>, has_idle: bool) {
+    end.set_idle(has_idle);
 }
 
-fn lend<'env>(env: &'env Env, attachment: &Attachment, loan: Loan) -> Result<Unknown<'env>> {
-    attachment.ledger().write(Word::LastSeat, loan.seat());
-    Ok(unknown(env, array_buffer::lend(env.raw(), loan)?))
-}
-
-fn unknown(env: &Env, value: napi::sys::napi_value) -> Unknown<'_> {
-    // SAFETY: `value` was made in this call, so it belongs to this environment.
-    unsafe { Unknown::from_raw_unchecked(env.raw(), value) }
-}
-
-fn size_class(index: u32) -> Result<SizeClass> {
-    SizeClass::from_index(index as usize)
-        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no size class {index}")))
-}
-
-fn narrow(size: usize) -> u32 {
-    u32::try_from(size).expect("no block, and no layout, is above 1 GiB")
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the cast saturates, which is what no limit means"
-)]
-fn to_bytes(number: f64) -> u64 {
-    number as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
-fn to_number(bytes: u64) -> f64 {
-    bytes as f64
-}
-
-/// Detaches the `ArrayBuffer` on `seat`, whose finalizer then brings the block back; `condemn`:
-/// to be freed and not to be kept. Whether it could be detached; if not, nothing has changed.
+/// How many idle bytes other threads ask this one to give up; asked once.
 #[napi]
-pub fn detach(
-    env: &Env,
-    attachment: &External<Attachment>,
-    array_buffer: ArrayBuffer<'_>,
-    seat: u32,
-    class: u32,
-    condemn: bool,
-) -> Result<bool> {
-    let class = size_class(class)?;
-    let ledger = attachment.ledger();
-    if !ledger.has_seat(seat) {
-        return Err(Error::new(Code::InvalidArgument, format!("no seat {seat}")));
-    }
-    // An empty one was transferred by someone: the block is not here to be detached.
-    if array_buffer.is_empty() {
-        return Ok(false);
-    }
-    // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
-    // just moved the memory to it, or runs on Node 20, which knows no keys.
-    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
-        return Ok(false);
-    }
-    if condemn {
-        attachment.condemn(seat, class);
-    } else {
-        ledger.set_state(seat, SeatState::Detached);
-    }
-    Ok(true)
+pub fn take_asked(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.member().take_asked() as u64)
 }
 
-/// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once. For Node 20 alone.
+/// How many idle bytes this thread shall free, because another called for it; told once.
 #[napi]
-pub fn discard(env: &Env, array_buffer: ArrayBuffer<'_>) -> bool {
-    // SAFETY: the value was converted in this call, so it belongs to this environment; Node 20
-    // knows no keys.
-    unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) }
+pub fn take_trimmed(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.member().take_trimmed() as u64)
+}
+
+/// Whether this thread shall free all that it has idle; told once.
+#[napi]
+pub fn take_squeezed(end: &External<ThreadEnd>) -> bool {
+    end.member().take_squeezed()
+}
+
+/// Whether this thread shall free what it did not need since the last tick; told once.
+#[napi]
+pub fn take_tick(end: &External<ThreadEnd>) -> bool {
+    end.member().take_tick()
+}
+
+/// The bytes that were freed without a call, because they were idle; told once.
+#[napi]
+pub fn take_freed_as_idle(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.pool().take_untold(Reason::Idle) as u64)
+}
+
+/// The same, because memory runs short.
+#[napi]
+pub fn take_freed_under_pressure(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.pool().take_untold(Reason::Pressure) as u64)
+}
+
+/// A lease whose call site is known, and that ended in the garbage collector.
+#[napi(object)]
+pub struct Leak {
+    /// Which record of a call site was on the block's seat.
+    pub sample: f64,
+    /// Leases of the block on its seat: the record is of the last one, or it is not of this leak.
+    pub leases: f64,
+}
+
+/// The oldest such leak that was not told yet; `null` where there is none.
+#[napi]
+pub fn next_leak(end: &External<ThreadEnd>) -> Option<Leak> {
+    end.member().next_leak().map(|left| Leak { sample: left.sample, leases: left.leases })
+}
+
+/// Whether no thread has told of a leak in this pool before; told once.
+#[napi]
+pub fn is_first_leak(end: &External<ThreadEnd>) -> bool {
+    end.pool().is_first_leak()
 }
 
 /// Frees idle blocks in the depot and on their way to it, until `bytes` are freed or none is left:
 /// the bytes freed.
 #[napi]
-pub fn trim(attachment: &External<Attachment>, bytes: f64) -> f64 {
-    to_number(attachment.pool().trim(to_bytes(bytes)))
+pub fn trim(end: &External<ThreadEnd>, bytes: f64) -> f64 {
+    to_number(end.pool().trim(to_bytes(bytes)))
 }
 
 /// Ends leasing, in all threads.
 #[napi]
-pub fn close(attachment: &External<Attachment>) {
-    attachment.pool().close();
+pub fn close(end: &External<ThreadEnd>) {
+    end.pool().close();
 }
 
 /// Whether some thread has closed the pool.
 #[napi]
-pub fn is_closed(attachment: &External<Attachment>) -> bool {
-    attachment.pool().is_closed()
+pub fn is_closed(end: &External<ThreadEnd>) -> bool {
+    end.pool().is_closed()
 }
 
-/// One class's figures, or all classes' together. See [`Figures`].
-#[napi(object)]
-pub struct JsFigures {
-    pub in_use_count: f64,
-    pub in_use_bytes: f64,
-    pub idle_count: f64,
-    pub idle_bytes: f64,
-    pub alloc_count: f64,
-    pub alloc_bytes: f64,
-    pub fresh_count: f64,
-    pub fresh_bytes: f64,
-    pub hit_count: f64,
-    pub miss_count: f64,
-    pub release_count: f64,
-    pub collected_count: f64,
-    pub discard_count: f64,
-    pub freed_bytes: f64,
-    pub quarantined_bytes: f64,
+/// A value of this call, to be returned.
+pub fn unknown(env: &Env, value: napi::sys::napi_value) -> Unknown<'_> {
+    // SAFETY: `value` was made in this call, so it belongs to this environment.
+    unsafe { Unknown::from_raw_unchecked(env.raw(), value) }
 }
 
-/// The books as they stand. See [`Stats`](crate::pool::Stats).
-#[napi(object)]
-pub struct JsStats {
-    pub total: JsFigures,
-    pub peak_in_use_bytes: f64,
-    pub unpooled_count: f64,
-    /// The block sizes of the classes that have been used, in bytes, the smallest first.
-    pub block_sizes: Vec<u32>,
-    /// Their figures, in the same order.
-    pub classes: Vec<JsFigures>,
-}
-
-/// A snapshot of the books, all threads together.
-#[napi]
-pub fn stats(attachment: &External<Attachment>) -> JsStats {
-    let stats = attachment.pool().stats();
-    let (sizes, classes): (Vec<_>, Vec<_>) = stats.classes.into_iter().unzip();
-    JsStats {
-        total: stats.total.into(),
-        peak_in_use_bytes: stats.peak_in_use_bytes,
-        unpooled_count: stats.unpooled_count,
-        block_sizes: sizes.into_iter().map(|class| narrow(class.block_size())).collect(),
-        classes: classes.into_iter().map(JsFigures::from).collect(),
-    }
-}
-
-impl From<Figures> for JsFigures {
-    fn from(figures: Figures) -> Self {
-        Self {
-            in_use_count: figures.in_use_count,
-            in_use_bytes: figures.in_use_bytes,
-            idle_count: figures.idle_count,
-            idle_bytes: figures.idle_bytes,
-            alloc_count: figures.alloc_count,
-            alloc_bytes: figures.alloc_bytes,
-            fresh_count: figures.fresh_count,
-            fresh_bytes: figures.fresh_bytes,
-            hit_count: figures.hit_count,
-            miss_count: figures.miss_count,
-            release_count: figures.release_count,
-            collected_count: figures.collected_count,
-            discard_count: figures.discard_count,
-            freed_bytes: figures.freed_bytes,
-            quarantined_bytes: figures.quarantined_bytes,
-        }
-    }
+/// The class at an index.
+pub fn size_class(index: u32) -> Result<SizeClass> {
+    SizeClass::from_index(index as usize)
+        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no size class {index}")))
 }

@@ -1,6 +1,6 @@
 //! What a call can fail with, as the `code` that JavaScript sees.
 
-use crate::pool::OutOfMemory;
+use crate::pool::{NoPool, OutOfMemory};
 use napi::Error;
 
 /// The `code` of an error from the addon.
@@ -14,6 +14,8 @@ pub enum Code {
     NoExternal,
     /// An argument that `lib/` never passes.
     InvalidArgument,
+    /// A handle that leads to no pool.
+    InvalidHandle,
 }
 
 impl AsRef<str> for Code {
@@ -23,6 +25,7 @@ impl AsRef<str> for Code {
             Self::Refused => "ERR_CISTERN_REFUSED",
             Self::NoExternal => "ERR_CISTERN_NO_EXTERNAL",
             Self::InvalidArgument => "ERR_INVALID_ARG_VALUE",
+            Self::InvalidHandle => "ERR_CISTERN_INVALID_HANDLE",
         }
     }
 }
@@ -30,5 +33,17 @@ impl AsRef<str> for Code {
 impl From<OutOfMemory> for Error<Code> {
     fn from(error: OutOfMemory) -> Self {
         Self::new(Code::OutOfMemory, error.to_string())
+    }
+}
+
+impl From<NoPool> for Error<Code> {
+    fn from(reason: NoPool) -> Self {
+        let reason = match reason {
+            NoPool::Malformed => "it is no handle",
+            NoPool::Foreign => "it was made in another process",
+            NoPool::Forged => "it was not made by cistern",
+            NoPool::Stale => "its pool is gone: no thread has it any more",
+        };
+        Self::new(Code::InvalidHandle, reason.to_owned())
     }
 }

@@ -6,4 +6,10 @@
 
 mod array_buffer;
 mod attachment;
+mod backing_store;
+mod doorbell;
 mod error;
+mod lending;
+mod number;
+mod settings;
+mod stats;

@@ -10,8 +10,12 @@ use std::ptr::NonNull;
 /// The type is the invariant. A block can be moved but not copied, so whoever has it is its only
 /// owner: the depot, a [`Loan`](super::Loan) (on behalf of one backing store), or nobody any
 /// more, in which case dropping it gave the memory back, or the quarantine forgot it for good.
+///
+/// A hollow block stands for memory that V8 owns, where the runtime allows no other: it is counted,
+/// lent and freed like any, and has no bytes here.
 pub struct Block {
-    address: NonNull<u8>,
+    /// `None` for a hollow one.
+    address: Option<NonNull<u8>>,
     class: SizeClass,
 }
 
@@ -26,14 +30,29 @@ impl Block {
     /// [`OutOfMemory`] when there is none to be had.
     pub fn obtain(class: SizeClass) -> Result<Self, OutOfMemory> {
         match memory::obtain(class.block_size()) {
-            Some(address) => Ok(Self { address, class }),
+            Some(address) => Ok(Self { address: Some(address), class }),
             None => Err(OutOfMemory { bytes: class.block_size() }),
         }
     }
 
-    /// Where the memory begins.
-    pub fn address(&self) -> NonNull<u8> {
+    /// A block of `class` without memory of its own.
+    pub fn hollow(class: SizeClass) -> Self {
+        Self { address: None, class }
+    }
+
+    /// Where the memory begins; `None` for a hollow block.
+    pub fn address(&self) -> Option<NonNull<u8>> {
         self.address
+    }
+
+    /// Whether V8 has the memory, and not the pool.
+    pub fn is_hollow(&self) -> bool {
+        self.address.is_none()
+    }
+
+    /// The address as a number; 0 for a hollow block.
+    pub fn key(&self) -> usize {
+        self.address.map_or(0, |address| address.addr().get())
     }
 
     /// The class that the block belongs to for ever.
@@ -46,23 +65,30 @@ impl Block {
         self.class.block_size()
     }
 
-    /// Overwrites all of it with zeros.
+    /// Overwrites all of it with zeros; JavaScript does that for a hollow one.
     pub fn scrub(&mut self) {
-        // SAFETY: the block owns `size` bytes at `address`.
-        unsafe { self.address.write_bytes(0, self.size()) };
+        if let Some(address) = self.address {
+            // SAFETY: the block owns `size` bytes at `address`.
+            unsafe { address.write_bytes(0, self.size()) };
+        }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: obtained with this size, and its only owner is letting it go.
-        unsafe { memory::give_back(self.address, self.size()) };
+        if let Some(address) = self.address {
+            // SAFETY: obtained with this size, and its only owner is letting it go.
+            unsafe { memory::give_back(address, self.size()) };
+        }
     }
 }
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({} at {:p})", self.class, self.address)
+        match self.address {
+            Some(address) => write!(f, "Block({} at {address:p})", self.class),
+            None => write!(f, "Block({}, hollow)", self.class),
+        }
     }
 }
 

@@ -27,7 +27,8 @@ mod register {
     impl Census {
         /// `block` goes from one owner to another; `None` is the operating system.
         pub fn hand_over(&self, block: &Block, from: Option<Owner>, to: Option<Owner>) {
-            let address = block.address().addr().get();
+            let Some(address) = block.address() else { return };
+            let address = address.addr().get();
             let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
             let was = match to {
                 Some(owner) => owners.insert(address, owner),

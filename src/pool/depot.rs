@@ -32,11 +32,19 @@ pub const DEPOT_BYTES: usize = 256 << 20;
 /// What it can't take it gives back: a full depot is no error.
 pub struct Depot {
     /// Made when a class is first used, so that an unused class costs a few bytes.
-    shelves: [OnceLock<Box<ArrayQueue<Block>>>; SizeClass::COUNT],
+    shelves: [OnceLock<Box<Shelf>>; SizeClass::COUNT],
     /// Bytes that are on the shelves, or about to be. Never above `limit`.
     bytes: AtomicUsize,
     /// Never changes.
     limit: usize,
+}
+
+/// One class's part.
+struct Shelf {
+    blocks: ArrayQueue<Block>,
+    /// The fewest blocks that lay here in this interval: as many were not
+    /// [needed](Depot::unused). Approximate while threads take and offer at once.
+    fewest: AtomicUsize,
 }
 
 impl Depot {
@@ -66,7 +74,10 @@ impl Depot {
         if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
             return Err(OutOfMemory { bytes });
         }
-        queue.get_or_init(|| Box::new(ArrayQueue::new(capacity)));
+        queue.get_or_init(|| {
+            let blocks = ArrayQueue::new(capacity);
+            Box::new(Shelf { blocks, fewest: AtomicUsize::new(0) })
+        });
         Ok(())
     }
 
@@ -77,26 +88,40 @@ impl Depot {
     /// Gives the block back where the shelf or the depot is full, or the shelf was never
     /// [made](Self::prepare).
     pub fn offer(&self, block: Block) -> Result<(), Block> {
-        let Some(queue) = self.shelves[block.class().index()].get() else {
+        let Some(place) = self.shelves[block.class().index()].get() else {
             return Err(block);
         };
         let size = block.size();
         if !self.reserve(size) {
             return Err(block);
         }
-        queue.push(block).inspect_err(|_| self.unreserve(size))
+        place.blocks.push(block).inspect_err(|_| self.unreserve(size))
     }
 
     /// Takes the block of `class` that has been idle longest; `None` where there is none.
     pub fn take(&self, class: SizeClass) -> Option<Block> {
-        let block = self.shelves[class.index()].get()?.pop()?;
+        let place = self.shelves[class.index()].get()?;
+        let block = place.blocks.pop()?;
+        // Relaxed: a figure to go by.
+        place.fewest.fetch_min(place.blocks.len(), Ordering::Relaxed);
         self.unreserve(block.size());
         Some(block)
     }
 
+    /// How many blocks of `class` lay here all the time since this was asked last: those were not
+    /// needed. Begins a new interval.
+    pub fn unused(&self, class: SizeClass) -> usize {
+        self.shelves[class.index()].get().map_or(0, |shelf| {
+            let length = shelf.blocks.len();
+            let unused = shelf.fewest.load(Ordering::Relaxed).min(length);
+            shelf.fewest.store(length - unused, Ordering::Relaxed);
+            unused
+        })
+    }
+
     /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
     pub fn len(&self, class: SizeClass) -> usize {
-        self.shelves[class.index()].get().map_or(0, |queue| queue.len())
+        self.shelves[class.index()].get().map_or(0, |shelf| shelf.blocks.len())
     }
 
     /// How many bytes are idle here, or about to be.
@@ -213,6 +238,23 @@ mod tests {
         depot.offer(block(16 << 20)).expect_err("enough bytes");
         assert_eq!(depot.shelf_capacity(class(SHELF_BYTES)), 1);
         assert_eq!(depot.shelf_capacity(class(SHELF_BYTES + 1)), 0);
+    }
+
+    #[test]
+    fn what_lay_all_the_time_is_unused() {
+        let depot = depot(DEPOT_BYTES);
+        let offer = |count| (0..count).for_each(|_| depot.offer(block(64)).expect("room"));
+        let take = |count| (0..count).for_each(|_| drop(depot.take(class(64)).expect("a block")));
+        offer(10);
+        assert_eq!(depot.unused(class(64)), 0, "they came in this interval");
+        take(4);
+        offer(4);
+        assert_eq!(depot.unused(class(64)), 6);
+        take(6);
+        take(3);
+        offer(3);
+        assert_eq!(depot.unused(class(64)), 1, "of the four that are left");
+        assert_eq!(depot.unused(class(65)), 0);
     }
 
     #[test]

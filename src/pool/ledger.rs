@@ -5,15 +5,19 @@
 //! other threads and the finalizer can read.
 //!
 //! ```text
-//!   words:    collected │ peak │ unpooled …                  the whole thread's
-//!   segments: state, leases, asked │ state, leases, asked │ …   a seat for each block
+//!   words:    stray │ peak │ unpooled …                       the whole thread's
+//!   segments: state, leases, asked, sample │ state, …          a seat for each block
 //! ```
+//!
+//! The words are the core's own memory. Where the runtime allows JavaScript no view of that, they are
+//! memory of V8's that the binding keeps alive, until it [recalls](Ledger::recall_words) them.
 //!
 //! - JavaScript MUST write a word only where the enums below say that it does.
 //! - JavaScript MUST write a seat's words only while it holds the attached `ArrayBuffer` that the
 //!   seat stands for: a detached one's seat may have a new holder.
 //! - No other thread's JavaScript may write; the core writes only what is its own.
 
+use super::loan::LoanKey;
 use super::size_class::SizeClass;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,8 +26,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum Word {
-    /// Block bytes of leases that ended without a release. The core writes it.
-    CollectedBytes = 0,
+    /// Block bytes of leases that ended other than by a release in this thread: collected, or
+    /// released where they had been posted to. The core writes it.
+    StrayBytes = 0,
     /// The most block bytes leased at one time. JavaScript writes it.
     PeakBytes = 1,
     /// Leases that V8 served, because no block is large enough or none was needed. JavaScript
@@ -48,6 +53,8 @@ pub enum SeatWord {
     Leases = 1,
     /// Bytes asked for in them.
     AskedBytes = 2,
+    /// Which record of a call site belongs to one of the leases; 0 for none.
+    Sample = 3,
 }
 
 /// Words of the whole thread.
@@ -71,10 +78,13 @@ pub enum SeatState {
     Detached = 2,
     /// Detached by us to be freed: the books call it freed already.
     Condemned = 3,
+    /// Released by another thread than its lender's, or by an `ArrayBuffer` that it was moved to.
+    Surrendered = 4,
 }
 
 impl SeatState {
-    const ALL: [Self; 4] = [Self::Idle, Self::Leased, Self::Detached, Self::Condemned];
+    const ALL: [Self; 5] =
+        [Self::Idle, Self::Leased, Self::Detached, Self::Condemned, Self::Surrendered];
 
     fn to_word(self) -> u64 {
         f64::from(self as u8).to_bits()
@@ -89,7 +99,7 @@ impl SeatState {
 /// One thread's counters, and the blocks that it has.
 pub struct Ledger {
     /// `f64` bits, as JavaScript's `Float64Array` sees them.
-    words: Box<[AtomicU64]>,
+    words: Mutex<Words>,
     seats: Mutex<Seats>,
     /// Set when the thread has left the pool; its blocks may come back later.
     retired: AtomicBool,
@@ -97,8 +107,8 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct Seats {
-    /// The seats' words, as [`Ledger::words`]. Never moved or shrunk: JavaScript points into them.
-    segments: Vec<Box<[AtomicU64]>>,
+    /// The seats' words. Never moved or shrunk while JavaScript points into them.
+    segments: Vec<Words>,
     holders: Vec<Holder>,
     free: Vec<u32>,
     /// What was counted on seats that their blocks have left.
@@ -111,6 +121,71 @@ struct Holder {
     class: SizeClass,
     /// Whether it was got from the operating system for this seat: its first lease is a miss.
     fresh: bool,
+    /// Names the block's loan.
+    key: LoanKey,
+}
+
+/// What was on a seat when its block left it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Left {
+    /// What the block was doing.
+    pub state: SeatState,
+    /// Leases of the block since it took the seat.
+    pub leases: f64,
+    /// Which record of a call site belongs to one of them; 0 for none.
+    pub sample: f64,
+}
+
+/// Words that JavaScript writes and the core reads.
+struct Words {
+    /// Cache lines of their own: two threads' ledgers never share one.
+    own: Box<[Line]>,
+    /// Where JavaScript writes: in `own`, or in memory of V8's.
+    at: *const AtomicU64,
+    count: usize,
+}
+
+#[repr(align(128))]
+#[expect(dead_code, reason = "it is used through its address")]
+struct Line([AtomicU64; Line::WORDS]);
+
+impl Line {
+    const WORDS: usize = 16;
+}
+
+// SAFETY: the words are atomics, which any thread may use. Whoever puts them elsewhere vouches for
+// that memory.
+unsafe impl Send for Words {}
+
+impl Words {
+    fn new(count: usize) -> Self {
+        let line = |_| Line(std::array::from_fn(|_| AtomicU64::new(0)));
+        let own: Box<[Line]> = (0..count.div_ceil(Line::WORDS)).map(line).collect();
+        Self { at: own.as_ptr().cast(), own, count }
+    }
+
+    fn all(&self) -> &[AtomicU64] {
+        // SAFETY: `at` points to `count` words, in `own` or where `put` was told of.
+        unsafe { std::slice::from_raw_parts(self.at, self.count) }
+    }
+
+    /// Has the words from now on at `at`, as they are.
+    fn put(&mut self, at: *const AtomicU64) {
+        // SAFETY: `put` is told of memory for as many words.
+        let new = unsafe { std::slice::from_raw_parts(at, self.count) };
+        for (new, old) in new.iter().zip(self.all()) {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.at = at;
+    }
+
+    /// Has the words in memory of its own again, as they are.
+    fn recall(&mut self) {
+        let own = self.own.as_ptr().cast();
+        if self.at != own {
+            self.put(own);
+        }
+    }
 }
 
 /// Figures added up, by class.
@@ -158,35 +233,66 @@ impl Default for Sums {
 impl Ledger {
     /// A ledger with every figure at zero and no seat.
     pub fn new() -> Self {
-        Self { words: zeros(WORDS), seats: Mutex::default(), retired: AtomicBool::new(false) }
+        Self {
+            words: Mutex::new(Words::new(WORDS)),
+            seats: Mutex::default(),
+            retired: AtomicBool::new(false),
+        }
     }
 
-    /// The memory that JavaScript sees as a `Float64Array`.
-    pub fn words(&self) -> &[AtomicU64] {
-        &self.words
+    /// Where the thread's words are, for JavaScript's `Float64Array`, and their length in bytes.
+    /// They stay there as long as the ledger, or until they are put elsewhere.
+    pub fn words(&self) -> (*const AtomicU64, usize) {
+        let words = self.lock_words();
+        (words.at, size_of_val(words.all()))
     }
 
-    /// The words of the seats from `index * SEATS_PER_SEGMENT` on, which JavaScript sees as a
-    /// `Float64Array`: address, and length in bytes. They stay where they are as long as the
-    /// ledger.
+    /// The same for the words of the seats from `index * SEATS_PER_SEGMENT` on.
     pub fn segment(&self, index: usize) -> Option<(*const AtomicU64, usize)> {
-        self.seats().segments.get(index).map(|words| (words.as_ptr(), size_of_val(&**words)))
+        self.seats().segments.get(index).map(|words| (words.at, size_of_val(words.all())))
     }
 
-    /// A seat for a block of `class` that goes to JavaScript, in state [`SeatState::Idle`];
-    /// `fresh`: got from the operating system for it.
+    /// Has the thread's words at `at` from now on.
+    ///
+    /// # Safety
+    ///
+    /// The memory there is as long as [`words`](Self::words) says, and lives until
+    /// [`recall_words`](Self::recall_words) has returned.
+    pub unsafe fn put_words(&self, at: *const AtomicU64) {
+        self.lock_words().put(at);
+    }
+
+    /// The same for a segment.
+    ///
+    /// # Safety
+    ///
+    /// As [`put_words`](Self::put_words).
+    pub unsafe fn put_segment(&self, index: usize, at: *const AtomicU64) {
+        if let Some(segment) = self.seats().segments.get_mut(index) {
+            segment.put(at);
+        }
+    }
+
+    /// Takes back all words that were put elsewhere: JavaScript writes none any more.
+    pub fn recall_words(&self) {
+        self.lock_words().recall();
+        self.seats().segments.iter_mut().for_each(Words::recall);
+    }
+
+    /// A seat for the block of `class` that goes to JavaScript on the loan `key`, in state
+    /// [`SeatState::Idle`]; `fresh`: got from the operating system for it.
     ///
     /// # Panics
     ///
     /// At 2^32 seats, more than there can be blocks.
-    pub fn take_seat(&self, class: SizeClass, fresh: bool) -> u32 {
-        let holder = Holder { class, fresh };
+    pub fn take_seat(&self, class: SizeClass, fresh: bool, key: LoanKey) -> u32 {
+        let holder = Holder { class, fresh, key };
         let mut seats = self.seats();
         let seat = seats.free.pop().unwrap_or_else(|| {
             let first = u32::try_from(seats.segments.len() * SEATS_PER_SEGMENT)
                 .expect("fewer than 2^32 blocks fit into any memory");
             let end = first + u32::try_from(SEATS_PER_SEGMENT).expect("a small number");
-            seats.segments.push(zeros(SEATS_PER_SEGMENT * WORDS_PER_SEAT));
+            seats.segments.push(Words::new(SEATS_PER_SEGMENT * WORDS_PER_SEAT));
             seats.holders.resize(end as usize, holder);
             // For all of them, so that `leave_seat`, which finalizers call, allocates nothing.
             let missing = end as usize - seats.free.len();
@@ -198,12 +304,12 @@ impl Ledger {
         seat
     }
 
-    /// Frees the seat of a block that has left JavaScript, and tells what the block was doing.
+    /// Frees the seat of a block that has left JavaScript, and tells what was on it.
     ///
     /// # Panics
     ///
     /// When there is no such seat.
-    pub fn leave_seat(&self, seat: u32) -> SeatState {
+    pub fn leave_seat(&self, seat: u32) -> Left {
         let mut seats = self.seats();
         let state = seats.state(seat);
         let holder = seats.holders[seat as usize];
@@ -211,11 +317,17 @@ impl Ledger {
         // Relaxed, here and wherever words are read or written: each is a figure of its own, and
         // no memory is reached through it. The finalizer, which reads a state to decide by it,
         // runs in the thread that wrote it, or after that thread has ended.
-        let [_, leases, asked] = [SeatWord::State, SeatWord::Leases, SeatWord::AskedBytes]
-            .map(|word| f64::from_bits(words[word as usize].swap(0, Ordering::Relaxed)));
+        let [_, leases, asked, sample] =
+            [SeatWord::State, SeatWord::Leases, SeatWord::AskedBytes, SeatWord::Sample]
+                .map(|word| f64::from_bits(words[word as usize].swap(0, Ordering::Relaxed)));
         seats.left.add_leases(holder, leases, asked);
         seats.free.push(seat);
-        state
+        Left { state, leases, sample }
+    }
+
+    /// The loan of the block that has `seat`, or had it last; `None` where there is no such seat.
+    pub fn loan_on(&self, seat: u32) -> Option<LoanKey> {
+        self.seats().holders.get(seat as usize).map(|holder| holder.key)
     }
 
     /// Condemns blocks that are detached and on their way, until `bytes` of them are or none is
@@ -265,9 +377,24 @@ impl Ledger {
         seats.words(seat)[SeatWord::State as usize].store(state.to_word(), Ordering::Relaxed);
     }
 
-    /// Whether `seat` was ever handed out.
-    pub fn has_seat(&self, seat: u32) -> bool {
-        (seat as usize) < self.seats().segments.len() * SEATS_PER_SEGMENT
+    /// Marks the block on `seat` as released by another thread. Whether it was leased until now.
+    pub fn surrender(&self, seat: u32) -> bool {
+        let seats = self.seats();
+        let is_leased = seats.state(seat) == SeatState::Leased;
+        if is_leased {
+            let state = &seats.words(seat)[SeatWord::State as usize];
+            state.store(SeatState::Surrendered.to_word(), Ordering::Relaxed);
+        }
+        is_leased
+    }
+
+    /// What the block on `seat` is doing.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such seat.
+    pub fn state(&self, seat: u32) -> SeatState {
+        self.seats().state(seat)
     }
 
     /// The thread has left the pool: it writes no word any more.
@@ -286,22 +413,22 @@ impl Ledger {
 
     /// One of the thread's figures.
     pub fn read(&self, word: Word) -> f64 {
-        f64::from_bits(self.words[word as usize].load(Ordering::Relaxed))
+        f64::from_bits(self.lock_words().all()[word as usize].load(Ordering::Relaxed))
     }
 
     /// Sets one of the thread's figures.
     pub fn write(&self, word: Word, value: u32) {
-        self.words[word as usize].store(f64::from(value).to_bits(), Ordering::Relaxed);
+        self.lock_words().all()[word as usize].store(f64::from(value).to_bits(), Ordering::Relaxed);
     }
 
-    /// Adds to [`Word::CollectedBytes`].
+    /// Adds to [`Word::StrayBytes`].
     #[expect(clippy::cast_precision_loss, reason = "a block is below 2^52 bytes")]
-    pub fn add_collected(&self, bytes: usize) {
-        let _ = self.words[Word::CollectedBytes as usize].fetch_update(
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-            |bits| Some((f64::from_bits(bits) + bytes as f64).to_bits()),
-        );
+    pub fn add_stray(&self, bytes: usize) {
+        let words = self.lock_words();
+        let word = &words.all()[Word::StrayBytes as usize];
+        // No exchange: only the core writes it, under this lock.
+        let sum = f64::from_bits(word.load(Ordering::Relaxed)) + bytes as f64;
+        word.store(sum.to_bits(), Ordering::Relaxed);
     }
 
     /// Adds to a seat's word, as JavaScript does.
@@ -311,6 +438,10 @@ impl Ledger {
         let word = &seats.words(seat)[word as usize];
         let sum = f64::from_bits(word.load(Ordering::Relaxed)) + f64::from(amount);
         word.store(sum.to_bits(), Ordering::Relaxed);
+    }
+
+    fn lock_words(&self) -> MutexGuard<'_, Words> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -328,7 +459,7 @@ impl Seats {
     fn words(&self, seat: u32) -> &[AtomicU64] {
         let seat = seat as usize;
         let first = seat % SEATS_PER_SEGMENT * WORDS_PER_SEAT;
-        &self.segments[seat / SEATS_PER_SEGMENT][first..first + WORDS_PER_SEAT]
+        &self.segments[seat / SEATS_PER_SEGMENT].all()[first..first + WORDS_PER_SEAT]
     }
 
     fn state(&self, seat: u32) -> SeatState {
@@ -338,13 +469,9 @@ impl Seats {
 
     /// Every seat's words and holder.
     fn all(&self) -> impl Iterator<Item = (&[AtomicU64], Holder)> {
-        let words = self.segments.iter().flat_map(|segment| segment.chunks(WORDS_PER_SEAT));
+        let words = self.segments.iter().flat_map(|segment| segment.all().chunks(WORDS_PER_SEAT));
         words.zip(self.holders.iter().copied())
     }
-}
-
-fn zeros(words: usize) -> Box<[AtomicU64]> {
-    (0..words).map(|_| AtomicU64::new(0)).collect()
 }
 
 #[cfg(test)]
@@ -355,25 +482,28 @@ mod tests {
         SizeClass::fitting(size).expect("a class")
     }
 
+    fn take(ledger: &Ledger, class: SizeClass) -> u32 {
+        ledger.take_seat(class, true, LoanKey::default())
+    }
+
     #[test]
     fn seats_are_used_again() {
         let ledger = Ledger::new();
-        let (first, second) =
-            (ledger.take_seat(class(64), true), ledger.take_seat(class(64), true));
+        let (first, second) = (take(&ledger, class(64)), take(&ledger, class(64)));
         assert_ne!(first, second);
         ledger.set_state(first, SeatState::Leased);
-        assert_eq!(ledger.leave_seat(first), SeatState::Leased);
-        assert_eq!(ledger.take_seat(class(128), true), first);
-        assert_eq!(ledger.leave_seat(first), SeatState::Idle, "a new holder starts idle");
+        assert_eq!(ledger.leave_seat(first).state, SeatState::Leased);
+        assert_eq!(take(&ledger, class(128)), first);
+        assert_eq!(ledger.leave_seat(first).state, SeatState::Idle, "a new holder starts idle");
     }
 
     #[test]
     fn leased_by_class() {
         let ledger = Ledger::new();
         for size in [64, 64, 4096] {
-            ledger.set_state(ledger.take_seat(class(size), true), SeatState::Leased);
+            ledger.set_state(take(&ledger, class(size)), SeatState::Leased);
         }
-        ledger.set_state(ledger.take_seat(class(64), true), SeatState::Detached);
+        ledger.set_state(take(&ledger, class(64)), SeatState::Detached);
         let mut sums = Sums::default();
         ledger.add_to(&mut sums);
         let counted: Vec<_> = SizeClass::all()
@@ -386,7 +516,7 @@ mod tests {
     #[test]
     fn figures_stay_when_their_block_leaves() {
         let ledger = Ledger::new();
-        let seat = ledger.take_seat(class(4096), true);
+        let seat = take(&ledger, class(4096));
         ledger.add_to_seat(seat, SeatWord::Leases, 3);
         ledger.add_to_seat(seat, SeatWord::AskedBytes, 9000);
         for _ in 0..2 {
@@ -406,14 +536,14 @@ mod tests {
     #[test]
     fn segments_stay_where_they_are() {
         let ledger = Ledger::new();
-        ledger.take_seat(class(64), true);
+        take(&ledger, class(64));
         let before = ledger.segment(0);
         for _ in 0..3 * SEATS_PER_SEGMENT {
-            ledger.take_seat(class(64), true);
+            take(&ledger, class(64));
         }
         assert_eq!(ledger.segment(0), before);
         assert!(ledger.segment(3).is_some() && ledger.segment(4).is_none());
-        assert!(ledger.has_seat(4 * 512 - 1) && !ledger.has_seat(4 * 512));
+        assert!(ledger.loan_on(4 * 512 - 1).is_some() && ledger.loan_on(4 * 512).is_none());
     }
 
     #[test]
@@ -424,10 +554,44 @@ mod tests {
     }
 
     #[test]
-    fn collected_bytes_add_up() {
+    fn stray_bytes_add_up() {
         let ledger = Ledger::new();
-        ledger.add_collected(64);
-        ledger.add_collected(1 << 20);
-        assert!((ledger.read(Word::CollectedBytes) - 1_048_640.0).abs() < f64::EPSILON);
+        ledger.add_stray(64);
+        ledger.add_stray(1 << 20);
+        assert!((ledger.read(Word::StrayBytes) - 1_048_640.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn words_elsewhere() {
+        let ledger = Ledger::new();
+        let seat = take(&ledger, class(64));
+        ledger.write(Word::PeakBytes, 7);
+        ledger.set_state(seat, SeatState::Leased);
+        let elsewhere = Words::new(WORDS);
+        let segment = Words::new(SEATS_PER_SEGMENT * WORDS_PER_SEAT);
+        // SAFETY: both live until the words are recalled, below.
+        unsafe { ledger.put_words(elsewhere.at) };
+        // SAFETY: as above.
+        unsafe { ledger.put_segment(0, segment.at) };
+        assert!((ledger.read(Word::PeakBytes) - 7.0).abs() < f64::EPSILON, "they come along");
+        elsewhere.all()[Word::PeakBytes as usize].store(9f64.to_bits(), Ordering::Relaxed);
+        segment.all()[SeatWord::Leases as usize].store(3f64.to_bits(), Ordering::Relaxed);
+        ledger.recall_words();
+        elsewhere.all()[Word::PeakBytes as usize].store(0, Ordering::Relaxed);
+        segment.all()[SeatWord::Leases as usize].store(0, Ordering::Relaxed);
+        assert!((ledger.read(Word::PeakBytes) - 9.0).abs() < f64::EPSILON, "and go back");
+        let left = ledger.leave_seat(seat);
+        assert_eq!(left, Left { state: SeatState::Leased, leases: 3.0, sample: 0.0 });
+    }
+
+    #[test]
+    fn only_what_is_leased_is_surrendered() {
+        let ledger = Ledger::new();
+        let seat = take(&ledger, class(64));
+        assert!(!ledger.surrender(seat));
+        ledger.set_state(seat, SeatState::Leased);
+        assert!(ledger.surrender(seat));
+        assert!(!ledger.surrender(seat));
+        assert_eq!(ledger.leave_seat(seat).state, SeatState::Surrendered);
     }
 }

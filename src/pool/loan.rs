@@ -2,11 +2,10 @@
 
 use super::Pool;
 use super::block::Block;
-use super::ledger::{Ledger, SeatState};
-use std::mem::ManuallyDrop;
+use super::witness::Witness;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a finalizer knows of the thread whose `ArrayBuffer` it finalizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,44 +17,70 @@ pub enum Lender {
     Ending,
 }
 
-/// A block lent to one backing store.
+/// Names one loan: where the block is, and a number that no other loan has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoanKey {
+    place: usize,
+    number: u64,
+}
+
+impl LoanKey {
+    /// A name for the next loan of `block`.
+    pub(super) fn new(block: &Block) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: only uniqueness counts.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Addresses are even, so a hollow block takes an odd number for a place.
+        #[expect(clippy::cast_possible_truncation, reason = "2^31 hollow blocks are never alive")]
+        let hollow_place = (number as usize) << 1 | 1;
+        Self { place: block.address().map_or(hollow_place, |at| at.addr().get()), number }
+    }
+
+    /// The block's address; an odd number for a hollow block.
+    pub fn place(self) -> usize {
+        self.place
+    }
+}
+
+/// A block lent to one backing store, as its finalizer sees it. The block itself stands in the
+/// pool's register of loans.
 ///
 /// ```text
-///             lend                      settle, by the finalizer alone
+///             lend                      settle: the backing store is gone
 ///   depot ───────────▶ Loan ─────────────────────────────────────┬──▶ depot
 ///   (or fresh)          │                                        ├──▶ freed
 ///                       │ withdraw: no ArrayBuffer was made      └──▶ quarantine
 ///                       └────────────────────────────────────────────▶ depot
 /// ```
 ///
-/// - A loan MUST end in exactly one call of [`settle`](Self::settle) or
-///   [`withdraw`](Self::withdraw).
-/// - Its block MUST NOT go anywhere before: native code may keep the backing store alive
-///   through shared pointers that only the finalizer knows to be gone.
+/// - The block MUST NOT go anywhere before the backing store is gone: native code may keep that
+///   alive by shared pointers. The finalizer knows, and so does a [`Witness`].
+/// - So a loan ends by [`settle`](Self::settle), or by [`Pool::end_if_gone`] before that; what
+///   comes second finds nothing to end.
 pub struct Loan {
-    block: Block,
     pool: Arc<Pool>,
-    ledger: Arc<Ledger>,
+    key: LoanKey,
+    address: Option<NonNull<u8>>,
+    size: usize,
     seat: u32,
-    /// Set once it is unknown whether a backing store has the block: it is in quarantine's
-    /// books, and whatever comes later must not move it.
-    doubted: AtomicBool,
 }
 
+// SAFETY: the address is a number to its holder; the memory belongs to the register's block.
+unsafe impl Send for Loan {}
+
 impl Loan {
-    pub(super) fn new(block: Block, fresh: bool, pool: Arc<Pool>, ledger: Arc<Ledger>) -> Self {
-        let seat = ledger.take_seat(block.class(), fresh);
-        Self { block, pool, ledger, seat, doubted: AtomicBool::new(false) }
+    pub(super) fn new(pool: Arc<Pool>, key: LoanKey, block: &Block, seat: u32) -> Self {
+        Self { pool, key, address: block.address(), size: block.size(), seat }
     }
 
-    /// Where the block begins.
-    pub fn address(&self) -> NonNull<u8> {
-        self.block.address()
+    /// Where the block begins; `None` for a hollow block.
+    pub fn address(&self) -> Option<NonNull<u8>> {
+        self.address
     }
 
     /// The block's length, in bytes.
     pub fn size(&self) -> usize {
-        self.block.size()
+        self.size
     }
 
     /// Where the thread's ledger keeps this block's state.
@@ -63,50 +88,39 @@ impl Loan {
         self.seat
     }
 
-    /// No backing store was made, for certain. The block goes back to the depot.
-    pub fn withdraw(self) {
-        self.ledger.leave_seat(self.seat);
-        self.pool.take_back(self.block);
+    /// Names the loan.
+    pub fn key(&self) -> LoanKey {
+        self.key
     }
 
-    /// It is unknown whether a backing store was made. The block stays where it is for ever and
-    /// counts as quarantined, whether or not a finalizer comes for it.
+    /// Lets a witness watch over the backing store.
+    pub fn watch(&self, witness: Box<dyn Witness>) {
+        self.pool.loans.watch(self.key, witness);
+    }
+
+    /// No backing store was made, for certain. The block goes back to the depot.
+    pub fn withdraw(self) {
+        if let Some(record) = self.pool.loans.strike(self.key) {
+            record.member.ledger().leave_seat(record.seat);
+            self.pool.take_back(record.block);
+        }
+    }
+
+    /// It is unknown whether a backing store was made. The block stays where it is for ever, in
+    /// quarantine, whether or not a finalizer comes for it.
     pub fn doubt(&self) {
-        // Relaxed: the finalizer, if it ever comes, comes in this thread.
-        self.doubted.store(true, Ordering::Relaxed);
-        self.pool.book_quarantine(&self.block, SeatState::Idle);
+        if let Some(record) = self.pool.loans.strike(self.key) {
+            record.member.ledger().leave_seat(record.seat);
+            self.pool.seal(record.block);
+        }
     }
 
     /// The finalizer came: the block goes to the depot, is freed, or goes into quarantine.
     ///
     /// Needs no environment and works on any thread.
     pub fn settle(self, lender: Lender) {
-        let Self { mut block, pool, ledger, seat, doubted, .. } = self;
-        if doubted.into_inner() {
-            // In quarantine's books already, and its seat with it.
-            let _ = ManuallyDrop::new(block);
-            return;
-        }
-        let state = ledger.leave_seat(seat);
-        if state == SeatState::Leased {
-            ledger.add_collected(block.size());
-        }
-        if lender == Lender::Ending && pool.may_live_on(state) {
-            pool.set_aside(block, state);
-            return;
-        }
-        // An idle block was scrubbed when it was released.
-        let used = matches!(state, SeatState::Leased | SeatState::Detached);
-        if used && pool.config.zero_on_release {
-            block.scrub();
-        }
-        match state {
-            SeatState::Idle | SeatState::Detached => pool.take_back(block),
-            SeatState::Condemned => pool.free_condemned(block),
-            SeatState::Leased => {
-                pool.books.class(block.class()).collected.add();
-                pool.take_back(block);
-            }
+        if let Some(record) = self.pool.loans.strike(self.key) {
+            self.pool.end(record, lender);
         }
     }
 }

@@ -41,6 +41,16 @@ pub unsafe fn give_back(address: NonNull<u8>, size: usize) {
     }
 }
 
+/// Has the allocator give back to the operating system what it has free. It keeps freed memory for
+/// itself otherwise, whatever lies above it on its heap.
+pub fn give_back_free() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it works on the allocator's own free memory, and any thread may call it.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn layout(size: usize) -> Layout {
     let align = if size >= PAGE { PAGE } else { GRANULE };
     Layout::from_size_align(size, align).expect("a power of two and a size of at most 1 GiB")

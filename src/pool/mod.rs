@@ -17,54 +17,116 @@
 //! - [`Block`] can't be copied, so the compiler keeps the rule within Rust.
 //! - [`Loan`] carries the rule over to JavaScript: only the finalizer ends a loan whose backing
 //!   store was made.
+//! - The register of loans holds a block on behalf of the backing store that has it.
+//! - [`Budget`] bounds all of it: bytes are reserved before memory is got.
 //! - `Census` asserts the rule at every change of hands in debug builds.
 //!
 //! At rest, for every class,
 //! `fresh == depot + loaned + freed + quarantined` (in blocks), and `loaned` is what JavaScript
 //! has: leased, idle in a magazine, or detached and waiting for its finalizer.
 
+mod bell;
 mod block;
 mod books;
+mod budget;
 mod census;
 mod config;
 mod depot;
+mod handle;
+mod keeper;
 mod ledger;
 mod loan;
+mod loans;
+mod member;
 mod memory;
+mod memory_limit;
+mod pressure;
 mod quarantine;
 mod size_class;
 mod stats;
 mod sync;
+mod waiters;
+mod witness;
 
+pub use bell::Bell;
 pub use block::{Block, OutOfMemory};
+pub use budget::Budget;
 pub use config::Config;
 pub use depot::{DEPOT_BYTES, Depot};
-pub use ledger::{Ledger, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_SEAT, Word};
-pub use loan::{Lender, Loan};
+pub use handle::{Handle, NoPool};
+pub use ledger::{
+    Ledger, Left, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_SEAT, Word,
+};
+pub use loan::{Lender, Loan, LoanKey};
+pub use member::Member;
+pub use memory_limit::memory_limit;
 pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
 pub use stats::{Figures, Stats, Tally};
+pub use waiters::Ticket;
+pub use witness::Witness;
 
 use books::Books;
 use census::{Census, Owner};
-use quarantine::Quarantine;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use handle::OwnHandle;
+use loans::{Loans, Record};
+use pressure::Pressure;
+use quarantine::{Orphan, Quarantine};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+use waiters::Waiters;
 
-/// One pool of the process: the depot, the quarantine and the books, for all its threads.
+/// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
 pub struct Pool {
     config: Config,
+    budget: Budget,
     depot: Depot,
+    loans: Loans,
     quarantine: Quarantine,
     books: Books,
+    waiters: Waiters,
     threads: Mutex<Threads>,
     closed: AtomicBool,
     census: Census,
+    handle: OwnHandle,
+    /// Whether the keeper looks after this pool.
+    is_kept: AtomicBool,
+    /// When the next interval ends; `None` while none runs.
+    next_tick: Mutex<Option<Instant>>,
+    /// Bytes that the keeper freed, by [`Reason`], and nobody was told of.
+    untold: [AtomicUsize; Reason::COUNT],
+    /// Bytes of small blocks freed that the allocator may still have.
+    loose: AtomicUsize,
+    /// Whether a leak was told.
+    has_told_leak: AtomicBool,
+    me: Weak<Pool>,
 }
 
-/// The ledgers of the threads that use the pool.
+/// Why the keeper frees idle memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Reason {
+    /// Nobody needed it for a while.
+    Idle = 0,
+    /// The machine, or the container, runs short of memory.
+    Pressure = 1,
+}
+
+impl Reason {
+    /// How many reasons there are.
+    pub const COUNT: usize = 2;
+
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [Self::Idle, Self::Pressure];
+}
+
+/// From this many bytes of small blocks up the allocator is asked to give back what it has free.
+const LOOSE_BYTES: usize = 1 << 20;
+
+/// The threads that use the pool.
 #[derive(Default)]
 struct Threads {
-    ledgers: Vec<Arc<Ledger>>,
+    members: Vec<Arc<Member>>,
     /// What the threads counted that have left, and whose blocks are all back.
     retired: Tally,
     /// The most that the peaks of threads attached at one time came to, in bytes.
@@ -72,15 +134,16 @@ struct Threads {
 }
 
 impl Threads {
-    /// Keeps the figures of ledgers that won't change again, and not the ledgers.
+    /// Keeps the figures of threads that won't change again, and not the threads.
     fn sweep(&mut self) {
-        let Self { ledgers, retired, peak_bytes } = self;
-        let peaks = ledgers.iter().map(|ledger| ledger.read(Word::PeakBytes));
-        *peak_bytes = peak_bytes.max(peaks.sum());
-        ledgers.retain(|ledger| {
-            let is_final = ledger.is_final();
+        let Self { members, retired, peak_bytes } = self;
+        let peaks = members.iter().map(|member| member.ledger().read(Word::PeakBytes));
+        // Not by `sum`, which has it that nothing adds up to -0.
+        *peak_bytes = peak_bytes.max(peaks.fold(0.0, |sum, peak| sum + peak));
+        members.retain(|member| {
+            let is_final = member.ledger().is_final();
             if is_final {
-                retired.add(ledger);
+                retired.add(member.ledger());
             }
             !is_final
         });
@@ -90,30 +153,65 @@ impl Threads {
 /// One thread's end of a pool. Dropping it keeps what the thread has counted.
 pub struct Attachment {
     pool: Arc<Pool>,
-    ledger: Arc<Ledger>,
+    member: Arc<Member>,
+}
+
+/// Why there is no block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The ceiling: this many bytes must be given up first. All of the depot's are.
+    Exhausted(usize),
+    /// The operating system has none.
+    OutOfMemory(OutOfMemory),
+}
+
+impl From<OutOfMemory> for Refusal {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory(error)
+    }
 }
 
 impl Pool {
     /// An empty pool.
     pub fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self {
-            config,
-            depot: Depot::new(config.depot_bytes),
+        Arc::new_cyclic(|me| Self {
+            budget: Budget::new(config.max_bytes),
+            depot: Depot::new(if config.keeps_nothing_idle() { 0 } else { config.depot_bytes }),
+            loans: Loans::new(),
             quarantine: Quarantine::default(),
             books: Books::new(),
+            waiters: Waiters::new(),
             threads: Mutex::default(),
             closed: AtomicBool::new(false),
             census: Census::default(),
+            handle: OwnHandle::default(),
+            is_kept: AtomicBool::new(false),
+            next_tick: Mutex::default(),
+            untold: Default::default(),
+            loose: AtomicUsize::new(0),
+            has_told_leak: AtomicBool::new(false),
+            me: me.clone(),
+            config,
         })
     }
 
     /// Lets the calling thread use the pool.
     pub fn attach(self: &Arc<Self>) -> Attachment {
-        let ledger = Arc::new(Ledger::new());
+        let member = Arc::new(Member::new());
         let mut threads = self.threads();
         threads.sweep();
-        threads.ledgers.push(ledger.clone());
-        Attachment { pool: self.clone(), ledger }
+        threads.members.push(member.clone());
+        Attachment { pool: self.clone(), member }
+    }
+
+    /// What the pool was told when it was made.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Names the pool for other threads of the process.
+    pub fn handle(self: &Arc<Self>) -> Handle {
+        self.handle.get(self)
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -121,18 +219,39 @@ impl Pool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Ends leasing. Idle blocks are freed now, leased ones when they come back.
+    /// Ends leasing. Idle blocks are freed, those of other threads when they look; leased ones when
+    /// they come back. Nobody waits any more.
     pub fn close(&self) {
-        // SeqCst, with `take_back`: either this drain sees the block that is coming back, or
-        // the thread that brings it sees the pool closed.
+        // SeqCst, with `keep`: either this drain sees the block that is coming back, or the thread
+        // that brings it sees the pool closed.
         self.closed.store(true, Ordering::SeqCst);
+        for block in self.waiters.dismiss_all() {
+            self.free(block, Some(Owner::Depot));
+        }
         self.trim(u64::MAX);
+        for member in &self.threads().members {
+            member.squeeze();
+        }
     }
 
     /// Frees idle blocks until `bytes` are freed or none is left that can be reached: those in the
     /// depot, the largest first, then those on their way to it, which are freed on arrival.
     /// Returns how many bytes were freed.
     pub fn trim(&self, bytes: u64) -> u64 {
+        self.sweep_and_serve();
+        let mut freed = self.trim_depot(bytes);
+        for member in &self.threads().members {
+            if freed >= bytes {
+                break;
+            }
+            let book = |class| self.book_condemned(class);
+            freed += member.ledger().condemn_detached(bytes - freed, book);
+        }
+        self.tidy();
+        freed
+    }
+
+    fn trim_depot(&self, bytes: u64) -> u64 {
         let mut freed = 0;
         for class in SizeClass::all().rev() {
             while freed < bytes {
@@ -141,32 +260,139 @@ impl Pool {
                 self.free(block, Some(Owner::Depot));
             }
         }
-        for ledger in &self.threads().ledgers {
-            if freed >= bytes {
-                break;
-            }
-            freed += ledger.condemn_detached(bytes - freed, |class| self.book_condemned(class));
-        }
         freed
+    }
+
+    /// Asks the threads to give up `bytes` of what they have idle.
+    fn ask(&self, bytes: usize) {
+        self.threads().members.iter().for_each(|member| member.ask(bytes));
     }
 
     /// The books as they stand. Exact only while no block moves.
     pub fn stats(&self) -> Stats {
+        self.sweep_and_serve();
         let (tally, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
             let mut tally = threads.retired.clone();
-            for ledger in &threads.ledgers {
-                tally.add(ledger);
+            for member in &threads.members {
+                tally.add(member.ledger());
             }
             (tally, threads.peak_bytes)
         };
-        Stats::new(&tally, peak_bytes, &self.depot, |class| self.books.class(class))
+        let mut unclaimed = [0; SizeClass::COUNT];
+        self.waiters.unclaimed(|class| unclaimed[class.index()] += 1);
+        let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
+        let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.class(class));
+        stats.wait_count = self.waiters.count();
+        stats
     }
 
-    /// How many blocks are set aside for good.
+    /// How many bytes the pool holds. Never above its ceiling.
+    pub fn held_bytes(&self) -> usize {
+        self.budget.held()
+    }
+
+    /// Whether a block of `class` fits under the ceiling at all, with everything else given back.
+    pub fn can_ever_hold(&self, class: SizeClass) -> bool {
+        let available = self.budget.limit().saturating_sub(self.quarantine.sealed_bytes());
+        class.block_size() <= available
+    }
+
+    /// Whether nobody waits for a block.
+    pub fn nobody_waits(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// How many blocks are set aside, because another thread may still hold them.
     pub fn quarantined(&self) -> u64 {
         self.quarantine.count()
+    }
+
+    /// What the keeper has freed since this was asked last, in bytes.
+    pub fn take_untold(&self, reason: Reason) -> usize {
+        self.untold[reason as usize].swap(0, Ordering::Relaxed)
+    }
+
+    /// Whether no leak was told before; told once.
+    pub fn is_first_leak(&self) -> bool {
+        !self.has_told_leak.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends the loan of a block whose backing store is gone, before its finalizer comes. Whether it
+    /// was, and nobody had ended the loan.
+    pub fn end_if_gone(&self, key: LoanKey) -> bool {
+        let is_gone = |record: &Record| match &record.witness {
+            // What V8 owns is gone when it is detached, or lives on under V8's care.
+            _ if record.block.is_hollow() => true,
+            Some(witness) => witness.is_gone(),
+            None => false,
+        };
+        let Some(record) = self.loans.strike_if(key, is_gone) else { return false };
+        self.end(record, Lender::Alive);
+        true
+    }
+
+    /// What the block at `address`, of `size` bytes, is doing, whichever thread lent it; `None` where
+    /// none is lent there.
+    pub fn state_of(&self, address: usize, size: usize) -> Option<SeatState> {
+        let look = |record: &Record| {
+            (record.block.size() == size).then(|| record.member.ledger().state(record.seat))
+        };
+        if let Some(state) = self.loans.look(address, look) {
+            return state;
+        }
+        self.quarantine.has(address, size).then_some(SeatState::Leased)
+    }
+
+    /// The block at `address` is being released where it was moved to. Whether it was leased until
+    /// now. Its `ArrayBuffer` must be detached next, and the loan [ended](Self::end_surrendered).
+    pub fn surrender(&self, address: usize, size: usize) -> bool {
+        let look = |record: &Record| {
+            record.block.size() == size && record.member.ledger().surrender(record.seat)
+        };
+        self.loans.look(address, look).unwrap_or_else(|| self.quarantine.has(address, size))
+    }
+
+    /// The `ArrayBuffer` over the block at `address` was detached.
+    pub fn end_surrendered(&self, address: usize) {
+        match self.loans.look(address, |record| record.key) {
+            // Where nobody can tell that the backing store is gone, the finalizer will.
+            Some(key) => {
+                self.end_if_gone(key);
+            }
+            None => self.sweep_and_serve(),
+        }
+    }
+
+    /// Ends a loan whose record was struck out.
+    fn end(&self, record: Record, lender: Lender) {
+        let Record { mut block, member, seat, witness, .. } = record;
+        let left = member.ledger().leave_seat(seat);
+        let state = left.state;
+        if matches!(state, SeatState::Leased | SeatState::Surrendered) {
+            member.ledger().add_stray(block.size());
+        }
+        if lender == Lender::Ending && !block.is_hollow() && self.may_live_on(state) {
+            self.set_aside(Orphan { block, state, witness });
+            return;
+        }
+        // An idle block was scrubbed when it was released.
+        if self.config.zero_on_release && state != SeatState::Idle && state != SeatState::Condemned
+        {
+            block.scrub();
+        }
+        match state {
+            SeatState::Idle | SeatState::Detached | SeatState::Surrendered => self.take_back(block),
+            SeatState::Condemned => self.free_condemned(block),
+            SeatState::Leased => {
+                self.books.class(block.class()).collected.add();
+                self.take_back(block);
+                if left.sample > 0.0 {
+                    member.report_leak(left);
+                }
+            }
+        }
     }
 
     /// Whether a block in `state` may have another holder when its lending thread ends.
@@ -180,33 +406,135 @@ impl Pool {
         match state {
             SeatState::Leased => true,
             SeatState::Idle => !self.config.detach_on_release,
-            SeatState::Detached | SeatState::Condemned => false,
+            SeatState::Detached | SeatState::Condemned | SeatState::Surrendered => false,
         }
     }
 
-    /// A block has come back: into the depot if there is room, else to the operating system.
-    fn take_back(&self, block: Block) {
-        let books = self.books.class(block.class());
-        books.loaned.take();
-        if self.is_closed() {
-            books.discarded.add();
-            self.free(block, Some(Owner::BackingStore));
-            return;
+    /// Takes back the blocks of dead threads whose last holder is gone. Whether there were any: then
+    /// those who wait may be [served](Self::serve).
+    fn sweep_quarantine(&self) -> bool {
+        let mut has_swept = false;
+        while let Some(Orphan { mut block, state, .. }) = self.quarantine.take_gone() {
+            let books = self.books.class(block.class());
+            books.quarantined.take();
+            if state == SeatState::Leased {
+                books.seized.take();
+                books.collected.add();
+            }
+            if self.config.zero_on_release {
+                block.scrub();
+            }
+            self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
+            self.keep(block);
+            has_swept = true;
         }
+        has_swept
+    }
+
+    fn sweep_and_serve(&self) {
+        if self.sweep_quarantine() {
+            self.serve();
+        }
+    }
+
+    /// A block has come back from its backing store.
+    fn take_back(&self, block: Block) {
+        self.books.class(block.class()).loaned.take();
         self.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
-        if let Err(block) = self.depot.offer(block) {
-            books.discarded.add();
+        self.keep(block);
+        self.serve();
+    }
+
+    /// Keeps an idle block for the next who needs it: in the depot if there is room, else it goes to
+    /// the operating system.
+    fn keep(&self, block: Block) {
+        let class = block.class();
+        let unkept = if self.is_closed() || block.is_hollow() {
+            Some(block)
+        } else {
+            self.depot.offer(block).err()
+        };
+        if let Some(block) = unkept {
+            self.books.class(class).discarded.add();
             self.free(block, Some(Owner::Depot));
         } else if self.is_closed() {
-            self.trim(u64::MAX);
+            self.trim_depot(u64::MAX);
+        } else {
+            self.be_kept();
         }
+    }
+
+    /// Has the keeper look after the pool, because something is idle.
+    fn be_kept(&self) {
+        if !self.is_kept.load(Ordering::SeqCst)
+            && !self.is_kept.swap(true, Ordering::SeqCst)
+            && let Some(me) = self.me.upgrade()
+        {
+            keeper::look_after(&me);
+        }
+    }
+
+    /// Serves those who wait, in their order, as far as there is memory.
+    fn serve(&self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let waiting = self.waiters.serve(|class| match self.find(class) {
+            Ok(block) => Some(Ok(block)),
+            Err(Refusal::Exhausted(_)) => None,
+            Err(Refusal::OutOfMemory(error)) => Some(Err(error)),
+        });
+        if let Some(class) = waiting {
+            self.ask(self.budget.shortage(class.block_size()).max(class.block_size()));
+        }
+    }
+
+    /// An idle block of `class`, or one from the operating system; the depot's other blocks give way
+    /// to it. It counts as the depot's until it is lent.
+    fn find(&self, class: SizeClass) -> Result<Block, Refusal> {
+        if let Some(block) = self.depot.take(class) {
+            return Ok(block);
+        }
+        let block = self.obtain(class)?;
+        self.census.hand_over(&block, None, Some(Owner::Depot));
+        Ok(block)
+    }
+
+    /// A block of `class` from the operating system, under the ceiling.
+    fn obtain(&self, class: SizeClass) -> Result<Block, Refusal> {
+        let size = class.block_size();
+        while !self.budget.reserve(size) {
+            let shortage = self.budget.shortage(size);
+            let has_swept = self.sweep_quarantine();
+            if self.trim_depot(shortage as u64) == 0 && !has_swept {
+                return Err(Refusal::Exhausted(shortage));
+            }
+        }
+        match self.got(class) {
+            Ok(block) => {
+                self.books.class(class).fresh.add();
+                Ok(block)
+            }
+            Err(error) => {
+                self.budget.give_up(size);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn got(&self, class: SizeClass) -> Result<Block, OutOfMemory> {
+        if !self.config.external {
+            return Ok(Block::hollow(class));
+        }
+        self.depot.prepare(class)?;
+        Block::obtain(class)
     }
 
     /// Gives a block back to the operating system.
     fn free(&self, block: Block, owner: Option<Owner>) {
         self.census.hand_over(&block, owner, None);
         self.books.class(block.class()).freed.add();
-        drop(block);
+        self.let_go(block);
     }
 
     /// Books a block as freed that will be when its finalizer comes.
@@ -219,13 +547,43 @@ impl Pool {
     /// Frees a block whose freeing is in the books already.
     fn free_condemned(&self, block: Block) {
         self.census.hand_over(&block, Some(Owner::BackingStore), None);
-        drop(block);
+        self.let_go(block);
+        self.serve();
     }
 
-    /// Puts a block into quarantine, by its lender's last word on it.
-    fn set_aside(&self, block: Block, state: SeatState) {
-        self.book_quarantine(&block, state);
-        self.quarantine.admit(block);
+    fn let_go(&self, block: Block) {
+        let size = block.size();
+        let is_small = !block.is_hollow() && size < memory::MAPPED_FROM;
+        drop(block);
+        self.budget.give_up(size);
+        if is_small {
+            self.loose.fetch_add(size, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the allocator give back what small blocks have left it.
+    fn tidy(&self) {
+        if self.loose.load(Ordering::Relaxed) >= LOOSE_BYTES {
+            self.loose.store(0, Ordering::Relaxed);
+            memory::give_back_free();
+        }
+    }
+
+    /// A block's lender has ended: into quarantine, by its last word on it.
+    fn set_aside(&self, orphan: Orphan) {
+        self.book_quarantine(&orphan.block, orphan.state);
+        self.quarantine.admit(orphan);
+        // Kept or not: the keeper keeps the pool alive, too, until the block is free.
+        self.is_kept.store(true, Ordering::SeqCst);
+        if let Some(me) = self.me.upgrade() {
+            keeper::look_after(&me);
+        }
+    }
+
+    /// Puts a block into quarantine for good.
+    fn seal(&self, block: Block) {
+        self.book_quarantine(&block, SeatState::Idle);
+        self.quarantine.seal(block);
     }
 
     fn book_quarantine(&self, block: &Block, state: SeatState) {
@@ -243,10 +601,85 @@ impl Pool {
     }
 }
 
+/// What the keeper does.
+impl Pool {
+    /// Whether something is idle, or may come out of quarantine: whether there is anything to do.
+    fn needs_keeping(&self) -> bool {
+        self.depot.bytes() > 0
+            || self.quarantine.is_watching()
+            || self.loose.load(Ordering::Relaxed) >= LOOSE_BYTES
+            || self.threads().members.iter().any(|member| member.has_idle())
+    }
+
+    /// One look at the pool. When the next is due; `None` where there is nothing left to do.
+    fn tend(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
+        self.sweep_and_serve();
+        let next_tick = self.next_tick(now);
+        match pressure {
+            Pressure::Critical => {
+                self.tell(Reason::Pressure, self.trim_depot(u64::MAX));
+                self.threads().members.iter().for_each(|member| member.squeeze());
+            }
+            Pressure::High => self.tick(Reason::Pressure),
+            Pressure::Calm if next_tick.is_some_and(|(_, is_due)| is_due) => {
+                self.tick(Reason::Idle);
+            }
+            Pressure::Calm => {}
+        }
+        self.tidy();
+        if !self.needs_keeping() {
+            *self.lock_next_tick() = None;
+            return None;
+        }
+        let next_look = now + keeper::LONGEST_SLEEP;
+        Some(next_tick.map_or(next_look, |(tick, _)| tick.min(next_look)))
+    }
+
+    /// When the next interval ends, and whether one has just ended.
+    fn next_tick(&self, now: Instant) -> Option<(Instant, bool)> {
+        let interval = self.config.decay_interval()?;
+        let mut next = self.lock_next_tick();
+        let is_due = next.is_some_and(|tick| tick <= now);
+        let tick = next.filter(|_| !is_due).unwrap_or(now + interval);
+        *next = Some(tick);
+        Some((tick, is_due))
+    }
+
+    /// Frees what was not needed since the last tick, here and in all threads.
+    fn tick(&self, reason: Reason) {
+        let mut freed = 0;
+        for class in SizeClass::all() {
+            for _ in 0..self.depot.unused(class) {
+                let Some(block) = self.depot.take(class) else { break };
+                freed += block.size() as u64;
+                self.free(block, Some(Owner::Depot));
+            }
+        }
+        self.tell(reason, freed);
+        self.threads().members.iter().filter(|member| member.has_idle()).for_each(|m| m.tick());
+    }
+
+    fn tell(&self, reason: Reason, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes > 0 {
+            self.untold[reason as usize].fetch_add(bytes, Ordering::Relaxed);
+            // One thread is enough to tell it.
+            if let Some(member) = self.threads().members.first() {
+                member.ring();
+            }
+        }
+    }
+
+    fn lock_next_tick(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.next_tick.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         // Through `trim` and not by dropping the depot, so that the census sees it.
-        self.trim(u64::MAX);
+        self.trim_depot(u64::MAX);
+        self.tidy();
     }
 }
 
@@ -256,46 +689,140 @@ impl Attachment {
         &self.pool
     }
 
-    /// This thread's counters and states.
-    pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+    /// This thread, as the others know it.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
     }
 
-    /// An idle block of `class` from the depot, as a loan; `None` where the depot has none.
-    pub fn lend_idle(&self, class: SizeClass) -> Option<Loan> {
-        let block = self.pool.depot.take(class)?;
-        Some(self.lend(block, Some(Owner::Depot)))
+    /// This thread's counters and states.
+    pub fn ledger(&self) -> &Ledger {
+        self.member.ledger()
+    }
+
+    /// An idle block of `class` from the depot, as a loan; `None` where the depot has none, or others
+    /// wait for memory.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`], with nothing changed.
+    pub fn lend_idle(&self, class: SizeClass) -> Result<Option<Loan>, OutOfMemory> {
+        if !self.pool.waiters.is_empty() {
+            return Ok(None);
+        }
+        let Some(block) = self.pool.depot.take(class) else { return Ok(None) };
+        self.lend(block, false).map(Some)
     }
 
     /// A block of `class` got from the operating system, as a loan.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`], with nothing changed.
-    pub fn lend_fresh(&self, class: SizeClass) -> Result<Loan, OutOfMemory> {
-        self.pool.depot.prepare(class)?;
-        let block = Block::obtain(class)?;
-        self.pool.books.class(class).fresh.add();
-        Ok(self.lend(block, None))
+    /// [`Refusal`], with nothing changed but that idle blocks have given way. Those who wait come
+    /// first: while someone does, the pool counts as exhausted.
+    pub fn lend_fresh(&self, class: SizeClass) -> Result<Loan, Refusal> {
+        if !self.pool.waiters.is_empty() {
+            return Err(Refusal::Exhausted(class.block_size()));
+        }
+        let block = self.pool.obtain(class)?;
+        self.pool.census.hand_over(&block, None, Some(Owner::Depot));
+        Ok(self.lend(block, true)?)
     }
 
-    fn lend(&self, block: Block, from: Option<Owner>) -> Loan {
-        self.pool.census.hand_over(&block, from, Some(Owner::BackingStore));
-        self.pool.books.class(block.class()).loaned.add();
-        Loan::new(block, from.is_none(), self.pool.clone(), self.ledger.clone())
+    /// Asks the other threads to give up `bytes` of what they have idle.
+    pub fn ask_others(&self, bytes: usize) {
+        self.others(|member| member.ask(bytes));
+    }
+
+    /// Tells the other threads to free `bytes` of what they have idle.
+    pub fn trim_others(&self, bytes: usize) {
+        self.others(|member| member.trim(bytes));
+    }
+
+    fn others(&self, each: impl Fn(&Member)) {
+        let threads = self.pool.threads();
+        let others = threads.members.iter().filter(|member| !Arc::ptr_eq(member, &self.member));
+        others.for_each(|member| each(member));
+    }
+
+    /// Waits in line for a block of `class`: the bell rings when it is [granted](Self::granted).
+    pub fn wait(&self, class: SizeClass) -> Ticket {
+        let ticket = self.pool.waiters.wait(class, self.member.clone());
+        self.pool.serve();
+        ticket
+    }
+
+    /// A ticket that was granted and not claimed.
+    pub fn granted(&self) -> Option<Ticket> {
+        self.pool.waiters.granted_to(&self.member)
+    }
+
+    /// The loan of what was granted; `None` where it was not.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: the operating system refused what the ceiling would have allowed.
+    pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, OutOfMemory> {
+        match self.pool.waiters.take(ticket) {
+            Some(outcome) => self.lend(outcome?, false).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits no more. What was granted goes to the next in line.
+    pub fn cancel(&self, ticket: Ticket) {
+        if let Some(Ok(block)) = self.pool.waiters.take(ticket) {
+            self.pool.keep(block);
+        }
+        // The head may have been the one that left.
+        self.pool.serve();
+    }
+
+    fn lend(&self, block: Block, fresh: bool) -> Result<Loan, OutOfMemory> {
+        let class = block.class();
+        let key = LoanKey::new(&block);
+        let seat = self.ledger().take_seat(class, fresh, key);
+        let loan = Loan::new(self.pool.clone(), key, &block, seat);
+        self.pool.census.hand_over(&block, Some(Owner::Depot), Some(Owner::BackingStore));
+        let record = Record { block, member: self.member.clone(), seat, key, witness: None };
+        match self.pool.loans.enter(record) {
+            Ok(()) => {
+                self.pool.books.class(class).loaned.add();
+                Ok(loan)
+            }
+            Err(Record { block, .. }) => {
+                self.ledger().leave_seat(seat);
+                let bytes = block.size();
+                self.pool.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
+                self.pool.keep(block);
+                Err(OutOfMemory { bytes })
+            }
+        }
     }
 
     /// The `ArrayBuffer` of the block of `class` on `seat` was detached to be freed. The books
-    /// say so at once; the memory follows when the finalizer comes.
+    /// say so at once; the memory follows when the backing store is gone.
     pub fn condemn(&self, seat: u32, class: SizeClass) {
-        self.ledger.set_state(seat, SeatState::Condemned);
+        self.ledger().set_state(seat, SeatState::Condemned);
         self.pool.book_condemned(class);
+    }
+
+    /// Notes whether this thread has something idle, for the keeper to look after.
+    pub fn set_idle(&self, has_idle: bool) {
+        self.member.set_idle(has_idle);
+        if has_idle {
+            self.pool.be_kept();
+        }
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.ledger.retire();
+        self.member.stop_listening();
+        self.ledger().retire();
+        for block in self.pool.waiters.dismiss(&self.member) {
+            self.pool.keep(block);
+        }
+        self.pool.serve();
         self.pool.threads().sweep();
     }
 }

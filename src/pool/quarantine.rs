@@ -1,27 +1,108 @@
-//! Blocks that nobody may have again.
+//! Blocks whose lending thread has ended and that another thread may still hold.
 
 use super::block::Block;
 use super::books::Count;
+use super::ledger::SeatState;
+use super::witness::Witness;
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Owns the blocks that were with a thread when it ended and that another thread may still hold.
+/// Owns the blocks that were with a thread when it ended.
 ///
-/// Such a block is never handed out and never freed, not even when the pool itself goes: its
-/// bytes belong to whoever reads them.
+/// Such a block is neither handed out nor freed, not even when the pool itself goes, until its
+/// witness says that its backing store is gone. Without a witness it stays for ever: its bytes
+/// belong to whoever reads them.
 #[derive(Default)]
 pub struct Quarantine {
-    blocks: Count,
+    watched: Mutex<Vec<Orphan>>,
+    /// How many are watched: for a look without the lock.
+    watching: AtomicUsize,
+    sealed: Count,
+    sealed_bytes: AtomicUsize,
+}
+
+/// A block whose lender has ended.
+pub struct Orphan {
+    /// The memory.
+    pub block: Block,
+    /// What it was doing when its lender ended.
+    pub state: SeatState,
+    /// Who tells when it is free.
+    pub witness: Option<Box<dyn Witness>>,
 }
 
 impl Quarantine {
-    /// Sets a block aside for good. Allocates nothing: it is called while threads end.
-    pub fn admit(&self, block: Block) {
-        self.blocks.add();
+    /// Takes a block in.
+    pub fn admit(&self, orphan: Orphan) {
+        let mut watched = self.watched();
+        // Called while threads end, where memory that is refused must not abort the process.
+        if orphan.witness.is_some() && watched.try_reserve(1).is_ok() {
+            watched.push(orphan);
+            // Relaxed, here and below: whoever looks a moment too early looks again.
+            self.watching.store(watched.len(), Ordering::Relaxed);
+        } else {
+            self.seal(orphan.block);
+        }
+    }
+
+    /// Sets a block aside for good. Allocates nothing.
+    pub fn seal(&self, block: Block) {
+        self.sealed.add();
+        self.sealed_bytes.fetch_add(block.size(), Ordering::Relaxed);
         mem::forget(block);
     }
 
-    /// How many blocks are set aside.
+    /// Takes out one block whose backing store is gone.
+    pub fn take_gone(&self) -> Option<Orphan> {
+        if !self.is_watching() {
+            return None;
+        }
+        let mut watched = self.watched();
+        let is_gone =
+            |orphan: &Orphan| orphan.witness.as_ref().is_some_and(|witness| witness.is_gone());
+        let index = watched.iter().position(is_gone)?;
+        let orphan = watched.swap_remove(index);
+        self.watching.store(watched.len(), Ordering::Relaxed);
+        Some(orphan)
+    }
+
+    /// Whether the block at `address`, of `size` bytes, was leased and is here.
+    pub fn has(&self, address: usize, size: usize) -> bool {
+        self.is_watching()
+            && self.watched().iter().any(|orphan| {
+                let Orphan { block, state, .. } = orphan;
+                block.key() == address && block.size() == size && *state == SeatState::Leased
+            })
+    }
+
+    /// Whether a block may yet come out.
+    pub fn is_watching(&self) -> bool {
+        self.watching.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many blocks are here.
     pub fn count(&self) -> u64 {
-        self.blocks.get()
+        self.sealed.get() + self.watching.load(Ordering::Relaxed) as u64
+    }
+
+    /// Bytes that are set aside for good.
+    pub fn sealed_bytes(&self) -> usize {
+        self.sealed_bytes.load(Ordering::Relaxed)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Vec<Orphan>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Quarantine {
+    fn drop(&mut self) {
+        // The pool goes; who still holds one of these does not.
+        for orphan in self.watched().drain(..) {
+            if !orphan.witness.as_ref().is_some_and(|witness| witness.is_gone()) {
+                mem::forget(orphan.block);
+            }
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! A snapshot of the books.
 
 use super::books::ClassBooks;
-use super::depot::Depot;
 use super::ledger::{Ledger, Sums, Word};
 use super::size_class::SizeClass;
 
@@ -73,6 +72,8 @@ pub struct Stats {
     pub peak_in_use_bytes: f64,
     /// Leases that V8 served.
     pub unpooled_count: f64,
+    /// How many waited for a block.
+    pub wait_count: u64,
     /// Each class that has been used, the smallest first.
     pub classes: Vec<(SizeClass, Figures)>,
 }
@@ -81,13 +82,13 @@ impl Stats {
     pub(super) fn new<'a>(
         tally: &Tally,
         peak_in_use_bytes: f64,
-        depot: &Depot,
+        in_depot: impl Fn(SizeClass) -> usize,
         books: impl Fn(SizeClass) -> &'a ClassBooks,
     ) -> Self {
         let mut stats =
             Self { peak_in_use_bytes, unpooled_count: tally.unpooled_count, ..Self::default() };
         for class in SizeClass::all() {
-            let figures = Figures::of_class(class, tally, depot, books(class));
+            let figures = Figures::of_class(class, tally, in_depot(class), books(class));
             if figures != Figures::default() {
                 stats.total.add(&figures);
                 stats.classes.push((class, figures));
@@ -102,14 +103,14 @@ impl Stats {
 
 impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    fn of_class(class: SizeClass, tally: &Tally, depot: &Depot, books: &ClassBooks) -> Self {
+    fn of_class(class: SizeClass, tally: &Tally, in_depot: usize, books: &ClassBooks) -> Self {
         let size = class.block_size() as f64;
         let index = class.index();
         let (leases, in_use) = (tally.sums.leases[index], tally.sums.leased[index]);
         let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
         let (misses, collected) = (tally.sums.misses[index], books.collected.get() as f64);
         let seized = books.seized.get() as f64;
-        let idle = depot.len(class) as f64 + books.loaned.get() as f64 - in_use;
+        let idle = in_depot as f64 + books.loaned.get() as f64 - in_use;
         Self {
             in_use_count: in_use,
             in_use_bytes: in_use * size,

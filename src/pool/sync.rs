@@ -3,18 +3,20 @@
 #[cfg(not(loom))]
 pub use {
     crossbeam_queue::ArrayQueue,
-    std::sync::atomic::{AtomicUsize, Ordering},
+    std::sync::atomic::{AtomicUsize, Ordering, fence},
+    std::sync::{Mutex, MutexGuard},
 };
 
 #[cfg(loom)]
 pub use {
-    loom::sync::atomic::{AtomicUsize, Ordering},
+    loom::sync::atomic::{AtomicUsize, Ordering, fence},
+    loom::sync::{Mutex, MutexGuard},
     model::ArrayQueue,
 };
 
 #[cfg(loom)]
 mod model {
-    use loom::sync::Mutex;
+    use super::Mutex;
     use std::collections::VecDeque;
 
     /// A bounded queue that loom can look into. crossbeam's own is tested by crossbeam; the

@@ -2,21 +2,45 @@
 //!
 //! After each, and whatever happened:
 //! - `fresh == in use + idle + freed + quarantined`, in blocks and in bytes;
+//! - the pool holds no more than its ceiling;
 //! - the census (these are debug builds) has seen each block go from its owner to the next.
 
 use super::*;
+use std::ptr::NonNull;
 
-const KEEPS: Config =
-    Config { detach_on_release: false, zero_on_release: false, depot_bytes: DEPOT_BYTES };
-const DETACHES: Config = Config { detach_on_release: true, ..KEEPS };
+use std::sync::atomic::AtomicU32;
+use std::thread;
+use std::time::Duration;
+
+/// A pool that detaches at release, and frees nothing by time.
+fn detaches() -> Config {
+    Config { idle_timeout: None, ..Config::default() }
+}
+
+fn keeps() -> Config {
+    Config { detach_on_release: false, ..detaches() }
+}
+
+/// With room for so many bytes.
+fn holds(max_bytes: usize) -> Config {
+    Config { max_bytes, ..detaches() }
+}
 
 fn class(size: usize) -> SizeClass {
     SizeClass::fitting(size).expect("a class")
 }
 
+fn idle(attachment: &Attachment, class: SizeClass) -> Option<Loan> {
+    attachment.lend_idle(class).expect("memory for the register")
+}
+
+fn at(loan: &Loan) -> NonNull<u8> {
+    loan.address().expect("memory of our own")
+}
+
 fn lend(attachment: &Attachment, size: usize) -> Loan {
     let class = class(size);
-    attachment.lend_idle(class).unwrap_or_else(|| attachment.lend_fresh(class).expect("memory"))
+    idle(attachment, class).unwrap_or_else(|| attachment.lend_fresh(class).expect("memory"))
 }
 
 /// A lease as JavaScript makes one: the state and the counters it would write.
@@ -40,6 +64,7 @@ fn balanced(pool: &Pool) -> Stats {
         assert!((figures.fresh_bytes - sum).abs() < 0.5, "out of balance: {figures:?}");
         assert!(figures.idle_count >= 0.0 && figures.in_use_count >= 0.0, "{figures:?}");
     }
+    assert!(pool.held_bytes() <= pool.config().max_bytes);
     stats
 }
 
@@ -50,21 +75,21 @@ fn equal(actual: f64, expected: u32) {
 
 #[test]
 fn idle_block_returns_to_the_depot() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     let loan = lend(&attachment, 4096);
     let address = loan.address();
     equal(balanced(&pool).total.idle_count, 1);
     loan.settle(Lender::Alive);
     equal(balanced(&pool).total.idle_count, 1);
-    let again = attachment.lend_idle(class(4096)).expect("the block is in the depot");
+    let again = idle(&attachment, class(4096)).expect("the block is in the depot");
     assert_eq!(again.address(), address);
     again.settle(Lender::Alive);
 }
 
 #[test]
 fn first_lease_of_a_fresh_block_is_a_miss() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     lend(&attachment, 64).settle(Lender::Alive);
     equal(balanced(&pool).total.miss_count, 0);
@@ -84,7 +109,7 @@ fn first_lease_of_a_fresh_block_is_a_miss() {
 
 #[test]
 fn dropped_lease_is_collected() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     let loan = lease(&attachment, 1000);
     let stats = balanced(&pool);
@@ -96,7 +121,7 @@ fn dropped_lease_is_collected() {
     equal(stats.total.in_use_count, 0);
     equal(stats.total.collected_count, 1);
     equal(stats.total.release_count, 0);
-    equal(attachment.ledger().read(Word::CollectedBytes), 1024);
+    equal(attachment.ledger().read(Word::StrayBytes), 1024);
 }
 
 #[test]
@@ -105,16 +130,16 @@ fn block_is_scrubbed_where_asked() {
     for (zero_on_release, state) in
         [true, false].map(|zero| states.map(|state| (zero, state))).concat()
     {
-        let pool = Pool::new(Config { zero_on_release, ..DETACHES });
+        let pool = Pool::new(Config { zero_on_release, ..detaches() });
         let attachment = pool.attach();
         let loan = lease(&attachment, 64);
         // SAFETY: the block has 64 bytes, and nobody else uses it.
-        unsafe { loan.address().write_bytes(7, 64) };
+        unsafe { at(&loan).write_bytes(7, 64) };
         attachment.ledger().set_state(loan.seat(), state);
         loan.settle(Lender::Alive);
-        let again = attachment.lend_idle(class(64)).expect("the block");
+        let again = idle(&attachment, class(64)).expect("the block");
         // SAFETY: as above.
-        let byte = unsafe { again.address().read() };
+        let byte = unsafe { at(&again).read() };
         assert_eq!(byte, if zero_on_release { 0 } else { 7 });
         again.settle(Lender::Alive);
     }
@@ -125,12 +150,12 @@ fn block_is_scrubbed_where_asked() {
 fn lender_ends() {
     use SeatState::{Detached, Idle, Leased};
     for (config, state, set_aside) in [
-        (DETACHES, Leased, true),
-        (DETACHES, Idle, false),
-        (DETACHES, Detached, false),
-        (KEEPS, Leased, true),
-        (KEEPS, Idle, true),
-        (KEEPS, Detached, false),
+        (detaches(), Leased, true),
+        (detaches(), Idle, false),
+        (detaches(), Detached, false),
+        (keeps(), Leased, true),
+        (keeps(), Idle, true),
+        (keeps(), Detached, false),
     ] {
         let pool = Pool::new(config);
         let attachment = pool.attach();
@@ -141,20 +166,20 @@ fn lender_ends() {
         let stats = balanced(&pool);
         equal(stats.total.in_use_count, 0);
         equal(stats.total.quarantined_bytes, if set_aside { 4096 } else { 0 });
-        assert_eq!(pool.quarantined(), u64::from(set_aside), "{config:?} {state:?}");
+        assert_eq!(pool.quarantined(), u64::from(set_aside), "{state:?}");
         equal(stats.total.idle_count, u32::from(!set_aside));
     }
 }
 
 #[test]
 fn withdrawn_loan_is_idle_again() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     attachment.lend_fresh(class(64)).expect("memory").withdraw();
     let stats = balanced(&pool);
     equal(stats.total.idle_count, 1);
     equal(stats.total.miss_count, 0);
-    assert!(attachment.lend_idle(class(64)).is_some_and(|loan| {
+    assert!(idle(&attachment, class(64)).is_some_and(|loan| {
         loan.withdraw();
         true
     }));
@@ -162,7 +187,7 @@ fn withdrawn_loan_is_idle_again() {
 
 #[test]
 fn doubted_loan_is_quarantined_whether_or_not_its_finalizer_comes() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     let loan = lend(&attachment, 4096);
     loan.doubt();
@@ -171,13 +196,13 @@ fn doubted_loan_is_quarantined_whether_or_not_its_finalizer_comes() {
     let stats = balanced(&pool);
     equal(stats.total.quarantined_bytes, 4096);
     equal(stats.total.idle_count, 0);
-    assert!(attachment.lend_idle(class(4096)).is_none(), "nobody has it again");
+    assert!(idle(&attachment, class(4096)).is_none(), "nobody has it again");
 }
 
 #[test]
 fn condemned_block_is_freed_in_the_books_at_once() {
     for lender in [Lender::Alive, Lender::Ending] {
-        let pool = Pool::new(KEEPS);
+        let pool = Pool::new(keeps());
         let attachment = pool.attach();
         let loan = lend(&attachment, 65_536);
         attachment.condemn(loan.seat(), class(65_536));
@@ -191,7 +216,7 @@ fn condemned_block_is_freed_in_the_books_at_once() {
 
 #[test]
 fn full_depot_discards() {
-    let pool = Pool::new(Config { depot_bytes: 4096, ..DETACHES });
+    let pool = Pool::new(Config { depot_bytes: 4096, ..detaches() });
     let attachment = pool.attach();
     let loans = [lend(&attachment, 4096), lend(&attachment, 4096)];
     for loan in loans {
@@ -205,7 +230,7 @@ fn full_depot_discards() {
 
 #[test]
 fn trim_frees_the_largest_first_and_no_more_than_it_must() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     let loans = [64, 4096, 65_536].map(|size| lend(&attachment, size));
     for loan in loans {
@@ -220,7 +245,7 @@ fn trim_frees_the_largest_first_and_no_more_than_it_must() {
 
 #[test]
 fn trim_reaches_blocks_on_their_way() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
     let loans = [lend(&attachment, 4096), lend(&attachment, 4096), lend(&attachment, 4096)];
     for loan in &loans[..2] {
@@ -239,16 +264,16 @@ fn trim_reaches_blocks_on_their_way() {
 
 #[test]
 fn closed_pool_keeps_nothing() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let attachment = pool.attach();
-    let (leased, idle) = (lease(&attachment, 4096), lend(&attachment, 64));
-    idle.settle(Lender::Alive);
+    let (leased, unused) = (lease(&attachment, 4096), lend(&attachment, 64));
+    unused.settle(Lender::Alive);
     pool.close();
     pool.close();
     assert!(pool.is_closed());
     equal(balanced(&pool).total.freed_bytes, 64);
     // SAFETY: a leased block stays valid after the close.
-    unsafe { leased.address().write_bytes(1, leased.size()) };
+    unsafe { at(&leased).write_bytes(1, leased.size()) };
     leased.settle(Lender::Alive);
     let stats = balanced(&pool);
     equal(stats.total.freed_bytes, 64 + 4096);
@@ -257,7 +282,7 @@ fn closed_pool_keeps_nothing() {
 
 #[test]
 fn counters_outlive_their_thread() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let loan = std::thread::scope(|scope| {
         let thread = scope.spawn(|| lease(&pool.attach(), 64));
         thread.join().expect("the thread ends well")
@@ -270,14 +295,14 @@ fn counters_outlive_their_thread() {
 
 #[test]
 fn threads_that_have_left_are_forgotten_but_for_their_figures() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let peak = |attachment: &Attachment, bytes| attachment.ledger().write(Word::PeakBytes, bytes);
     for _ in 0..10 {
         let attachment = pool.attach();
         lease(&attachment, 64).settle(Lender::Alive);
         peak(&attachment, 64);
     }
-    assert!(pool.threads().ledgers.is_empty());
+    assert!(pool.threads().members.is_empty());
     let stats = balanced(&pool);
     equal(stats.total.alloc_count, 10);
     equal(stats.peak_in_use_bytes, 64);
@@ -287,12 +312,12 @@ fn threads_that_have_left_are_forgotten_but_for_their_figures() {
     equal(pool.stats().peak_in_use_bytes, 300);
     drop(one);
     equal(pool.stats().peak_in_use_bytes, 300);
-    assert_eq!(pool.threads().ledgers.len(), 1);
+    assert_eq!(pool.threads().members.len(), 1);
 }
 
 #[test]
 fn threads_share_the_depot() {
-    let pool = Pool::new(DETACHES);
+    let pool = Pool::new(detaches());
     let rounds = 2_000;
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -302,10 +327,10 @@ fn threads_share_the_depot() {
                     let loan = lend(&attachment, 64 + round % 4096);
                     let mark = u8::try_from(round % 251).expect("below 251");
                     // SAFETY: the block is this thread's alone until it settles the loan.
-                    unsafe { loan.address().write_bytes(mark, loan.size()) };
+                    unsafe { at(&loan).write_bytes(mark, loan.size()) };
                     std::thread::yield_now();
                     // SAFETY: as above.
-                    let first = unsafe { loan.address().read() };
+                    let first = unsafe { at(&loan).read() };
                     assert_eq!(first, mark, "another owner wrote into the block");
                     loan.settle(Lender::Alive);
                 }
@@ -323,7 +348,7 @@ fn threads_share_the_depot() {
 #[test]
 fn close_against_a_block_that_comes_back() {
     for _ in 0..200 {
-        let pool = Pool::new(DETACHES);
+        let pool = Pool::new(detaches());
         let attachment = pool.attach();
         let loan = lend(&attachment, 64);
         std::thread::scope(|scope| {
@@ -334,4 +359,559 @@ fn close_against_a_block_that_comes_back() {
         equal(stats.total.idle_count, 0);
         equal(stats.total.freed_bytes, 64);
     }
+}
+
+/// A witness that says what it is told.
+#[derive(Clone, Default)]
+struct Told(Arc<AtomicBool>);
+
+impl Told {
+    fn is_gone_now(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Witness for Told {
+    fn is_gone(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A bell that counts.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicU32>);
+
+impl Counting {
+    fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn on(attachment: &Attachment) -> Self {
+        let bell = Self::default();
+        attachment.member().listen(Box::new(bell.clone()));
+        bell
+    }
+}
+
+impl Bell for Counting {
+    fn ring(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("after five seconds it does not hold: {what}");
+}
+
+mod with_a_witness {
+    use super::*;
+
+    #[test]
+    fn a_loan_ends_before_its_finalizer_comes() {
+        let pool = Pool::new(detaches());
+        let attachment = pool.attach();
+        let (loan, store) = (lease(&attachment, 4096), Told::default());
+        loan.watch(Box::new(store.clone()));
+        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        assert!(!pool.end_if_gone(loan.key()), "native code holds it yet");
+        store.is_gone_now();
+        assert!(pool.end_if_gone(loan.key()));
+        assert!(!pool.end_if_gone(loan.key()), "once");
+        let again = idle(&attachment, class(4096)).expect("the block is in the depot");
+        assert_eq!(again.address(), loan.address());
+        loan.settle(Lender::Alive);
+        equal(balanced(&pool).total.idle_count, 1);
+        assert!(idle(&attachment, class(4096)).is_none(), "the finalizer did not bring it twice");
+        again.settle(Lender::Alive);
+    }
+
+    #[test]
+    fn without_one_only_the_finalizer_ends_it() {
+        let pool = Pool::new(detaches());
+        let attachment = pool.attach();
+        let loan = lease(&attachment, 4096);
+        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        assert!(!pool.end_if_gone(loan.key()));
+        loan.settle(Lender::Alive);
+        equal(balanced(&pool).total.idle_count, 1);
+    }
+
+    #[test]
+    fn quarantine_lasts_until_the_last_holder_is_gone() {
+        for zero_on_release in [false, true] {
+            let pool = Pool::new(Config { zero_on_release, ..detaches() });
+            let attachment = pool.attach();
+            let (loan, store) = (lease(&attachment, 4096), Told::default());
+            let address = at(&loan);
+            // SAFETY: the block has so many bytes, and is this test's.
+            unsafe { address.write_bytes(7, 4096) };
+            loan.watch(Box::new(store.clone()));
+            drop(attachment);
+            loan.settle(Lender::Ending);
+            let stats = balanced(&pool);
+            equal(stats.total.quarantined_bytes, 4096);
+            equal(stats.total.release_count, 0);
+            store.is_gone_now();
+            let stats = balanced(&pool);
+            equal(stats.total.quarantined_bytes, 0);
+            equal(stats.total.idle_count, 1);
+            equal(stats.total.collected_count, 1);
+            let again = idle(&pool.attach(), class(4096)).expect("the block");
+            // SAFETY: as above.
+            let byte = unsafe { at(&again).read() };
+            assert_eq!(byte, if zero_on_release { 0 } else { 7 });
+            again.settle(Lender::Alive);
+        }
+    }
+
+    #[test]
+    fn the_keeper_keeps_the_pool_until_then() {
+        let pool = Pool::new(detaches());
+        let attachment = pool.attach();
+        let (loan, store) = (lease(&attachment, 65_536), Told::default());
+        loan.watch(Box::new(store.clone()));
+        drop(attachment);
+        loan.settle(Lender::Ending);
+        let left = Arc::downgrade(&pool);
+        drop(pool);
+        thread::sleep(Duration::from_millis(50));
+        assert!(left.upgrade().is_some());
+        store.is_gone_now();
+        eventually("the pool is gone", || left.upgrade().is_none());
+    }
+}
+
+mod released_elsewhere {
+    use super::*;
+
+    #[test]
+    fn by_the_address_of_its_block() {
+        let pool = Pool::new(detaches());
+        let (lender, receiver) = (pool.attach(), pool.attach());
+        let loan = lease(&lender, 4096);
+        let address = at(&loan).addr().get();
+        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+        for (address, size) in [(address + 64, 4096), (address, 4095), (64, 4096)] {
+            assert_eq!(pool.state_of(address, size), None);
+            assert!(!pool.surrender(address, size));
+        }
+        assert!(pool.surrender(address, 4096));
+        assert!(!pool.surrender(address, 4096), "once");
+        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Surrendered));
+        pool.end_surrendered(address);
+        assert!(idle(&receiver, class(4096)).is_none(), "without a witness the finalizer ends it");
+        loan.settle(Lender::Alive);
+        let stats = balanced(&pool);
+        equal(stats.total.release_count, 1);
+        equal(stats.total.collected_count, 0);
+        equal(lender.ledger().read(Word::StrayBytes), 4096);
+        assert_eq!(pool.state_of(address, 4096), None);
+    }
+
+    #[test]
+    fn with_a_witness_at_once() {
+        let pool = Pool::new(detaches());
+        let lender = pool.attach();
+        let (loan, store) = (lease(&lender, 4096), Told::default());
+        loan.watch(Box::new(store.clone()));
+        let address = at(&loan).addr().get();
+        assert!(pool.surrender(address, 4096));
+        store.is_gone_now();
+        pool.end_surrendered(address);
+        equal(balanced(&pool).total.idle_count, 1);
+        loan.settle(Lender::Alive);
+        equal(balanced(&pool).total.idle_count, 1);
+    }
+
+    #[test]
+    fn when_the_lender_has_died() {
+        let pool = Pool::new(detaches());
+        let lender = pool.attach();
+        let (loan, store) = (lease(&lender, 4096), Told::default());
+        loan.watch(Box::new(store.clone()));
+        let address = at(&loan).addr().get();
+        drop(lender);
+        loan.settle(Lender::Ending);
+        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+        assert!(pool.surrender(address, 4096));
+        store.is_gone_now();
+        pool.end_surrendered(address);
+        equal(balanced(&pool).total.quarantined_bytes, 0);
+        assert_eq!(pool.state_of(address, 4096), None);
+    }
+}
+
+mod ceiling {
+    use super::*;
+
+    #[track_caller]
+    fn shortage(attachment: &Attachment, size: usize) -> usize {
+        match attachment.lend_fresh(class(size)) {
+            Err(Refusal::Exhausted(shortage)) => shortage,
+            Err(refusal) => panic!("{refusal:?}"),
+            Ok(_) => panic!("there is room"),
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let pool = Pool::new(holds(10_000));
+        let attachment = pool.attach();
+        let first = lease(&attachment, 8192);
+        assert_eq!(shortage(&attachment, 4096), 8192 + 4096 - 10_000);
+        let second = lease(&attachment, 1792);
+        assert_eq!(pool.held_bytes(), 8192 + 1792);
+        assert!(shortage(&attachment, 64) > 0);
+        for loan in [first, second] {
+            loan.settle(Lender::Alive);
+        }
+        assert_eq!(pool.held_bytes(), 8192 + 1792, "idle memory counts, too");
+        pool.trim(u64::MAX);
+        assert_eq!(pool.held_bytes(), 0);
+    }
+
+    #[test]
+    fn idle_blocks_of_the_depot_give_way() {
+        let pool = Pool::new(holds(16_384));
+        let attachment = pool.attach();
+        let loans = [4096, 4096, 8192].map(|size| lend(&attachment, size));
+        for loan in loans {
+            loan.settle(Lender::Alive);
+        }
+        let loan = attachment.lend_fresh(class(5120)).expect("the 8192 give way");
+        assert_eq!(pool.held_bytes(), 4096 + 4096 + 5120);
+        equal(balanced(&pool).total.freed_bytes, 8192);
+        loan.settle(Lender::Alive);
+    }
+
+    #[test]
+    fn counts_condemned_blocks_until_they_are_freed() {
+        let pool = Pool::new(holds(4096));
+        let attachment = pool.attach();
+        let loan = lend(&attachment, 4096);
+        attachment.condemn(loan.seat(), class(4096));
+        equal(balanced(&pool).total.freed_bytes, 4096);
+        assert_eq!(shortage(&attachment, 4096), 4096);
+        loan.settle(Lender::Alive);
+        lend(&attachment, 4096).settle(Lender::Alive);
+    }
+
+    #[test]
+    fn counts_what_is_set_aside() {
+        let pool = Pool::new(holds(8192));
+        let attachment = pool.attach();
+        lease(&attachment, 4096).settle(Lender::Ending);
+        assert!(pool.can_ever_hold(class(4096)) && !pool.can_ever_hold(class(8192)));
+        assert_eq!(shortage(&pool.attach(), 8192), 4096);
+    }
+
+    #[test]
+    fn is_never_passed() {
+        let limit = 40 * 4096;
+        let pool = Pool::new(holds(limit));
+        thread::scope(|scope| {
+            for seed in 0..4 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    let attachment = pool.attach();
+                    let mut loans = Vec::new();
+                    for round in 0..5_000_usize {
+                        let class = class(64 << ((round * 7 + seed) % 10));
+                        let loan = idle(&attachment, class);
+                        loans.extend(loan.or_else(|| attachment.lend_fresh(class).ok()));
+                        assert!(pool.held_bytes() <= limit);
+                        if loans.len() > 3 + round % 20 {
+                            loans.swap_remove(round % loans.len()).settle(Lender::Alive);
+                        }
+                    }
+                    for loan in loans {
+                        loan.settle(Lender::Alive);
+                    }
+                });
+            }
+        });
+        balanced(&pool);
+        pool.trim(u64::MAX);
+        assert_eq!(pool.held_bytes(), 0);
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    #[test]
+    fn is_served_in_the_order_of_arrival() {
+        let pool = Pool::new(holds(8192));
+        let (one, other) = (pool.attach(), pool.attach());
+        let (bell_of_one, bell_of_other) = (Counting::on(&one), Counting::on(&other));
+        let (first, second) = (lease(&one, 4096), lease(&one, 4096));
+        let large = one.wait(class(8192));
+        let small = other.wait(class(64));
+        assert!(!pool.nobody_waits());
+        let asked = (bell_of_one.count(), bell_of_other.count());
+        first.settle(Lender::Alive);
+        assert_eq!((one.granted(), other.granted()), (None, None), "the small one stays behind");
+        assert!(idle(&other, class(4096)).is_none(), "and nobody jumps the queue");
+        assert!(other.lend_fresh(class(64)).is_err());
+        second.settle(Lender::Alive);
+        assert_eq!((one.granted(), other.granted()), (Some(large), None));
+        assert!(bell_of_one.count() > asked.0);
+        let loan = one.claim(large).expect("memory").expect("the grant");
+        assert_eq!((loan.size(), one.granted()), (8192, None));
+        loan.settle(Lender::Alive);
+        assert_eq!(other.granted(), Some(small));
+        assert!(bell_of_other.count() > asked.1);
+        equal(balanced(&pool).total.idle_count, 1);
+        other.claim(small).expect("memory").expect("the grant").settle(Lender::Alive);
+        assert!(pool.nobody_waits());
+        let stats = balanced(&pool);
+        assert_eq!(stats.wait_count, 2);
+    }
+
+    #[test]
+    fn ends_when_it_is_cancelled() {
+        let pool = Pool::new(holds(4096));
+        let attachment = pool.attach();
+        let loan = lease(&attachment, 4096);
+        let [head, next, last] = [4096, 64, 64].map(|size| attachment.wait(class(size)));
+        attachment.cancel(next);
+        loan.settle(Lender::Alive);
+        assert_eq!(attachment.granted(), Some(head));
+        attachment.cancel(head);
+        assert_eq!(attachment.granted(), Some(last), "what was granted goes to the next");
+        assert!(attachment.claim(head).expect("memory").is_none());
+        assert!(attachment.claim(next).expect("memory").is_none());
+        attachment.cancel(last);
+        balanced(&pool);
+        assert!(pool.nobody_waits());
+    }
+
+    #[test]
+    fn ends_with_its_thread() {
+        let pool = Pool::new(holds(4096));
+        let (leaving, staying) = (pool.attach(), pool.attach());
+        let loan = lease(&staying, 4096);
+        let _granted_to_nobody = leaving.wait(class(4096));
+        let _never_served = leaving.wait(class(64));
+        let ticket = staying.wait(class(2048));
+        loan.settle(Lender::Alive);
+        assert!(leaving.granted().is_some());
+        drop(leaving);
+        assert_eq!(staying.granted(), Some(ticket));
+        staying.claim(ticket).expect("memory").expect("the grant").settle(Lender::Alive);
+        balanced(&pool);
+    }
+
+    #[test]
+    fn ends_with_the_pool() {
+        let pool = Pool::new(holds(4096));
+        let attachment = pool.attach();
+        let bell = Counting::on(&attachment);
+        let loan = lease(&attachment, 4096);
+        let ticket = attachment.wait(class(4096));
+        pool.close();
+        assert!(bell.count() > 0 && pool.nobody_waits());
+        assert!(attachment.claim(ticket).expect("memory").is_none());
+        loan.settle(Lender::Alive);
+        equal(balanced(&pool).total.freed_bytes, 4096);
+    }
+
+    #[test]
+    fn asks_all_threads_for_what_is_short() {
+        let pool = Pool::new(holds(8192));
+        let (hoarder, waiter) = (pool.attach(), pool.attach());
+        let bell = Counting::on(&hoarder);
+        let idle = [lend(&hoarder, 4096), lend(&hoarder, 4096)];
+        waiter.wait(class(5120));
+        assert_eq!(bell.count(), 1);
+        assert!(hoarder.member().take_asked() >= 5120);
+        assert_eq!(hoarder.member().take_asked(), 0);
+        for loan in idle {
+            loan.settle(Lender::Alive);
+        }
+        assert!(waiter.granted().is_some());
+        drop(waiter);
+        balanced(&pool);
+    }
+
+    #[test]
+    fn no_grant_is_lost_between_threads() {
+        for _ in 0..300 {
+            let pool = Pool::new(holds(4096));
+            let (lender, waiter) = (pool.attach(), pool.attach());
+            let loan = lease(&lender, 4096);
+            thread::scope(|scope| {
+                scope.spawn(|| loan.settle(Lender::Alive));
+                scope.spawn(|| {
+                    let ticket = waiter.wait(class(4096));
+                    eventually("the block is granted", || waiter.granted() == Some(ticket));
+                    waiter.claim(ticket).expect("memory").expect("it").settle(Lender::Alive);
+                });
+            });
+            balanced(&pool);
+        }
+    }
+}
+
+mod idle_memory {
+    use super::*;
+
+    fn decays(milliseconds: u64) -> Config {
+        Config { idle_timeout: Some(Duration::from_millis(milliseconds)), ..detaches() }
+    }
+
+    #[test]
+    fn is_freed_in_time() {
+        let pool = Pool::new(decays(40));
+        let attachment = pool.attach();
+        let bell = Counting::on(&attachment);
+        lend(&attachment, 65_536).settle(Lender::Alive);
+        eventually("it is freed", || pool.held_bytes() == 0);
+        assert_eq!(pool.take_untold(Reason::Idle), 65_536);
+        assert_eq!(pool.take_untold(Reason::Idle), 0);
+        assert!(bell.count() > 0, "someone is to tell it");
+        eventually("the keeper has gone", || !pool.is_kept.load(Ordering::SeqCst));
+        lend(&attachment, 65_536).settle(Lender::Alive);
+        eventually("it comes again", || pool.held_bytes() == 0);
+    }
+
+    #[test]
+    fn stays_while_it_is_needed() {
+        let pool = Pool::new(Config::default());
+        let attachment = pool.attach();
+        let hold = |count| (0..count).map(|_| lend(&attachment, 64)).collect::<Vec<_>>();
+        let give_back = |loans: Vec<Loan>| {
+            for loan in loans {
+                loan.settle(Lender::Alive);
+            }
+        };
+        give_back(hold(10));
+        for held in [10 * 64, 4 * 64, 4 * 64] {
+            pool.tick(Reason::Idle);
+            assert_eq!(pool.held_bytes(), held);
+            give_back(hold(4));
+        }
+        pool.tick(Reason::Idle);
+        pool.tick(Reason::Idle);
+        assert_eq!(pool.held_bytes(), 0);
+    }
+
+    #[test]
+    fn is_not_kept_at_all_where_nothing_may_be() {
+        let pool = Pool::new(decays(0));
+        let attachment = pool.attach();
+        lend(&attachment, 4096).settle(Lender::Alive);
+        assert_eq!(pool.held_bytes(), 0);
+        equal(balanced(&pool).total.discard_count, 1);
+    }
+
+    #[test]
+    fn of_threads_is_theirs_to_free() {
+        let pool = Pool::new(decays(20));
+        let attachment = pool.attach();
+        let bell = Counting::on(&attachment);
+        attachment.set_idle(true);
+        eventually("the thread is told", || attachment.member().take_tick());
+        assert!(bell.count() > 0);
+        attachment.set_idle(false);
+        eventually("the keeper has gone", || !pool.is_kept.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn goes_at_once_under_pressure() {
+        let pool = Pool::new(detaches());
+        let attachment = pool.attach();
+        let fill = || {
+            let loans: Vec<_> = (0..4).map(|_| lend(&attachment, 4096)).collect();
+            for loan in loans {
+                loan.settle(Lender::Alive);
+            }
+        };
+        fill();
+        let now = Instant::now();
+        pool.tend(now, Pressure::Calm);
+        pool.tend(now, Pressure::Calm);
+        assert_eq!(pool.held_bytes(), 4 * 4096, "without pressure it may stay for ever");
+        pool.tend(now, Pressure::High);
+        assert_eq!(pool.held_bytes(), 4 * 4096, "all of it was needed just now");
+        pool.tend(now, Pressure::High);
+        assert_eq!(pool.held_bytes(), 0, "and is not any more");
+        fill();
+        pool.tend(now, Pressure::Critical);
+        assert_eq!(pool.held_bytes(), 0);
+        assert!(attachment.member().take_squeezed() && !attachment.member().take_squeezed());
+        assert_eq!(pool.take_untold(Reason::Pressure), 8 * 4096);
+    }
+}
+
+mod hollow_blocks {
+    use super::*;
+
+    fn hollow() -> Config {
+        Config { external: false, ..detaches() }
+    }
+
+    #[test]
+    fn are_counted_and_never_kept() {
+        let pool = Pool::new(Config { max_bytes: 8192, ..hollow() });
+        let attachment = pool.attach();
+        let (first, second) = (lease(&attachment, 4096), lease(&attachment, 4096));
+        assert_eq!((first.address(), pool.held_bytes()), (None, 8192));
+        assert_ne!(first.key(), second.key());
+        assert!(attachment.lend_fresh(class(64)).is_err());
+        let stats = balanced(&pool);
+        equal(stats.total.in_use_count, 2);
+        attachment.ledger().set_state(first.seat(), SeatState::Detached);
+        assert!(pool.end_if_gone(first.key()));
+        first.settle(Lender::Alive);
+        second.settle(Lender::Ending);
+        let stats = balanced(&pool);
+        equal(stats.total.freed_bytes, 8192);
+        equal(stats.total.collected_count, 1);
+        equal(stats.total.quarantined_bytes, 0);
+        assert_eq!(pool.held_bytes(), 0);
+    }
+
+    #[test]
+    fn are_granted_like_any() {
+        let pool = Pool::new(Config { max_bytes: 4096, ..hollow() });
+        let attachment = pool.attach();
+        let loan = lease(&attachment, 4096);
+        let ticket = attachment.wait(class(4096));
+        loan.settle(Lender::Alive);
+        assert_eq!(attachment.granted(), Some(ticket));
+        attachment.claim(ticket).expect("memory").expect("the grant").settle(Lender::Alive);
+        balanced(&pool);
+    }
+}
+
+#[test]
+fn leaks_are_told_once_and_with_their_record() {
+    let pool = Pool::new(detaches());
+    let attachment = pool.attach();
+    let bell = Counting::on(&attachment);
+    lease(&attachment, 64).settle(Lender::Alive);
+    assert_eq!(attachment.member().next_leak(), None, "its call site is not known");
+    let loan = lease(&attachment, 64);
+    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Sample, 5);
+    loan.settle(Lender::Alive);
+    let leak = attachment.member().next_leak().expect("the leak");
+    assert_eq!(leak, Left { state: SeatState::Leased, leases: 1.0, sample: 5.0 });
+    assert_eq!(attachment.member().next_leak(), None);
+    assert_eq!(bell.count(), 1);
+    assert!(pool.is_first_leak() && !pool.is_first_leak());
+    for _ in 0..1000 {
+        let loan = lease(&attachment, 64);
+        attachment.ledger().add_to_seat(loan.seat(), SeatWord::Sample, 5);
+        loan.settle(Lender::Alive);
+    }
+    let told = std::iter::from_fn(|| attachment.member().next_leak()).count();
+    assert!((1..1000).contains(&told), "as many as there is room for: {told}");
 }

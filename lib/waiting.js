@@ -1,0 +1,110 @@
+'use strict'
+
+/**
+ * The leases of one thread that wait for memory. Who comes when, across all threads, the core decides:
+ * see `src/pool/waiters.rs`.
+ */
+
+const native = require('./native')
+const { Abort, Closed } = require('./errors')
+
+/**
+ * @typedef {object} Waiter
+ * @property {import('./magazine').Magazine} magazine
+ * @property {number} size
+ * @property {AbortSignal | undefined} signal
+ * @property {() => void} abort
+ * @property {string | undefined} stack where the lease was asked for, if it is a sampled one
+ * @property {(buffer: Buffer) => void} resolve
+ * @property {(reason: unknown) => void} reject
+ */
+
+/** Racks with someone waiting. What waits is held by nothing else, and must not be collected. */
+const awaited = new Set()
+
+class Waiting {
+  /** @type {Map<number, Waiter>} */
+  #waiters = new Map()
+
+  /**
+   * @param {import('./rack').Rack} rack
+   */
+  constructor(rack) {
+    this.rack = rack
+  }
+
+  /** Whether nobody waits in this thread. */
+  get isEmpty() {
+    return this.#waiters.size === 0
+  }
+
+  /**
+   * Stands in line.
+   *
+   * @param {import('./magazine').Magazine} magazine
+   * @param {number} size
+   * @param {AbortSignal | undefined} signal not aborted yet
+   * @param {string | undefined} stack
+   * @returns {Promise<Buffer>}
+   */
+  wait(magazine, size, signal, stack) {
+    return new Promise((resolve, reject) => {
+      const ticket = native.wait(this.rack.attachment, magazine.index)
+      const abort = () => {
+        native.cancel(this.rack.attachment, ticket)
+        this.#leave(ticket)
+        reject(new Abort(signal?.reason))
+        // What was freed for this one may be another's of this thread.
+        this.collect()
+      }
+      this.#waiters.set(ticket, { magazine, size, signal, abort, stack, resolve, reject })
+      awaited.add(this)
+      signal?.addEventListener('abort', abort)
+    })
+  }
+
+  /** Hands out what was granted to this thread. */
+  collect() {
+    while (this.#waiters.size > 0) {
+      const ticket = native.granted(this.rack.attachment)
+      if (ticket === null) break
+      this.#serve(ticket)
+    }
+    if (this.#waiters.size > 0 && this.rack.isClosed) this.#rejectAll()
+  }
+
+  /** @param {number} ticket granted */
+  #serve(ticket) {
+    const waiter = this.#leave(ticket)
+    try {
+      const lent = native.claim(this.rack.attachment, ticket)
+      if (waiter === undefined || lent === null) return
+      const { magazine, size, stack } = waiter
+      waiter.resolve(this.rack.leaseGranted(magazine, lent, size, stack))
+    } catch (error) {
+      waiter?.reject(error)
+    }
+  }
+
+  #rejectAll() {
+    for (const [ticket, { reject }] of this.#waiters) {
+      this.#leave(ticket)
+      reject(new Closed(this.rack.name))
+    }
+  }
+
+  /**
+   * Forgets a ticket.
+   *
+   * @param {number} ticket
+   */
+  #leave(ticket) {
+    const waiter = this.#waiters.get(ticket)
+    this.#waiters.delete(ticket)
+    if (this.#waiters.size === 0) awaited.delete(this)
+    waiter?.signal?.removeEventListener('abort', waiter.abort)
+    return waiter
+  }
+}
+
+module.exports = { Waiting }

@@ -1,0 +1,4 @@
+import * as metrics from './metrics.js'
+
+export * from './metrics.js'
+export default metrics

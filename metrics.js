@@ -1,0 +1,5 @@
+'use strict'
+
+const { register } = require('./lib/metrics')
+
+module.exports = { register }

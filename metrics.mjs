@@ -1,0 +1,4 @@
+import metrics from './metrics.js'
+
+export const { register } = metrics
+export default metrics

@@ -1,0 +1,203 @@
+//! How blocks go to JavaScript and come back.
+
+use super::array_buffer;
+use super::attachment::{Result, ThreadEnd, size_class, unknown};
+use super::error::Code;
+use super::number::{to_number, to_size};
+use crate::pool::{Lender, Loan, Refusal, SeatState, Word};
+use napi::bindgen_prelude::{ArrayBuffer, Either, External, Unknown};
+use napi::{Env, Error, JsValue};
+use napi_derive::napi;
+
+/// Ends the loan of a hollow block when JavaScript has lost the last trace of it.
+///
+/// On a runtime that allows no memory of ours V8 has the memory, and its own care of it: whoever holds
+/// that then, in whichever thread, keeps it. Only the books are closed.
+struct Guard(Option<Loan>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(loan) = self.0.take() {
+            loan.settle(Lender::Alive);
+        }
+    }
+}
+
+/// An idle block of a class from the depot, as an `ArrayBuffer`; its seat is in the ledger's
+/// [`Word::LastSeat`]. `null` where there is none.
+///
+/// One at a time, and not in an array: storing into one can run JavaScript that a user has put on
+/// its prototype.
+#[napi]
+pub fn lend_idle<'env>(
+    env: &'env Env,
+    end: &External<ThreadEnd>,
+    class: u32,
+) -> Result<Option<Unknown<'env>>> {
+    end.lend_idle(size_class(class)?)?.map(|loan| lend(env, end, loan)).transpose()
+}
+
+/// The same with a block from the operating system; for a hollow one, a guard that JavaScript must
+/// keep with the memory. A number: so many bytes must be given up first, the ceiling is reached.
+/// `null` where the pool is closed.
+#[napi]
+pub fn lend_fresh<'env>(
+    env: &'env Env,
+    end: &External<ThreadEnd>,
+    class: u32,
+) -> Result<Option<Either<Unknown<'env>, f64>>> {
+    let class = size_class(class)?;
+    if end.pool().is_closed() {
+        return Ok(None);
+    }
+    match end.lend_fresh(class) {
+        Ok(loan) => lend(env, end, loan).map(|value| Some(Either::A(value))),
+        Err(Refusal::Exhausted(shortage)) => Ok(Some(Either::B(to_number(shortage as u64)))),
+        Err(Refusal::OutOfMemory(error)) => Err(error.into()),
+    }
+}
+
+fn lend<'env>(env: &'env Env, end: &ThreadEnd, loan: Loan) -> Result<Unknown<'env>> {
+    end.ledger().write(Word::LastSeat, loan.seat());
+    if let Some(address) = loan.address() {
+        return Ok(unknown(env, array_buffer::lend(env.raw(), loan, address)?));
+    }
+    let guard = External::new(Guard(Some(loan)));
+    guard.into_unknown(env).map_err(|error| Error::new(Code::Refused, error.reason.clone()))
+}
+
+/// The memory for a hollow block could not be had: its loan ends.
+#[napi]
+pub fn withdraw(end: &External<ThreadEnd>, seat: u32) -> bool {
+    end.ledger().loan_on(seat).is_some_and(|key| end.pool().end_if_gone(key))
+}
+
+/// Detaches the `ArrayBuffer` on `seat`, after which its block comes back; `condemn`: to be freed
+/// and not to be kept. Whether it could be detached; if not, nothing has changed.
+///
+/// The block is back at once where the runtime tells that the backing store is gone, else when
+/// the finalizer comes.
+#[napi]
+pub fn detach(
+    env: &Env,
+    end: &External<ThreadEnd>,
+    array_buffer: ArrayBuffer<'_>,
+    seat: u32,
+    class: u32,
+    condemn: bool,
+) -> Result<bool> {
+    let class = size_class(class)?;
+    let ledger = end.ledger();
+    let key = ledger
+        .loan_on(seat)
+        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no seat {seat}")))?;
+    // An empty one was transferred by someone: the block is not here to be detached.
+    if array_buffer.is_empty() {
+        return Ok(false);
+    }
+    // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
+    // just moved the memory to it, or runs on Node 20, which knows no keys.
+    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
+        return Ok(false);
+    }
+    if condemn {
+        end.condemn(seat, class);
+    } else {
+        ledger.set_state(seat, SeatState::Detached);
+    }
+    end.pool().end_if_gone(key);
+    Ok(true)
+}
+
+/// What the pool knows of an `ArrayBuffer` that carries no slot of this thread's: one that was posted
+/// here, or that the memory was moved to. 1: it has a leased block of this pool; 0: one that was
+/// released; -1: none.
+#[napi]
+pub fn state_of(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> i32 {
+    let (address, size) = place_of(&array_buffer);
+    match end.pool().state_of(address, size) {
+        Some(SeatState::Leased) => 1,
+        Some(_) => 0,
+        None => -1,
+    }
+}
+
+/// Releases such an `ArrayBuffer`, by detaching it. Whether it had a leased block of this pool, and
+/// could be detached.
+#[napi]
+pub fn surrender(env: &Env, end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> bool {
+    let (address, size) = place_of(&array_buffer);
+    if size == 0 || !end.pool().surrender(address, size) {
+        return false;
+    }
+    // SAFETY: as in `detach`.
+    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
+        return false;
+    }
+    end.pool().end_surrendered(address);
+    true
+}
+
+fn place_of(array_buffer: &ArrayBuffer<'_>) -> (usize, usize) {
+    (array_buffer.as_ptr().addr(), array_buffer.len())
+}
+
+/// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once. For Node 20 alone.
+#[napi]
+pub fn discard(env: &Env, array_buffer: ArrayBuffer<'_>) -> bool {
+    // SAFETY: the value was converted in this call, so it belongs to this environment; Node 20
+    // knows no keys.
+    unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) }
+}
+
+/// Asks the other threads to give up idle bytes.
+#[napi]
+pub fn ask(end: &External<ThreadEnd>, bytes: f64) {
+    end.ask_others(to_size(bytes));
+}
+
+/// Tells the other threads to free idle bytes.
+#[napi]
+pub fn trim_others(end: &External<ThreadEnd>, bytes: f64) {
+    end.trim_others(to_size(bytes));
+}
+
+/// Whether nobody waits for a block of the pool.
+#[napi]
+pub fn nobody_waits(end: &External<ThreadEnd>) -> bool {
+    end.pool().nobody_waits()
+}
+
+/// Whether a block of a class fits under the ceiling at all.
+#[napi]
+pub fn can_ever_hold(end: &External<ThreadEnd>, class: u32) -> Result<bool> {
+    Ok(end.pool().can_ever_hold(size_class(class)?))
+}
+
+/// Stands in line for a block of a class: the ticket.
+#[napi]
+pub fn wait(end: &External<ThreadEnd>, class: u32) -> Result<u32> {
+    Ok(end.wait(size_class(class)?))
+}
+
+/// A ticket of this thread's that was granted and not claimed; `null` where there is none.
+#[napi]
+pub fn granted(end: &External<ThreadEnd>) -> Option<u32> {
+    end.granted()
+}
+
+/// What was granted for a ticket, as [`lend_fresh`] has it; `null` where nothing was.
+#[napi]
+pub fn claim<'env>(
+    env: &'env Env,
+    end: &External<ThreadEnd>,
+    ticket: u32,
+) -> Result<Option<Unknown<'env>>> {
+    end.claim(ticket)?.map(|loan| lend(env, end, loan)).transpose()
+}
+
+/// Waits no more.
+#[napi]
+pub fn cancel(end: &External<ThreadEnd>, ticket: u32) {
+    end.cancel(ticket);
+}

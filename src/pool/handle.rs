@@ -1,0 +1,176 @@
+//! How one thread tells another of a pool.
+
+use super::Pool;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// Names a pool of this process. It holds no pool alive and reaches no memory: it is looked up.
+///
+/// ```text
+///   process, 8 bytes │ pool, 8 bytes │ proof, 8 bytes        little-endian
+/// ```
+///
+/// The proof is a keyed hash of the pool's number (as the standard library's `RandomState`
+/// has it), the process one of nothing, both with keys that no other process has: so a handle can be
+/// told from a forged one and from another process's, even when its pool is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Handle {
+    process: u64,
+    pool: u64,
+    proof: u64,
+}
+
+/// Why a handle leads to no pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPool {
+    /// Not as many bytes as a handle has.
+    Malformed,
+    /// It was made in another process.
+    Foreign,
+    /// It was not made by us.
+    Forged,
+    /// Its pool is gone: nobody has it any more.
+    Stale,
+}
+
+impl Handle {
+    /// How many bytes a handle has.
+    pub const BYTES: usize = 24;
+
+    /// The handle of a pool that has none yet.
+    fn issue() -> Self {
+        let mut issued = registry();
+        issued.last += 1;
+        Self { process: process(), pool: issued.last, proof: proof(issued.last) }
+    }
+
+    /// As bytes, to be sent.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let words = [self.process, self.pool, self.proof].map(u64::to_le_bytes);
+        std::array::from_fn(|i| words[i / 8][i % 8])
+    }
+
+    /// From bytes that may be anything.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPool::Malformed`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NoPool> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().map_err(|_| NoPool::Malformed)?;
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        Ok(Self { process: word(0), pool: word(8), proof: word(16) })
+    }
+
+    /// The pool that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPool`], but not `Malformed`.
+    pub fn find(self) -> Result<Arc<Pool>, NoPool> {
+        if self.process != process() {
+            return Err(NoPool::Foreign);
+        }
+        if self.proof != proof(self.pool) {
+            return Err(NoPool::Forged);
+        }
+        registry().pools.get(&self.pool).and_then(Weak::upgrade).ok_or(NoPool::Stale)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.pool)
+    }
+}
+
+/// A pool's own handle, made when it is first asked for; its pool is forgotten when this is dropped.
+#[derive(Default)]
+pub struct OwnHandle(OnceLock<Handle>);
+
+impl OwnHandle {
+    /// The handle of `pool`, whose this is.
+    pub fn get(&self, pool: &Arc<Pool>) -> Handle {
+        *self.0.get_or_init(|| {
+            let handle = Handle::issue();
+            registry().pools.insert(handle.pool, Arc::downgrade(pool));
+            handle
+        })
+    }
+}
+
+impl Drop for OwnHandle {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.get() {
+            registry().pools.remove(&handle.pool);
+        }
+    }
+}
+
+/// The pools of the process that have a handle.
+#[derive(Default)]
+struct Registry {
+    last: u64,
+    pools: HashMap<u64, Weak<Pool>>,
+}
+
+fn registry() -> MutexGuard<'static, Registry> {
+    static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn process() -> u64 {
+    secret().hash_one("process")
+}
+
+fn proof(pool: u64) -> u64 {
+    secret().hash_one(pool)
+}
+
+fn secret() -> &'static RandomState {
+    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    &SECRET
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::pool::Config;
+
+    fn find(bytes: &[u8]) -> Result<Arc<Pool>, NoPool> {
+        Handle::from_bytes(bytes)?.find()
+    }
+
+    #[test]
+    fn leads_to_its_pool() {
+        let (pool, other) = (Pool::new(Config::default()), Pool::new(Config::default()));
+        let found = find(&pool.handle().to_bytes()).expect("the pool is there");
+        assert!(Arc::ptr_eq(&found, &pool));
+        assert_eq!(pool.handle(), pool.handle());
+        assert_ne!(pool.handle(), other.handle());
+    }
+
+    #[test]
+    fn any_other_bytes_lead_to_none() {
+        let pool = Pool::new(Config::default());
+        let bytes = pool.handle().to_bytes();
+        for at in 0..Handle::BYTES {
+            let mut forged = bytes;
+            forged[at] ^= 1;
+            let expected = if at < 8 { NoPool::Foreign } else { NoPool::Forged };
+            assert_eq!(find(&forged).err(), Some(expected), "byte {at}");
+        }
+        for wrong in [&bytes[..23], &[], &[bytes.as_slice(), &[0]].concat()] {
+            assert_eq!(find(wrong).err(), Some(NoPool::Malformed));
+        }
+    }
+
+    #[test]
+    fn is_stale_when_the_pool_is_gone() {
+        let pool = Pool::new(Config::default());
+        let handle = pool.handle();
+        drop(pool);
+        assert_eq!(handle.find().err(), Some(NoPool::Stale));
+    }
+}

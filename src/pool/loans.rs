@@ -1,0 +1,91 @@
+//! Every block that is on loan, by where it is.
+
+use super::block::Block;
+use super::loan::LoanKey;
+use super::member::Member;
+use super::witness::Witness;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts of the register: two threads seldom want the same.
+const SHARDS: usize = 16;
+
+/// The register of loans. It holds the blocks on behalf of the backing stores that have them.
+pub struct Loans {
+    shards: [Mutex<HashMap<usize, Record>>; SHARDS],
+}
+
+/// One loan.
+pub struct Record {
+    /// What is lent.
+    pub block: Block,
+    /// Who made the `ArrayBuffer`.
+    pub member: Arc<Member>,
+    /// Where the member's ledger keeps the block's state.
+    pub seat: u32,
+    /// Tells the loan from an earlier one of the same block.
+    pub key: LoanKey,
+    /// Who knows when the backing store is gone.
+    pub witness: Option<Box<dyn Witness>>,
+}
+
+impl Loans {
+    /// A register without loans.
+    pub fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    /// Enters a loan.
+    ///
+    /// # Errors
+    ///
+    /// Gives the record back where there is no memory for it.
+    pub fn enter(&self, record: Record) -> Result<(), Record> {
+        let place = record.key.place();
+        let mut shard = self.shard(place);
+        if shard.try_reserve(1).is_err() {
+            return Err(record);
+        }
+        let before = shard.insert(place, record);
+        debug_assert!(before.is_none(), "a block is lent once at a time");
+        Ok(())
+    }
+
+    /// Strikes a loan out, where it has not ended.
+    pub fn strike(&self, key: LoanKey) -> Option<Record> {
+        self.strike_if(key, |_| true)
+    }
+
+    /// Strikes a loan out, where it has not ended and `condition` holds for it.
+    pub fn strike_if(
+        &self,
+        key: LoanKey,
+        condition: impl FnOnce(&Record) -> bool,
+    ) -> Option<Record> {
+        let mut shard = self.shard(key.place());
+        let record = shard.get(&key.place())?;
+        if record.key != key || !condition(record) {
+            return None;
+        }
+        shard.remove(&key.place())
+    }
+
+    /// Lets a witness watch over a loan, where it has not ended.
+    pub fn watch(&self, key: LoanKey, witness: Box<dyn Witness>) {
+        let mut shard = self.shard(key.place());
+        if let Some(record) = shard.get_mut(&key.place()).filter(|record| record.key == key) {
+            record.witness = Some(witness);
+        }
+    }
+
+    /// Looks at the loan of the block at `address`.
+    pub fn look<T>(&self, address: usize, look: impl FnOnce(&Record) -> T) -> Option<T> {
+        self.shard(address).get(&address).map(look)
+    }
+
+    fn shard(&self, place: usize) -> MutexGuard<'_, HashMap<usize, Record>> {
+        // Blocks are multiples of 64 bytes; large ones start on pages.
+        let index = ((place >> 6) ^ (place >> 12) ^ (place >> 20)) % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,156 @@
+//! A thread that uses a pool, as the other threads know it.
+
+use super::bell::Bell;
+use super::ledger::{Ledger, Left};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The most leaks that wait to be told. Beyond, a sampled leak goes untold: the ones before it
+/// have the same call sites.
+const UNTOLD_LEAKS: usize = 256;
+
+/// A thread's ledger, its bell, and what the core asks of it. JavaScript looks when the bell rings.
+pub struct Member {
+    ledger: Ledger,
+    /// `None` before the thread listens, and after it has left.
+    bell: Mutex<Option<Box<dyn Bell>>>,
+    /// Idle bytes that the thread shall give up, for others to use.
+    asked: AtomicUsize,
+    /// Idle bytes that the thread shall free, because someone called for it.
+    trimmed: AtomicUsize,
+    /// Whether the thread shall free all that it has idle.
+    is_squeezed: AtomicBool,
+    /// Whether the thread shall free what it had no need of since the last tick.
+    tick_is_due: AtomicBool,
+    /// Whether the thread has something idle.
+    has_idle: AtomicBool,
+    leaks: Mutex<VecDeque<Left>>,
+}
+
+impl Member {
+    /// A thread with nothing in hand.
+    pub fn new() -> Self {
+        Self {
+            ledger: Ledger::new(),
+            bell: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            trimmed: AtomicUsize::new(0),
+            is_squeezed: AtomicBool::new(false),
+            tick_is_due: AtomicBool::new(false),
+            has_idle: AtomicBool::new(false),
+            leaks: Mutex::new(VecDeque::with_capacity(UNTOLD_LEAKS)),
+        }
+    }
+
+    /// The thread's counters, and the blocks that it has.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Gives the thread a bell.
+    pub fn listen(&self, bell: Box<dyn Bell>) {
+        *self.bell() = Some(bell);
+    }
+
+    /// Takes the bell away: the thread leaves.
+    pub fn stop_listening(&self) {
+        // Dropped outside of the lock: a bell may be waiting for a ring to end.
+        let bell = self.bell().take();
+        drop(bell);
+    }
+
+    /// Has the thread look at what there is for it.
+    pub fn ring(&self) {
+        if let Some(bell) = &*self.bell() {
+            bell.ring();
+        }
+    }
+
+    /// Asks the thread to give up `bytes` of what it has idle.
+    pub fn ask(&self, bytes: usize) {
+        // Relaxed, here and below: the bell, or a later look, brings what is asked across.
+        if self.asked.fetch_max(bytes, Ordering::Relaxed) < bytes {
+            self.ring();
+        }
+    }
+
+    /// How many bytes the thread is asked to give up; asked once.
+    pub fn take_asked(&self) -> usize {
+        self.asked.swap(0, Ordering::Relaxed)
+    }
+
+    /// Tells the thread to free `bytes` of what it has idle.
+    pub fn trim(&self, bytes: usize) {
+        self.trimmed.fetch_max(bytes, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// How many bytes the thread shall free; told once.
+    pub fn take_trimmed(&self) -> usize {
+        self.trimmed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Tells the thread to free all that it has idle.
+    pub fn squeeze(&self) {
+        self.is_squeezed.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Whether the thread shall free all that it has idle; told once.
+    pub fn take_squeezed(&self) -> bool {
+        self.is_squeezed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells the thread that another interval is over.
+    pub fn tick(&self) {
+        self.tick_is_due.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Whether another interval is over; told once.
+    pub fn take_tick(&self) -> bool {
+        self.tick_is_due.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes whether the thread has something idle.
+    pub fn set_idle(&self, has_idle: bool) {
+        self.has_idle.store(has_idle, Ordering::Relaxed);
+    }
+
+    /// Whether the thread has something idle, by its own last word.
+    pub fn has_idle(&self) -> bool {
+        self.has_idle.load(Ordering::Relaxed)
+    }
+
+    /// A lease whose call site may be known ended in the garbage collector. Allocates nothing.
+    pub fn report_leak(&self, left: Left) {
+        {
+            let mut leaks = self.leaks();
+            if leaks.len() == UNTOLD_LEAKS {
+                return;
+            }
+            leaks.push_back(left);
+        }
+        self.ring();
+    }
+
+    /// The oldest leak that has not been told.
+    pub fn next_leak(&self) -> Option<Left> {
+        self.leaks().pop_front()
+    }
+
+    fn bell(&self) -> MutexGuard<'_, Option<Box<dyn Bell>>> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaks(&self) -> MutexGuard<'_, VecDeque<Left>> {
+        self.leaks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self::new()
+    }
+}
