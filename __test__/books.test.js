@@ -4,7 +4,15 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { balanced, collectUntil, inEveryMode, moves, runScript, settle } = require('./helpers')
+const {
+  balanced,
+  collectUntil,
+  external,
+  inEveryMode,
+  moves,
+  runScript,
+  settle
+} = require('./helpers')
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -74,8 +82,10 @@ describe('a dropped Buffer', () => {
       await collectUntil(() => pool.stats().collectedCount === 100, 'all hundred are back')
       const stats = await balanced(pool)
       assert.equal(stats.inUseCount, 0)
-      assert.equal(stats.idleCount, 100)
+      assert.equal(stats.idleCount, external ? 100 : 0)
+      assert.equal(stats.discardCount, external ? 0 : 100)
       assert.equal(stats.releaseCount, 0)
+      if (!external) return
       const fresh = stats.freshCount
       for (let i = 0; i < 100; i++) pool.allocUnsafe(1000)
       assert.equal(pool.stats().freshCount, fresh, 'their blocks are used again')
@@ -112,13 +122,15 @@ describe('a pool that is dropped', () => {
       for (const buffer of buffers) pool.release(buffer)
       if (i % 3 === 0) pool.allocUnsafe(MIB).fill(1)
     }
-    await collectUntil(() => rss() < 160 * MIB, 'resident memory falls below 160 MiB')
+    // V8's allocator may keep what V8 has freed.
+    const used = () => (external ? rss() : process.memoryUsage().arrayBuffers)
+    await collectUntil(() => used() < 160 * MIB, 'memory falls below 160 MiB')
   })
 })
 
 describe('the magazines', () => {
   test('are bounded from one turn to the next, and spill to the depot', {
-    skip: !moves
+    skip: !moves || !external
   }, async () => {
     const pool = new BufferPool()
     const leaseAll = () => Array.from({ length: 1000 }, () => pool.allocUnsafe(4096))
@@ -270,8 +282,8 @@ describe('the operating system', () => {
       } catch (caught) {
         error = caught
       }
-      const { inUseCount, freshBytes, inUseBytes } = pool.stats()
-      const sound = inUseCount === buffers.length + 1 && freshBytes === inUseBytes
+      const { inUseCount, freshBytes, inUseBytes, freedBytes } = pool.stats()
+      const sound = inUseCount === buffers.length + 1 && freshBytes === inUseBytes + freedBytes
       pool.release(buffers.pop())
       setTimeout(() => {
         const again = pool.allocUnsafe(32 * 1024 * 1024)

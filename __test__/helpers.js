@@ -15,6 +15,12 @@ if (typeof globalThis.gc !== 'function') {
 /** Whether release moves memory (Node 22 and on) or leaves that to the finalizer (Node 20). */
 const moves = 'transfer' in ArrayBuffer.prototype
 
+/**
+ * Whether blocks are memory of cistern's own, or V8's (`CISTERN_NO_EXTERNAL=1`). V8 keeps its own memory
+ * when nobody has it any more: it can't be had again, nor shared between threads.
+ */
+const { external } = new BufferPool().stats()
+
 /** The ways of release, with the options that ask for them. */
 const MODES = [
   { mode: 'detaching', options: {} },
@@ -99,4 +105,4 @@ function runScript(script, { flags = [], env = {} } = {}) {
   return stdout
 }
 
-module.exports = { MODES, balanced, collectUntil, inEveryMode, moves, runScript, settle }
+module.exports = { MODES, balanced, collectUntil, external, inEveryMode, moves, runScript, settle }

@@ -4,7 +4,7 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { markAsUntransferable } = require('node:worker_threads')
 const { BufferPool } = require('..')
-const { balanced, collectUntil, inEveryMode, moves, settle } = require('./helpers')
+const { balanced, collectUntil, external, inEveryMode, moves, settle } = require('./helpers')
 
 const ALREADY_RELEASED = { name: 'Error', code: 'ERR_CISTERN_ALREADY_RELEASED' }
 const NOT_POOLED = { name: 'TypeError', code: 'ERR_CISTERN_NOT_POOLED' }
@@ -172,22 +172,24 @@ describe('an ArrayBuffer that its user has transferred', { skip: !moves }, () =>
   test(
     'is leased until the new one is collected',
     inEveryMode(async (pool) => {
-      const buffer = pool.allocUnsafe(100).fill(5)
+      let buffer = pool.allocUnsafe(100).fill(5)
       let moved = buffer.buffer.transfer()
       assert.throws(() => pool.release(buffer), DETACHED)
       assert.equal(pool.owns(buffer), false)
-      assert.equal(pool.owns(moved), true)
+      assert.equal(pool.owns(moved), external)
       assert.equal(pool.stats().inUseCount, 1)
       const other = pool.allocUnsafe(100).fill(6)
       assert.equal(new Uint8Array(moved)[99], 5, 'the block has one owner')
       pool.release(other)
       moved = undefined
+      buffer = undefined
       await collectUntil(() => pool.stats().collectedCount === 1, 'the block is back')
     })
   )
 
   test(
     'is released by the new one',
+    { skip: !external },
     inEveryMode(async (pool) => {
       for (let round = 0; round < 3; round++) {
         const buffer = pool.allocUnsafe(100)

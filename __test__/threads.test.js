@@ -14,7 +14,7 @@ const { describe, test } = require('node:test')
 const vm = require('node:vm')
 const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
-const { balanced, collectUntil, moves, settle } = require('./helpers')
+const { balanced, collectUntil, external, moves, settle } = require('./helpers')
 
 const ENTRY = JSON.stringify(path.join(__dirname, '..'))
 
@@ -34,7 +34,7 @@ function startWorker(script, options) {
 }
 
 describe('threads', () => {
-  test('share one depot through the shared pool', async () => {
+  test('share one depot through the shared pool', { skip: !external }, async () => {
     const before = shared.stats()
     const worker = startWorker(`
       const buffers = Array.from({ length: 20 }, () => shared.allocUnsafe(300_000).fill(1))
@@ -88,7 +88,7 @@ describe('threads', () => {
 })
 
 describe('contexts', () => {
-  test('may load the addon several times in one thread', () => {
+  test('may load the addon several times in one thread', { skip: !external }, () => {
     const resolved = require.resolve('..')
     const folder = path.dirname(resolved)
     const load = () => {
@@ -146,11 +146,11 @@ describe('a worker that ends', () => {
       const classOf = (stats, blockSize) =>
         stats.classes.find((figures) => figures.blockSize === blockSize) ?? {}
       const idle = classOf(after, 20_480)
-      assert.ok(idle.idleCount >= 30, 'its idle blocks are in the depot')
+      if (external) assert.ok(idle.idleCount >= 30, 'its idle blocks are in the depot')
       assert.equal(idle.quarantinedBytes, 0)
       const leased = classOf(after, 40_960)
       assert.equal(leased.quarantinedBytes, 0, 'nobody else had what was leased')
-      assert.ok(leased.idleCount >= 10)
+      if (external) assert.ok(leased.idleCount >= 10)
     })
   }
 

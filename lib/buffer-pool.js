@@ -347,6 +347,8 @@ class BufferPool {
    * @param {ArrayBuffer} arrayBuffer
    */
   #discard(arrayBuffer) {
+    // Nothing to let go of.
+    if (byteLengthOf(arrayBuffer) === 0) return true
     const { scrubs } = this.#rack
     if (!this.#detaches || transfer === undefined) {
       if (scrubs) zero(arrayBuffer)

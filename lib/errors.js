@@ -126,6 +126,12 @@ const Exhausted = coded(
     `Received ${size}`
 )
 
+const OutOfMemory = coded(
+  'ERR_MEMORY_ALLOCATION_FAILED',
+  Error,
+  (/** @type {number} */ bytes) => `V8 refused a block of ${bytes} bytes`
+)
+
 const InvalidHandle = coded(
   'ERR_CISTERN_INVALID_HANDLE',
   TypeError,
@@ -177,6 +183,7 @@ module.exports = {
   InvalidHandle,
   NotImplemented,
   NotPooled,
+  OutOfMemory,
   OutOfRange,
   Undetachable
 }

@@ -45,6 +45,8 @@
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, condemn: boolean) => boolean} detach
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf 1: leased, 0: released, -1: not of this pool
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} surrender
+ * @property {() => boolean} canMoveMemory
+ * @property {(arrayBuffer: ArrayBuffer) => ArrayBuffer | null} moveMemory
  * @property {(arrayBuffer: ArrayBuffer) => boolean} discard
  * @property {(attachment: Attachment, bytes: number) => void} ask
  * @property {(attachment: Attachment, bytes: number) => void} trimOthers

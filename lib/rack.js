@@ -14,6 +14,7 @@
 
 const { setImmediate } = require('node:timers')
 const channels = require('./channels')
+const { OutOfMemory } = require('./errors')
 const native = require('./native')
 const {
   ASKED_BYTES,
@@ -219,9 +220,9 @@ class Rack {
   allocate({ blockSize }, seat) {
     try {
       return /** @type {ArrayBuffer} */ (arrayBufferOf(allocUnsafeSlow(blockSize)))
-    } catch (error) {
+    } catch {
       native.withdraw(this.attachment, seat)
-      throw error
+      throw new OutOfMemory(blockSize)
     }
   }
 

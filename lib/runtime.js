@@ -31,6 +31,11 @@ function getterOf(prototype, name) {
   return uncurry(/** @type {() => unknown} */ (get))
 }
 
+/** @param {object} prototype */
+function transferOf(prototype) {
+  return 'transfer' in prototype ? uncurry(/** @type {Function} */ (prototype.transfer)) : undefined
+}
+
 const Bytes = Uint8Array
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype)
 
@@ -42,19 +47,36 @@ const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype)
  */
 const FastBuffer = /** @type {any} */ (Buffer)[Symbol.species]
 
-/**
- * `ArrayBuffer.prototype.transfer`, which Node 20 has not: moves the memory, and its finalizer,
- * to a new ArrayBuffer and leaves every view of the old one without length.
- *
- * @type {((arrayBuffer: ArrayBuffer, length?: number) => ArrayBuffer) | undefined}
- */
-const transfer =
-  'transfer' in ArrayBuffer.prototype
-    ? uncurry(/** @type {Function} */ (ArrayBuffer.prototype.transfer))
-    : undefined
+/** Whether a block is memory of the addon's own; if not, V8 has it. */
+const isExternal = native.isExternal()
 
 /** @type {(arrayBuffer: ArrayBuffer) => number} 0 for a detached one */
 const byteLengthOf = getterOf(ArrayBuffer.prototype, 'byteLength')
+
+/**
+ * What Node 20 has instead of `transfer()`.
+ *
+ * @param {ArrayBuffer} arrayBuffer
+ * @param {number} [length] 0, or left out
+ */
+function transferByAddon(arrayBuffer, length) {
+  const moved = native.moveMemory(arrayBuffer)
+  if (moved === null) throw new TypeError('The ArrayBuffer can not be moved')
+  if (length === 0) native.discard(moved)
+  return moved
+}
+
+/** `ArrayBuffer.prototype.transfer`, as a function, where there is one. */
+const transferByV8 = transferOf(ArrayBuffer.prototype)
+
+/**
+ * Moves the memory, and its finalizer, to a new ArrayBuffer and leaves every view of the old one
+ * without length. Where a runtime has no such thing, a released block is detached and takes the way
+ * over the depot.
+ *
+ * @type {((arrayBuffer: ArrayBuffer, length?: number) => ArrayBuffer) | undefined}
+ */
+const transfer = transferByV8 ?? (native.canMoveMemory() ? transferByAddon : undefined)
 
 const { isView } = ArrayBuffer
 const bufferOfTypedArray = getterOf(TypedArrayPrototype, 'buffer')
@@ -98,9 +120,6 @@ function zeroView(view) {
 
 /** Whether Node was told to hand out no memory that is not zero-filled. */
 const zeroFill = native.asksForZeroFill()
-
-/** Whether a block is memory of the addon's own; if not, V8 has it. */
-const isExternal = native.isExternal()
 
 const { allocUnsafeSlow } = Buffer
 

@@ -1,29 +1,50 @@
-//! Who tells that a backing store of V8's is gone.
+//! What V8 knows of a backing store, and Node-API does not say: when it is gone, and how to move it.
 //!
 //! Node-API says when an `ArrayBuffer` goes, and that only while its environment lives; it has no
 //! word for "the memory has no holder in any thread any more". V8 knows: it shares a backing store
 //! by `std::shared_ptr`, among `ArrayBuffer`s, threads, messages under way and native code. A
-//! `std::weak_ptr` to it is the witness.
+//! `std::weak_ptr` to it is the witness. The same pointer, given to a new `ArrayBuffer`, moves the
+//! memory there: `ArrayBuffer.prototype.transfer()` for Node 20, which has none.
 //!
 //! What is relied on, and only where it is found at run time:
-//! - `v8::ArrayBuffer::GetBackingStore()`, which is exported by Node 14 and all since;
+//! - `v8::ArrayBuffer::GetBackingStore()` and `New()`, and `v8::Isolate::GetCurrent()`, which are
+//!   exported by Node 14 and all since;
 //! - a `napi_value` is a `v8::Local` (Node's Node-API asserts it at compile time);
 //! - the layout of libstdc++'s control block, which its ABI has kept since 2005. That V8 was
 //!   built against libstdc++ shows in the mangled name of a function that takes a `shared_ptr`;
 //!   libc++'s are in a namespace of their own.
 //!
-//! Elsewhere (macOS, Windows, Bun, Deno) there is no witness, and the pool does without.
+//! Elsewhere (macOS, Windows, Bun, Deno) there is none of it, and the pool does without.
 
 use crate::pool::Witness;
 use napi::sys;
 
 #[cfg(target_os = "linux")]
-pub use libstdcxx::witness;
+pub use libstdcxx::{Held, witness};
 
 /// No witness on this platform.
 #[cfg(not(target_os = "linux"))]
 pub unsafe fn witness(_array_buffer: sys::napi_value) -> Option<Box<dyn Witness>> {
     None
+}
+
+/// Nor can memory be moved.
+#[cfg(not(target_os = "linux"))]
+pub enum Held {}
+
+#[cfg(not(target_os = "linux"))]
+impl Held {
+    pub fn is_possible() -> bool {
+        false
+    }
+
+    pub unsafe fn by(_array_buffer: sys::napi_value) -> Option<Self> {
+        None
+    }
+
+    pub fn into_array_buffer(self) -> sys::napi_value {
+        match self {}
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -39,9 +60,11 @@ mod libstdcxx {
     const GET_BACKING_STORE: &CStr = c"_ZN2v811ArrayBuffer15GetBackingStoreEv";
 
     /// `v8::ArrayBuffer::New(v8::Isolate*, std::shared_ptr<v8::BackingStore>)`, with libstdc++'s
-    /// `shared_ptr`. Never called.
-    const NEW_BY_LIBSTDCXX: &CStr =
-        c"_ZN2v811ArrayBuffer3NewEPNS_7IsolateESt10shared_ptrINS_12BackingStoreEE";
+    /// `shared_ptr`.
+    const NEW: &CStr = c"_ZN2v811ArrayBuffer3NewEPNS_7IsolateESt10shared_ptrINS_12BackingStoreEE";
+
+    /// `v8::Isolate::GetCurrent()`
+    const GET_CURRENT: &CStr = c"_ZN2v87Isolate10GetCurrentEv";
 
     /// A `std::shared_ptr` as a function returns it: in memory that the caller has for it, because
     /// its class has a destructor. The room behind it has Rust do the same: beyond 16 bytes it
@@ -55,10 +78,23 @@ mod libstdcxx {
 
     type GetBackingStore = unsafe extern "C" fn(sys::napi_value) -> SharedPointer;
 
+    /// Takes the pointer out of the memory that it is told of: the C++ ABI passes objects with a
+    /// destructor so, and has the caller destroy what is left.
+    type New = unsafe extern "C" fn(*mut c_void, *mut SharedPointer) -> sys::napi_value;
+
+    type GetCurrent = unsafe extern "C" fn() -> *mut c_void;
+
+    /// V8's functions.
+    struct Functions {
+        get_backing_store: GetBackingStore,
+        new: New,
+        get_current: GetCurrent,
+    }
+
     /// libstdc++'s `_Sp_counted_base`.
     #[repr(C)]
     struct ControlBlock {
-        functions: *const Functions,
+        methods: *const Methods,
         /// How many own the object.
         uses: AtomicI32,
         /// How many watch it, and one for all that own it.
@@ -67,7 +103,7 @@ mod libstdcxx {
 
     /// Its virtual functions.
     #[repr(C)]
-    struct Functions {
+    struct Methods {
         destructors: [*const c_void; 2],
         /// Destroys the object.
         dispose: unsafe extern "C" fn(*mut ControlBlock),
@@ -99,9 +135,9 @@ mod libstdcxx {
     impl Drop for WeakPointer {
         fn drop(&mut self) {
             if self.control().weak_uses.fetch_sub(1, Ordering::AcqRel) == 1 {
-                let functions = self.control().functions;
+                let methods = self.control().methods;
                 // SAFETY: every control block has its class's functions.
-                let destroy = unsafe { (*functions).destroy };
+                let destroy = unsafe { (*methods).destroy };
                 // SAFETY: neither an owner nor another watcher is left.
                 unsafe { destroy(self.0.as_ptr()) };
             }
@@ -112,9 +148,9 @@ mod libstdcxx {
     fn give_up(control: NonNull<ControlBlock>) {
         let watcher = WeakPointer(control);
         if watcher.control().uses.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let functions = watcher.control().functions;
+            let methods = watcher.control().methods;
             // SAFETY: every control block has its class's functions.
-            let dispose = unsafe { (*functions).dispose };
+            let dispose = unsafe { (*methods).dispose };
             // SAFETY: the last owner is gone.
             unsafe { dispose(control.as_ptr()) };
         } else {
@@ -123,13 +159,22 @@ mod libstdcxx {
         }
     }
 
-    /// The function, where it is there and returns libstdc++'s `shared_ptr`.
-    static GET: LazyLock<Option<GetBackingStore>> = LazyLock::new(|| {
-        find(NEW_BY_LIBSTDCXX)?;
-        let function = find(GET_BACKING_STORE)?;
-        // SAFETY: the name says what the function takes and returns; `this` is what a
-        // `v8::Local` holds, which is what a `napi_value` is.
-        Some(unsafe { std::mem::transmute::<*mut c_void, GetBackingStore>(function.as_ptr()) })
+    /// V8's functions, where all are there and speak of libstdc++'s `shared_ptr`.
+    static V8: LazyLock<Option<Functions>> = LazyLock::new(|| {
+        let (get, new, current) = (find(GET_BACKING_STORE)?, find(NEW)?, find(GET_CURRENT)?);
+        Some(Functions {
+            // SAFETY: the name says what the function takes and returns; `this` is what a
+            // `v8::Local` holds, which is what a `napi_value` is.
+            get_backing_store: unsafe {
+                std::mem::transmute::<*mut c_void, GetBackingStore>(get.as_ptr())
+            },
+            // SAFETY: as above, and it returns a `v8::Local`.
+            new: unsafe { std::mem::transmute::<*mut c_void, New>(new.as_ptr()) },
+            // SAFETY: as above.
+            get_current: unsafe {
+                std::mem::transmute::<*mut c_void, GetCurrent>(current.as_ptr())
+            },
+        })
     });
 
     fn find(name: &CStr) -> Option<NonNull<c_void>> {
@@ -141,24 +186,70 @@ mod libstdcxx {
     ///
     /// # Safety
     ///
-    /// `array_buffer` is an attached `ArrayBuffer` of the calling thread's environment, in an open
-    /// handle scope.
+    /// As [`Held::by`].
     pub unsafe fn witness(array_buffer: sys::napi_value) -> Option<Box<dyn Witness>> {
-        let get = (*GET)?;
-        // SAFETY: the caller vouches for the value, and `GET` for the function.
-        let SharedPointer { object, control, .. } = unsafe { get(array_buffer) };
-        let control = NonNull::new(control)?;
-        // SAFETY: the pointer that was returned owns the object, and so keeps the block.
-        let block = unsafe { control.as_ref() };
-        let (uses, weak_uses) =
-            (block.uses.load(Ordering::Relaxed), block.weak_uses.load(Ordering::Relaxed));
-        // The ArrayBuffer and the pointer own it, for as many all the owners count as one watcher.
-        // Anything else is no such control block: hands off.
-        if object.is_null() || uses != 2 || weak_uses != 1 {
-            return None;
-        }
-        block.weak_uses.fetch_add(1, Ordering::Relaxed);
-        give_up(control);
+        // SAFETY: passed on from the caller.
+        let held = unsafe { Held::by(array_buffer) }?;
+        let control = held.control();
+        // SAFETY: what is held keeps its control block.
+        unsafe { control.as_ref() }.weak_uses.fetch_add(1, Ordering::Relaxed);
         Some(Box::new(WeakPointer(control)))
+    }
+
+    /// A share of a backing store: a `std::shared_ptr<v8::BackingStore>`.
+    pub struct Held(SharedPointer);
+
+    impl Held {
+        /// Whether this runtime has it.
+        pub fn is_possible() -> bool {
+            V8.is_some()
+        }
+
+        /// A share of the backing store that an `ArrayBuffer` alone owns.
+        ///
+        /// # Safety
+        ///
+        /// `array_buffer` is an attached `ArrayBuffer` of the calling thread's environment, in an open
+        /// handle scope.
+        pub unsafe fn by(array_buffer: sys::napi_value) -> Option<Self> {
+            let v8 = V8.as_ref()?;
+            // SAFETY: the caller vouches for the value, and `V8` for the function.
+            let pointer = unsafe { (v8.get_backing_store)(array_buffer) };
+            // SAFETY: a pointer that owns an object keeps its control block.
+            let block = unsafe { pointer.control.as_ref() }?;
+            let uses = block.uses.load(Ordering::Relaxed);
+            let weak_uses = block.weak_uses.load(Ordering::Relaxed);
+            // The ArrayBuffer and the pointer own it, perhaps native code, too; all owners count as
+            // one watcher, and a witness is another. Anything else is no control block: hands off.
+            if pointer.object.is_null()
+                || !(2..1000).contains(&uses)
+                || !(1..=2).contains(&weak_uses)
+            {
+                return None;
+            }
+            Some(Self(pointer))
+        }
+
+        /// Makes a new `ArrayBuffer` of it. Its first one must be detached.
+        pub fn into_array_buffer(mut self) -> sys::napi_value {
+            let v8 = V8.as_ref().expect("what gave the share");
+            // SAFETY: `V8` vouches for the function.
+            let isolate = unsafe { (v8.get_current)() };
+            // SAFETY: as above; this thread has an isolate, which gave the share.
+            unsafe { (v8.new)(isolate, &raw mut self.0) }
+        }
+
+        fn control(&self) -> NonNull<ControlBlock> {
+            NonNull::new(self.0.control).expect("a share that was not taken out")
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            // Null where V8 has taken it out.
+            if let Some(control) = NonNull::new(self.0.control) {
+                give_up(control);
+            }
+        }
     }
 }

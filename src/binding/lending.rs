@@ -2,6 +2,7 @@
 
 use super::array_buffer;
 use super::attachment::{Result, ThreadEnd, size_class, unknown};
+use super::backing_store::Held;
 use super::error::Code;
 use super::number::{to_number, to_size};
 use crate::pool::{Lender, Loan, Refusal, SeatState, Word};
@@ -140,6 +141,28 @@ pub fn surrender(env: &Env, end: &External<ThreadEnd>, array_buffer: ArrayBuffer
 
 fn place_of(array_buffer: &ArrayBuffer<'_>) -> (usize, usize) {
     (array_buffer.as_ptr().addr(), array_buffer.len())
+}
+
+/// Whether [`move_memory`] can do it.
+#[napi]
+pub fn can_move_memory() -> bool {
+    Held::is_possible()
+}
+
+/// Moves an `ArrayBuffer`'s memory to a new one, as `transfer()` does, for Node 20 alone. `null` where
+/// it can't be moved; then nothing has changed.
+#[napi]
+pub fn move_memory<'env>(env: &'env Env, array_buffer: ArrayBuffer<'_>) -> Option<Unknown<'env>> {
+    if array_buffer.is_empty() {
+        return None;
+    }
+    // SAFETY: the value was converted in this call, and is attached: it is not empty.
+    let held = unsafe { Held::by(array_buffer.raw()) }?;
+    // SAFETY: as in `discard`.
+    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
+        return None;
+    }
+    Some(unknown(env, held.into_array_buffer()))
 }
 
 /// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once. For Node 20 alone.
