@@ -7,6 +7,7 @@ const { spawnSync } = require('node:child_process')
 const path = require('node:path')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
+const { canMoveMemory } = require('../lib/native')
 
 if (typeof globalThis.gc !== 'function') {
   throw new Error('These tests collect garbage: run them with node --expose-gc')
@@ -14,6 +15,9 @@ if (typeof globalThis.gc !== 'function') {
 
 /** Whether release moves memory (Node 22 and on) or leaves that to the finalizer (Node 20). */
 const moves = 'transfer' in ArrayBuffer.prototype
+
+/** Whether a pooled Buffer can be posted to another thread: on Node 20 where cistern can move memory. */
+const posts = moves || canMoveMemory()
 
 /**
  * Whether blocks are memory of cistern's own, or V8's (`CISTERN_NO_EXTERNAL=1`). V8 keeps its own memory
@@ -105,4 +109,14 @@ function runScript(script, { flags = [], env = {} } = {}) {
   return stdout
 }
 
-module.exports = { MODES, balanced, collectUntil, external, inEveryMode, moves, runScript, settle }
+module.exports = {
+  MODES,
+  balanced,
+  collectUntil,
+  external,
+  inEveryMode,
+  moves,
+  posts,
+  runScript,
+  settle
+}

@@ -18,7 +18,7 @@ const MAGAZINE_BYTES = 32 * MIB
 const MAGAZINE_BLOCKS = 256
 
 function openRack() {
-  const settings = toSettings({ detachOnRelease: false, idleTimeout: Infinity })
+  const settings = toSettings({ detachOnRelease: false, idleTimeout: Infinity, leakSampleRate: 0 })
   return new Rack(/** @type {any} */ ({}), native.open(settings))
 }
 

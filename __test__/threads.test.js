@@ -14,7 +14,7 @@ const { describe, test } = require('node:test')
 const vm = require('node:vm')
 const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
-const { balanced, collectUntil, external, moves, settle } = require('./helpers')
+const { balanced, collectUntil, external, posts, settle } = require('./helpers')
 
 const ENTRY = JSON.stringify(path.join(__dirname, '..'))
 
@@ -155,7 +155,7 @@ describe('a worker that ends', () => {
   }
 
   test('has nothing in common with later owners of its posted memory', {
-    skip: !moves
+    skip: !posts
   }, async () => {
     for (let round = 0; round < 10; round++) {
       const worker = startWorker(`
@@ -179,7 +179,7 @@ describe('a worker that ends', () => {
   })
 
   test('while its posted Buffer is read, and terminated at any moment', {
-    skip: !moves
+    skip: !posts
   }, async () => {
     const held = []
     for (let round = 0; round < 40; round++) {

@@ -6,11 +6,9 @@ const { constants } = require('node:buffer')
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const channels = require('./channels')
-const { IDLE, LEASED, STATE } = require('./ledger')
+const { IDLE, LEASED, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
-const detaching = require('./detaching')
 const ends = require('./ends')
-const keeping = require('./keeping')
 const { Rack } = require('./rack')
 const { checkBoolean, toSettings } = require('./options')
 const runtime = require('./runtime')
@@ -21,6 +19,11 @@ const errors = require('./errors')
 
 const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, zero, zeroFill } = runtime
 const { alloc, allocUnsafe } = Buffer
+
+// As constants of their own: to look them up in their modules would make the fast path's functions
+// too large to be compiled into one.
+const { giveBack: giveBackDetaching, lease: leaseDetaching } = require('./detaching')
+const { giveBack: giveBackKeeping, lease: leaseKeeping } = require('./keeping')
 
 /** The key to a pool on an attachment that is there already. */
 const ATTACHED = Symbol('attached')
@@ -81,8 +84,8 @@ class BufferPool {
   allocUnsafe(size) {
     if (typeof size === 'number' && (size | 0) === size && size > 0 && size <= this.#fastLimit) {
       const rack = this.#rack
-      const buffer = this.#detaches ? detaching.lease(rack, size) : keeping.lease(rack, size)
-      return buffer === undefined ? this.#leaseRefused(size, false) : buffer
+      const buffer = this.#detaches ? leaseDetaching(rack, size) : leaseKeeping(rack, size)
+      if (buffer !== undefined) return buffer
     }
     return this.#leaseOdd(size, zeroFill)
   }
@@ -157,8 +160,8 @@ class BufferPool {
     if (slot !== undefined && slot.pool === this) {
       const rack = this.#rack
       const taken = this.#detaches
-        ? detaching.giveBack(rack, slot, arrayBuffer)
-        : keeping.giveBack(rack, slot)
+        ? giveBackDetaching(rack, slot, arrayBuffer)
+        : giveBackKeeping(rack, slot)
       if (taken) return
     }
     this.#releaseOdd(slot, arrayBuffer, view)
@@ -231,9 +234,11 @@ class BufferPool {
     }
     if (!Number.isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
-    const { lease } = this.#detaches ? detaching : keeping
-    const buffer = lease(this.#rack, size)
-    if (buffer === undefined) return this.#leaseRefused(size, zeroed)
+    const buffer = this.#rack.takeRefusal() ? undefined : this.#rack.way.lease(this.#rack, size)
+    if (buffer === undefined) {
+      this.#rack.takeRefusal()
+      return this.#leaseRefused(size, zeroed)
+    }
     return zeroed ? runtime.zeroView(buffer) : buffer
   }
 
@@ -274,7 +279,7 @@ class BufferPool {
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
     const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
     this.#rack.bookUnpooled(size)
-    const words = Float64Array.of(LEASED, 1)
+    const words = Float64Array.of(LEASED, 1, 0, 0, 0)
     const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
     slot.size = size
     return buffer
@@ -299,6 +304,11 @@ class BufferPool {
     // The seat of a block that was transferred may be another's; V8's memory has one of its own.
     if (isPooled && isEmpty) throw new errors.Detached(this.#name, view)
     if (!isLeased(slot)) throw new errors.AlreadyReleased(this.#name, view)
+    if (slot.words[slot.at + STATE] === SAMPLED) {
+      this.#rack.sampler.drop(slot)
+      this.release(arrayBuffer)
+      return
+    }
     if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
     if (isPooled || !this.#discard(arrayBuffer)) throw new errors.Undetachable(this.#name, view)
     slot.words[slot.at + STATE] = IDLE

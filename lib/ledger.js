@@ -17,14 +17,17 @@ const LAST_SEAT = 5
 const STATE = 0
 const LEASES = 1
 const ASKED_BYTES = 2
-const SAMPLE = 3
+const BASE = 3
+const SAMPLE = 4
 
 /** What a block does, as `SeatState` numbers it. */
 const IDLE = 0
 const LEASED = 1
+const SAMPLED = 5
 
 module.exports = {
   ASKED_BYTES,
+  BASE,
   STRAY_BYTES,
   IDLE,
   LAST_SEAT,
@@ -32,6 +35,7 @@ module.exports = {
   LEASES,
   PEAK_BYTES,
   SAMPLE,
+  SAMPLED,
   STATE,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,

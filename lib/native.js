@@ -34,7 +34,7 @@
  * @property {(attachment: Attachment) => boolean} takeTick
  * @property {(attachment: Attachment) => number} takeFreedAsIdle
  * @property {(attachment: Attachment) => number} takeFreedUnderPressure
- * @property {(attachment: Attachment) => { sample: number, leases: number } | null} nextLeak
+ * @property {(attachment: Attachment) => number | null} nextLeak the number of its record
  * @property {(attachment: Attachment) => boolean} isFirstLeak
  * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
  *   depot, its seat in the ledger; `null` where there is none

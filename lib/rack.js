@@ -75,7 +75,7 @@ class Rack {
     this.segments = Object.create(null)
     /** Units leased, without strays since the last `fold`. */
     this.leased = 0
-    /** The most units that were leased at a time. */
+    /** The most units that were leased at a time, as far as a release has shown. */
     this.peak = 0
     /** Units leased or idle here, without strays since the last `fold`. */
     this.held = 0
@@ -84,6 +84,8 @@ class Rack {
      * than RACK_BYTES, or there is another reason to be on the alert.
      */
     this.floor = ALERT
+    /** `peak - floor`: both are asked in one comparison. */
+    this.span = -ALERT
     /** Stray bytes that `leased` and `held` know of. */
     this.folded = 0
     this.spillIsDue = false
@@ -93,9 +95,9 @@ class Rack {
     this.othersWait = false
     this.keepsNothing = settings.idleTimeout === 0
     this.hasBell = false
+    /** Whether the last fill got nothing. */
+    this.isRefused = false
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
-    /** Leases to go until the next whose call site is recorded. */
-    this.untilSample = this.sampler.interval()
     this.waiting = new Waiting(this)
   }
 
@@ -109,11 +111,9 @@ class Rack {
   book(magazine, slot, size) {
     const { words, at } = slot
     words[at + STATE] = LEASED
-    words[at + LEASES]++
     words[at + ASKED_BYTES] += size
     this.leased += magazine.units
-    if (this.leased > this.peak) this.raisePeak()
-    if (--this.untilSample === 0) this.sample(slot, size)
+    if (++words[at + LEASES] === 0) this.sample(slot, size)
   }
 
   /**
@@ -138,11 +138,13 @@ class Rack {
    */
   putBack(slot, magazine) {
     slot.words[slot.at + STATE] = IDLE
-    this.leased -= magazine.units
+    const { leased } = this
+    this.leased = leased - magazine.units
     const { warmest } = magazine
     magazine.warmest = slot
     if (warmest !== null) this.putBelow(magazine, warmest)
-    if (this.leased < this.floor) this.attend()
+    // Below the floor, or above the peak.
+    if ((leased - this.floor) >>> 0 > this.span) this.attend(leased)
   }
 
   /**
@@ -163,7 +165,7 @@ class Rack {
    * @param {Magazine} magazine
    */
   fill(magazine) {
-    this.fold()
+    this.raisePeak(this.leased)
     for (let i = 0; i < magazine.batch; i++) {
       const lent = native.lendIdle(this.attachment, magazine.index)
       if (lent === null) break
@@ -174,7 +176,15 @@ class Rack {
       if (typeof lent === 'number') lent = this.makeRoom(magazine, lent)
       if (lent !== null) this.seat(magazine, lent)
     }
-    return magazine.count > 0
+    this.isRefused = magazine.count === 0
+    return !this.isRefused
+  }
+
+  /** Whether the lease that led here was refused already; asked once. */
+  takeRefusal() {
+    const { isRefused } = this
+    this.isRefused = false
+    return isRefused
   }
 
   /**
@@ -206,6 +216,7 @@ class Rack {
     const slot = new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat)
     // It goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
+    this.sampler.countDown(slot)
     magazine.push(slot)
     this.hold(magazine.units)
     this.listen()
@@ -243,6 +254,7 @@ class Rack {
   giveBackByFinalizer(slot, magazine) {
     if (!this.detach(slot, magazine, this.isClosed || this.keepsNothing)) return false
     slot.forget()
+    this.raisePeak(this.leased)
     this.leased -= magazine.units
     this.hold(-magazine.units)
     if (!this.waiting.isEmpty) this.waiting.collect()
@@ -292,15 +304,21 @@ class Rack {
     return bytes
   }
 
-  /** A block was released while the rack is on the alert, or holds too much. */
-  attend() {
+  /**
+   * A block was released while the rack is on the alert, holds too much, or had more leased than ever.
+   *
+   * @param {number} leased units, before the release
+   */
+  attend(leased) {
+    if (leased > this.peak) this.raisePeak(leased)
+    if (leased >= this.floor) return
     if (this.isClosed) {
       this.empty()
     } else if (this.othersWait) {
       this.giveUpForOthers()
     } else {
       if (!this.isWatched) this.beWatched()
-      if (this.leased < this.floor) this.scheduleSpill()
+      if (leased < this.floor) this.scheduleSpill()
     }
   }
 
@@ -330,7 +348,7 @@ class Rack {
       return
     }
     native.setIdle(this.attachment, true)
-    this.setFloor()
+    this.beAlert()
   }
 
   /** Has the core call `answer` when there is something to look at. */
@@ -386,13 +404,13 @@ class Rack {
     if (!this.isWatched) return
     this.isWatched = false
     native.setIdle(this.attachment, false)
-    this.setFloor()
+    this.beAlert()
   }
 
   /** Notes whether someone waits for memory: as long as someone does, nothing is kept idle here. */
   noteOthers() {
     this.othersWait = !native.nobodyWaits(this.attachment)
-    this.setFloor()
+    this.beAlert()
   }
 
   /** Gives up what is idle for those who wait, in whichever thread. */
@@ -449,16 +467,14 @@ class Rack {
    * @param {number} size
    */
   sample(slot, size) {
-    this.untilSample = this.sampler.interval()
+    this.sampler.countDown(slot)
     const stack = this.sampler.take(this.book)
     if (stack) this.sampler.record(slot, size, stack)
   }
 
   /** The call site of a lease that is to come later, if it is a sampled one. */
   takeSample() {
-    if (--this.untilSample > 0) return undefined
-    this.untilSample = this.sampler.interval()
-    return this.sampler.take(this.wait)
+    return this.sampler.isDue() ? this.sampler.take(this.wait) : undefined
   }
 
   /**
@@ -520,7 +536,7 @@ class Rack {
   /** Ends leasing, in all threads; what is idle in this one is freed, and who waits is told. */
   close() {
     native.close(this.attachment)
-    this.floor = ALERT
+    this.setFloor(ALERT)
     this.empty()
     this.waiting.collect()
   }
@@ -539,17 +555,25 @@ class Rack {
 
   /** The books, all threads together. */
   stats() {
+    this.raisePeak(this.leased)
     return native.stats(this.attachment)
   }
 
   /** @param {number} units more, or fewer, that are leased or idle here */
   hold(units) {
     this.held += units
-    if (this.floor !== ALERT) this.floor = this.held - RACK_UNITS
+    if (this.floor !== ALERT) this.setFloor(this.held - RACK_UNITS)
   }
 
-  setFloor() {
-    this.floor = this.isWatched && !this.othersWait ? this.held - RACK_UNITS : ALERT
+  /** Is on the alert, or not, as things stand. */
+  beAlert() {
+    this.setFloor(this.isWatched && !this.othersWait ? this.held - RACK_UNITS : ALERT)
+  }
+
+  /** @param {number} floor */
+  setFloor(floor) {
+    this.floor = floor
+    this.span = this.peak - floor
   }
 
   /** Takes off the leases that have ended elsewhere since last time. */
@@ -562,11 +586,15 @@ class Rack {
     this.hold(-units)
   }
 
-  raisePeak() {
+  /** @param {number} leased units, perhaps the most ever, strays included */
+  raisePeak(leased) {
+    const strays = this.leased
     this.fold()
-    if (this.leased <= this.peak) return
-    this.peak = this.leased
-    this.words[PEAK_BYTES] = this.leased * UNIT
+    const most = leased - (strays - this.leased)
+    if (most <= this.peak) return
+    this.peak = most
+    this.words[PEAK_BYTES] = most * UNIT
+    this.setFloor(this.floor)
   }
 }
 

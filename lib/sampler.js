@@ -3,8 +3,8 @@
 /**
  * Where sampled leases were taken, to tell of those that the garbage collector ends.
  *
- * The record's number stands on the block's seat. A finalizer reads it there, with the count of
- * leases: if that is what it was when the record was made, the record is of the very lease that leaked.
+ * The state of a sampled lease is one of its own. So its release takes the slow path, which drops the
+ * record, and a finalizer that finds this state has found a leak.
  *
  * The idea is Netty's ResourceLeakDetector: one lease in so many, with its stack.
  */
@@ -12,7 +12,7 @@
 const path = require('node:path')
 const { performance } = require('node:perf_hooks')
 const channels = require('./channels')
-const { LEASES, SAMPLE } = require('./ledger')
+const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
 
 /** Frames of a call site that are kept, beyond ours. */
 const FRAMES = 8
@@ -30,8 +30,8 @@ const SITES = 1000
 const LEASES_PER_SECOND = 12_800
 const LEASES_AT_ONCE = 128_000
 
-/** A countdown that is never over in practice; a small integer, as countdowns are. */
-const NEVER = 2 ** 30
+/** When too many were recorded of late, so many times as many leases go by until the next try. */
+const PAUSE = 32
 
 class Sampler {
   #rate
@@ -40,10 +40,11 @@ class Sampler {
   #tokens
   #filledAt = performance.now()
   #lastId = 0
+  #pause = 1
   /**
-   * By seat, so that there are never more than blocks.
+   * Of leases that were not released yet, by number.
    *
-   * @type {Map<number, { id: number, leases: number, size: number, stack: string }>}
+   * @type {Map<number, { size: number, stack: string }>}
    */
   #records = new Map()
   /** @type {Map<string, number>} */
@@ -59,10 +60,22 @@ class Sampler {
     this.#tokens = rate * LEASES_AT_ONCE
   }
 
-  /** How many leases to count down to the next sample. Random, so as not to beat with a pattern. */
-  interval() {
-    if (this.#rate === 0) return NEVER
-    return Math.min(NEVER, Math.max(1, Math.round(Math.random() * (2 / this.#rate - 1) + 0.5)))
+  /**
+   * Has a slot count down to its next sampled lease. Random, so as not to beat with a pattern.
+   *
+   * @param {import('./slot').Slot} slot attached
+   */
+  countDown({ words, at }) {
+    if (this.#rate === 0) return
+    const turn = words[at + LEASES] - words[at + BASE]
+    const leases = 1 + Math.floor(Math.random() * (2 / this.#rate - 1)) * this.#pause
+    words[at + BASE] = -leases - turn
+    words[at + LEASES] = -leases
+  }
+
+  /** Whether a lease that no slot counts is to be sampled. */
+  isDue() {
+    return Math.random() < this.#rate
   }
 
   /**
@@ -71,7 +84,11 @@ class Sampler {
    * @param {Function} below the topmost function that is of no interest
    */
   take(below) {
-    if (this.#rate < 1 && !this.#spend()) return undefined
+    if (this.#rate < 1 && !this.#spend()) {
+      this.#pause = PAUSE
+      return undefined
+    }
+    this.#pause = 1
     return stackBelow(below)
   }
 
@@ -80,25 +97,33 @@ class Sampler {
    * @param {number} size
    * @param {string} stack
    */
-  record(slot, size, stack) {
+  record({ words, at }, size, stack) {
     const id = ++this.#lastId
-    slot.words[slot.at + SAMPLE] = id
-    this.#records.set(slot.seat, { id, leases: slot.words[slot.at + LEASES], size, stack })
+    words[at + SAMPLE] = id
+    words[at + STATE] = SAMPLED
+    this.#records.set(id, { size, stack })
   }
 
   /**
-   * Tells of a leak, if its record is of the lease that leaked.
+   * Drops the record of a sampled lease, which is from now on like any other.
    *
-   * @param {{ sample: number, leases: number }} leak
+   * @param {import('./slot').Slot} slot attached
+   */
+  drop({ words, at }) {
+    this.#records.delete(words[at + SAMPLE])
+    words[at + STATE] = LEASED
+  }
+
+  /**
+   * Tells of a leak.
+   *
+   * @param {number} id its record's
    * @param {() => boolean} isFirst whether no leak of the pool was told before
    */
-  tell({ sample, leases }, isFirst) {
-    for (const [seat, record] of this.#records) {
-      if (record.id !== sample) continue
-      this.#records.delete(seat)
-      if (record.leases === leases) this.#publish(record, isFirst)
-      return
-    }
+  tell(id, isFirst) {
+    const record = this.#records.get(id)
+    this.#records.delete(id)
+    if (record !== undefined) this.#publish(record, isFirst)
   }
 
   /**

@@ -2,7 +2,7 @@
 
 /** A block in this thread's hands. It hangs on the ArrayBuffer that has the block. */
 
-const { LEASED, LEASES, STATE } = require('./ledger')
+const { BASE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
 const native = require('./native')
 const { byteLengthOf } = require('./runtime')
 const { hang } = require('./tag')
@@ -58,7 +58,7 @@ class Slot {
 
   /** How many leases there were, this one included: to tell a lease from a later one. */
   get turn() {
-    return this.words[this.at + LEASES]
+    return this.words[this.at + LEASES] - this.words[this.at + BASE]
   }
 
   /** The pool has nothing to do with the ArrayBuffer any more. */
@@ -76,7 +76,8 @@ class Slot {
  * @param {Slot} slot
  */
 function isLeased(slot) {
-  if (slot.words[slot.at + STATE] !== LEASED) return false
+  const state = slot.words[slot.at + STATE]
+  if (state !== LEASED && state !== SAMPLED) return false
   // V8's own may be empty from the start; ours are empty when they were transferred.
   if (slot.magazine === null) return true
   return slot.arrayBuffer !== null && byteLengthOf(slot.arrayBuffer) > 0

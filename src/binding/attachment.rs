@@ -231,19 +231,11 @@ pub fn take_freed_under_pressure(end: &External<ThreadEnd>) -> f64 {
     to_number(end.pool().take_untold(Reason::Pressure) as u64)
 }
 
-/// A lease whose call site is known, and that ended in the garbage collector.
-#[napi(object)]
-pub struct Leak {
-    /// Which record of a call site was on the block's seat.
-    pub sample: f64,
-    /// Leases of the block on its seat: the record is of the last one, or it is not of this leak.
-    pub leases: f64,
-}
-
-/// The oldest such leak that was not told yet; `null` where there is none.
+/// Which record of a call site belongs to the oldest lease that ended in the garbage collector and
+/// was not told yet; `null` where there is none.
 #[napi]
-pub fn next_leak(end: &External<ThreadEnd>) -> Option<Leak> {
-    end.member().next_leak().map(|left| Leak { sample: left.sample, leases: left.leases })
+pub fn next_leak(end: &External<ThreadEnd>) -> Option<f64> {
+    end.member().next_leak().map(|left| left.sample)
 }
 
 /// Whether no thread has told of a leak in this pool before; told once.

@@ -117,7 +117,7 @@ pub fn detach(
 pub fn state_of(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> i32 {
     let (address, size) = place_of(&array_buffer);
     match end.pool().state_of(address, size) {
-        Some(SeatState::Leased) => 1,
+        Some(state) if state.is_leased() => 1,
         Some(_) => 0,
         None => -1,
     }

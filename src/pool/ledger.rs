@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   words:    stray │ peak │ unpooled …                       the whole thread's
-//!   segments: state, leases, asked, sample │ state, …          a seat for each block
+//!   segments: state, leases, asked, base, sample │ state, …    a seat for each block
 //! ```
 //!
 //! The words are the core's own memory. Where the runtime allows JavaScript no view of that, they are
@@ -49,21 +49,24 @@ pub enum Word {
 pub enum SeatWord {
     /// A [`SeatState`].
     State = 0,
-    /// Leases of the block since it took the seat.
+    /// Leases of the block since it took the seat, counted on from `Base`. Where this comes to 0, the
+    /// lease is one whose call site is recorded: so that counting and looking are one.
     Leases = 1,
     /// Bytes asked for in them.
     AskedBytes = 2,
-    /// Which record of a call site belongs to one of the leases; 0 for none.
-    Sample = 3,
+    /// Where counting began.
+    Base = 3,
+    /// Which record of a call site belongs to the block, while its state is [`SeatState::Sampled`].
+    Sample = 4,
 }
 
 /// Words of the whole thread.
 const WORDS: usize = 6;
 
-/// Words for each seat: a power of two, so that no seat straddles a cache line.
-pub const WORDS_PER_SEAT: usize = 4;
+/// Words for each seat: one cache line.
+pub const WORDS_PER_SEAT: usize = 8;
 
-/// Seats that are made at a time: four pages.
+/// Seats that are made at a time: eight pages.
 pub const SEATS_PER_SEGMENT: usize = 512;
 
 /// What a block in JavaScript's hands is doing.
@@ -80,11 +83,24 @@ pub enum SeatState {
     Condemned = 3,
     /// Released by another thread than its lender's, or by an `ArrayBuffer` that it was moved to.
     Surrendered = 4,
+    /// With the user, and it is recorded where that took it.
+    Sampled = 5,
 }
 
 impl SeatState {
-    const ALL: [Self; 5] =
-        [Self::Idle, Self::Leased, Self::Detached, Self::Condemned, Self::Surrendered];
+    const ALL: [Self; 6] = [
+        Self::Idle,
+        Self::Leased,
+        Self::Detached,
+        Self::Condemned,
+        Self::Surrendered,
+        Self::Sampled,
+    ];
+
+    /// Whether the block is with the user.
+    pub fn is_leased(self) -> bool {
+        matches!(self, Self::Leased | Self::Sampled)
+    }
 
     fn to_word(self) -> u64 {
         f64::from(self as u8).to_bits()
@@ -130,9 +146,7 @@ struct Holder {
 pub struct Left {
     /// What the block was doing.
     pub state: SeatState,
-    /// Leases of the block since it took the seat.
-    pub leases: f64,
-    /// Which record of a call site belongs to one of them; 0 for none.
+    /// Which record of a call site belongs to it, if it was [`SeatState::Sampled`].
     pub sample: f64,
 }
 
@@ -317,12 +331,13 @@ impl Ledger {
         // Relaxed, here and wherever words are read or written: each is a figure of its own, and
         // no memory is reached through it. The finalizer, which reads a state to decide by it,
         // runs in the thread that wrote it, or after that thread has ended.
-        let [_, leases, asked, sample] =
-            [SeatWord::State, SeatWord::Leases, SeatWord::AskedBytes, SeatWord::Sample]
-                .map(|word| f64::from_bits(words[word as usize].swap(0, Ordering::Relaxed)));
+        let take = |word: SeatWord| f64::from_bits(words[word as usize].swap(0, Ordering::Relaxed));
+        take(SeatWord::State);
+        let leases = take(SeatWord::Leases) - take(SeatWord::Base);
+        let (asked, sample) = (take(SeatWord::AskedBytes), take(SeatWord::Sample));
         seats.left.add_leases(holder, leases, asked);
         seats.free.push(seat);
-        Left { state, leases, sample }
+        Left { state, sample }
     }
 
     /// The loan of the block that has `seat`, or had it last; `None` where there is no such seat.
@@ -359,11 +374,13 @@ impl Ledger {
         sums.add(&seats.left);
         for (words, holder) in seats.all() {
             let read = |word: SeatWord| words[word as usize].load(Ordering::Relaxed);
-            if read(SeatWord::State) == SeatState::Leased.to_word() {
+            if SeatState::from_word(read(SeatWord::State)).is_leased() {
                 sums.leased[holder.class.index()] += 1.0;
             }
-            let leases = f64::from_bits(read(SeatWord::Leases));
-            sums.add_leases(holder, leases, f64::from_bits(read(SeatWord::AskedBytes)));
+            let [leases, base, asked] = [SeatWord::Leases, SeatWord::Base, SeatWord::AskedBytes]
+                .map(read)
+                .map(f64::from_bits);
+            sums.add_leases(holder, leases - base, asked);
         }
     }
 
@@ -380,7 +397,7 @@ impl Ledger {
     /// Marks the block on `seat` as released by another thread. Whether it was leased until now.
     pub fn surrender(&self, seat: u32) -> bool {
         let seats = self.seats();
-        let is_leased = seats.state(seat) == SeatState::Leased;
+        let is_leased = seats.state(seat).is_leased();
         if is_leased {
             let state = &seats.words(seat)[SeatWord::State as usize];
             state.store(SeatState::Surrendered.to_word(), Ordering::Relaxed);
@@ -581,7 +598,7 @@ mod tests {
         segment.all()[SeatWord::Leases as usize].store(0, Ordering::Relaxed);
         assert!((ledger.read(Word::PeakBytes) - 9.0).abs() < f64::EPSILON, "and go back");
         let left = ledger.leave_seat(seat);
-        assert_eq!(left, Left { state: SeatState::Leased, leases: 3.0, sample: 0.0 });
+        assert_eq!(left, Left { state: SeatState::Leased, sample: 0.0 });
     }
 
     #[test]

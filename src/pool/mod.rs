@@ -370,7 +370,7 @@ impl Pool {
         let Record { mut block, member, seat, witness, .. } = record;
         let left = member.ledger().leave_seat(seat);
         let state = left.state;
-        if matches!(state, SeatState::Leased | SeatState::Surrendered) {
+        if state.is_leased() || state == SeatState::Surrendered {
             member.ledger().add_stray(block.size());
         }
         if lender == Lender::Ending && !block.is_hollow() && self.may_live_on(state) {
@@ -385,10 +385,10 @@ impl Pool {
         match state {
             SeatState::Idle | SeatState::Detached | SeatState::Surrendered => self.take_back(block),
             SeatState::Condemned => self.free_condemned(block),
-            SeatState::Leased => {
+            SeatState::Leased | SeatState::Sampled => {
                 self.books.class(block.class()).collected.add();
                 self.take_back(block);
-                if left.sample > 0.0 {
+                if state == SeatState::Sampled {
                     member.report_leak(left);
                 }
             }
@@ -404,7 +404,7 @@ impl Pool {
     /// has no holder at all.
     fn may_live_on(&self, state: SeatState) -> bool {
         match state {
-            SeatState::Leased => true,
+            SeatState::Leased | SeatState::Sampled => true,
             SeatState::Idle => !self.config.detach_on_release,
             SeatState::Detached | SeatState::Condemned | SeatState::Surrendered => false,
         }
@@ -417,7 +417,7 @@ impl Pool {
         while let Some(Orphan { mut block, state, .. }) = self.quarantine.take_gone() {
             let books = self.books.class(block.class());
             books.quarantined.take();
-            if state == SeatState::Leased {
+            if state.is_leased() {
                 books.seized.take();
                 books.collected.add();
             }
@@ -591,7 +591,7 @@ impl Pool {
         let books = self.books.class(block.class());
         books.loaned.take();
         books.quarantined.add();
-        if state == SeatState::Leased {
+        if state.is_leased() {
             books.seized.add();
         }
     }

@@ -72,7 +72,7 @@ impl Quarantine {
         self.is_watching()
             && self.watched().iter().any(|orphan| {
                 let Orphan { block, state, .. } = orphan;
-                block.key() == address && block.size() == size && *state == SeatState::Leased
+                block.key() == address && block.size() == size && state.is_leased()
             })
     }
 

@@ -148,9 +148,11 @@ fn block_is_scrubbed_where_asked() {
 /// What happens to a block whose lender ends: it may have another holder, or it can't.
 #[test]
 fn lender_ends() {
-    use SeatState::{Detached, Idle, Leased};
+    use SeatState::{Detached, Idle, Leased, Sampled, Surrendered};
     for (config, state, set_aside) in [
         (detaches(), Leased, true),
+        (detaches(), Sampled, true),
+        (detaches(), Surrendered, false),
         (detaches(), Idle, false),
         (detaches(), Detached, false),
         (keeps(), Leased, true),
@@ -899,18 +901,20 @@ fn leaks_are_told_once_and_with_their_record() {
     let bell = Counting::on(&attachment);
     lease(&attachment, 64).settle(Lender::Alive);
     assert_eq!(attachment.member().next_leak(), None, "its call site is not known");
-    let loan = lease(&attachment, 64);
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Sample, 5);
-    loan.settle(Lender::Alive);
+    let sampled = || {
+        let loan = lease(&attachment, 64);
+        attachment.ledger().set_state(loan.seat(), SeatState::Sampled);
+        attachment.ledger().add_to_seat(loan.seat(), SeatWord::Sample, 5);
+        loan
+    };
+    sampled().settle(Lender::Alive);
     let leak = attachment.member().next_leak().expect("the leak");
-    assert_eq!(leak, Left { state: SeatState::Leased, leases: 1.0, sample: 5.0 });
+    assert_eq!(leak, Left { state: SeatState::Sampled, sample: 5.0 });
     assert_eq!(attachment.member().next_leak(), None);
     assert_eq!(bell.count(), 1);
     assert!(pool.is_first_leak() && !pool.is_first_leak());
     for _ in 0..1000 {
-        let loan = lease(&attachment, 64);
-        attachment.ledger().add_to_seat(loan.seat(), SeatWord::Sample, 5);
-        loan.settle(Lender::Alive);
+        sampled().settle(Lender::Alive);
     }
     let told = std::iter::from_fn(|| attachment.member().next_leak()).count();
     assert!((1..1000).contains(&told), "as many as there is room for: {told}");
