@@ -29,7 +29,7 @@ impl Block {
     ///
     /// [`OutOfMemory`] when there is none to be had.
     pub fn obtain(class: SizeClass) -> Result<Self, OutOfMemory> {
-        match memory::obtain(class.block_size()) {
+        match memory::obtain(class) {
             Some(address) => Ok(Self { address: Some(address), class }),
             None => Err(OutOfMemory { bytes: class.block_size() }),
         }
@@ -77,8 +77,8 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if let Some(address) = self.address {
-            // SAFETY: obtained with this size, and its only owner is letting it go.
-            unsafe { memory::give_back(address, self.size()) };
+            // SAFETY: obtained with this class, and its only owner is letting it go.
+            unsafe { memory::give_back(address, self.class) };
         }
     }
 }

@@ -1,63 +1,41 @@
 //! Where blocks get their memory from, and give it back to.
 //!
-//! Small blocks come from the process's allocator. From [`MAPPED_FROM`] up a block is a mapping
-//! of its own, so that freeing it lowers the resident set at once: an allocator may keep what it
-//! is given.
+//! From [`MAPPED_FROM`] up a block is a mapping of its own, below it lies in a [slab]. Either way
+//! freeing it lowers the resident set: an allocator may keep what it is given.
 
-use super::size_class::GRANULE;
-use std::alloc::Layout;
+use super::size_class::SizeClass;
+use super::slab;
 use std::ptr::NonNull;
 
 /// Blocks of this many bytes and more come straight from the operating system.
 pub const MAPPED_FROM: usize = 64 * 1024;
 
-/// Blocks of this many bytes and more begin on a page. Pages are larger on some machines; there
-/// only mapped blocks are page-aligned.
-pub const PAGE: usize = 4096;
-
-/// `size` bytes of memory with unspecified contents, or `None` where there is none to be had.
-/// 64-byte aligned, and [`PAGE`]-aligned from a page up.
-pub fn obtain(size: usize) -> Option<NonNull<u8>> {
-    debug_assert!(size > 0, "no block is empty");
-    if size >= MAPPED_FROM {
-        return map::obtain(size);
+/// Memory for a block of `class` with unspecified contents, or `None` where there is none to be had.
+/// It begins on a cache line, and on a page from [`MAPPED_FROM`] up.
+pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
+    if class.block_size() < MAPPED_FROM {
+        return slab::obtain(class);
     }
-    // SAFETY: every block size is above zero, so the layout is too.
-    NonNull::new(unsafe { std::alloc::alloc(layout(size)) })
+    map::obtain(class.block_size())
 }
 
 /// Gives memory back.
 ///
 /// # Safety
 ///
-/// `address` came from [`obtain`] with the same `size`, and nothing uses the memory any more.
-pub unsafe fn give_back(address: NonNull<u8>, size: usize) {
-    if size >= MAPPED_FROM {
+/// `address` came from [`obtain`] with the same class, and nothing uses the memory any more.
+pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
+    if class.block_size() < MAPPED_FROM {
         // SAFETY: passed on from the caller.
-        unsafe { map::give_back(address, size) };
+        unsafe { slab::give_back(address, class) };
     } else {
-        // SAFETY: `obtain` allocated a block of this size with this layout.
-        unsafe { std::alloc::dealloc(address.as_ptr(), layout(size)) };
+        // SAFETY: passed on from the caller.
+        unsafe { map::give_back(address, class.block_size()) };
     }
-}
-
-/// Has the allocator give back to the operating system what it has free. It keeps freed memory for
-/// itself otherwise, whatever lies above it on its heap.
-pub fn give_back_free() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it works on the allocator's own free memory, and any thread may call it.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-fn layout(size: usize) -> Layout {
-    let align = if size >= PAGE { PAGE } else { GRANULE };
-    Layout::from_size_align(size, align).expect("a power of two and a size of at most 1 GiB")
 }
 
 #[cfg(unix)]
-mod map {
+pub(super) mod map {
     use std::ptr::{self, NonNull};
 
     pub fn obtain(size: usize) -> Option<NonNull<u8>> {
@@ -75,10 +53,29 @@ mod map {
         if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
     }
 
+    /// A mapping that begins at a multiple of its size, a power of two.
+    pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
+        let wide = obtain(2 * size)?;
+        let before = wide.addr().get().next_multiple_of(size) - wide.addr().get();
+        // SAFETY: less than `size` bytes into a mapping of twice as many.
+        let address = unsafe { wide.add(before) };
+        // SAFETY: the end of the aligned part is within the mapping.
+        let after = unsafe { address.add(size) };
+        if before > 0 {
+            // SAFETY: a part of the mapping that nobody has, in whole pages.
+            unsafe { give_back(wide, before) };
+        }
+        if before < size {
+            // SAFETY: as above.
+            unsafe { give_back(after, size - before) };
+        }
+        Some(address)
+    }
+
     /// # Safety
     ///
-    /// `address` came from [`obtain`] with the same `size`, and nothing uses the mapping any
-    /// more.
+    /// `address` and `size` are a mapping from [`obtain`], or whole pages of one, and nothing uses
+    /// them any more.
     pub unsafe fn give_back(address: NonNull<u8>, size: usize) {
         // SAFETY: the caller owns the whole mapping.
         let result = unsafe { libc::munmap(address.as_ptr().cast(), size) };
@@ -91,46 +88,70 @@ mod map {
     }
 }
 
-/// Elsewhere the allocator itself goes to the operating system for blocks of this size.
+/// Elsewhere the allocator itself goes to the operating system for what is this large.
 #[cfg(not(unix))]
-mod map {
-    use super::{NonNull, layout};
+pub(super) mod map {
+    use super::NonNull;
+    use std::alloc::Layout;
 
     pub fn obtain(size: usize) -> Option<NonNull<u8>> {
-        // SAFETY: every block size is above zero, so the layout is too.
+        // SAFETY: no size is zero, so the layout's is not.
         NonNull::new(unsafe { std::alloc::alloc(layout(size)) })
+    }
+
+    pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
+        obtain(size)
     }
 
     /// # Safety
     ///
-    /// As [`super::give_back`].
+    /// `address` came from one of these functions with the same `size`, and nothing uses the memory
+    /// any more.
     pub unsafe fn give_back(address: NonNull<u8>, size: usize) {
-        // SAFETY: `obtain` allocated it with this layout.
+        // SAFETY: allocated with this layout.
         unsafe { std::alloc::dealloc(address.as_ptr(), layout(size)) };
+    }
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, 4096).expect("a power of two and a size of at most 1 GiB")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::SizeClass;
+    use crate::pool::GRANULE;
 
     #[test]
     fn alignment() {
         for class in SizeClass::all().filter(|class| class.block_size() <= 4 << 20) {
             let size = class.block_size();
-            let address = obtain(size).expect("memory");
-            let align = if size >= PAGE { PAGE } else { GRANULE };
+            let address = obtain(class).expect("memory");
+            let align = if size >= MAPPED_FROM { 4096 } else { GRANULE };
             assert_eq!(address.addr().get() % align, 0, "{class}");
+            // SAFETY: the block has so many bytes.
+            unsafe { address.write_bytes(1, size) };
+            // SAFETY: obtained above with this class, used by nobody.
+            unsafe { give_back(address, class) };
+        }
+    }
+
+    #[test]
+    fn aligned_mappings() {
+        for size in [1 << 16, 1 << 20, 1 << 22] {
+            let address = map::obtain_aligned(size).expect("memory");
+            assert_eq!(address.addr().get() % size, 0);
+            // SAFETY: the mapping has so many bytes.
+            unsafe { address.write_bytes(1, size) };
             // SAFETY: obtained above with this size, used by nobody.
-            unsafe { give_back(address, size) };
+            unsafe { map::give_back(address, size) };
         }
     }
 
     #[test]
     fn refusal_is_none() {
         // More than the address space of any machine.
-        assert_eq!(obtain(1 << 55), None);
+        assert_eq!(map::obtain(1 << 55), None);
     }
 
     #[cfg(target_os = "linux")]
@@ -140,13 +161,21 @@ mod tests {
             let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
             statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number")
         }
-        let size = 64 << 20;
-        let address = obtain(size).expect("memory");
-        // SAFETY: the block is `size` bytes long and ours.
-        unsafe { address.write_bytes(1, size) };
-        let full = resident_pages();
-        // SAFETY: obtained above with this size, used by nobody.
-        unsafe { give_back(address, size) };
-        assert!(full - resident_pages() > size / PAGE / 2);
+        let total = 64 << 20;
+        for size in [64, 4096, 40_960, 65_536, total] {
+            let class = SizeClass::fitting(size).expect("a class");
+            let blocks: Vec<_> =
+                (0..total / size).map(|_| obtain(class).expect("memory")).collect();
+            for block in &blocks {
+                // SAFETY: the block is `size` bytes long and ours.
+                unsafe { block.write_bytes(1, size) };
+            }
+            let full = resident_pages();
+            for block in blocks {
+                // SAFETY: obtained above with this class, used by nobody.
+                unsafe { give_back(block, class) };
+            }
+            assert!(full - resident_pages() > total / 4096 / 2, "blocks of {size}");
+        }
     }
 }

@@ -43,6 +43,7 @@ mod memory_limit;
 mod pressure;
 mod quarantine;
 mod size_class;
+mod slab;
 mod stats;
 mod sync;
 mod waiters;
@@ -95,8 +96,6 @@ pub struct Pool {
     next_tick: Mutex<Option<Instant>>,
     /// Bytes that the keeper freed, by [`Reason`], and nobody was told of.
     untold: [AtomicUsize; Reason::COUNT],
-    /// Bytes of small blocks freed that the allocator may still have.
-    loose: AtomicUsize,
     /// Whether a leak was told.
     has_told_leak: AtomicBool,
     me: Weak<Pool>,
@@ -119,9 +118,6 @@ impl Reason {
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [Self::Idle, Self::Pressure];
 }
-
-/// From this many bytes of small blocks up the allocator is asked to give back what it has free.
-const LOOSE_BYTES: usize = 1 << 20;
 
 /// The threads that use the pool.
 #[derive(Default)]
@@ -188,7 +184,6 @@ impl Pool {
             is_kept: AtomicBool::new(false),
             next_tick: Mutex::default(),
             untold: Default::default(),
-            loose: AtomicUsize::new(0),
             has_told_leak: AtomicBool::new(false),
             me: me.clone(),
             config,
@@ -247,7 +242,6 @@ impl Pool {
             let book = |class| self.book_condemned(class);
             freed += member.ledger().condemn_detached(bytes - freed, book);
         }
-        self.tidy();
         freed
     }
 
@@ -553,20 +547,8 @@ impl Pool {
 
     fn let_go(&self, block: Block) {
         let size = block.size();
-        let is_small = !block.is_hollow() && size < memory::MAPPED_FROM;
         drop(block);
         self.budget.give_up(size);
-        if is_small {
-            self.loose.fetch_add(size, Ordering::Relaxed);
-        }
-    }
-
-    /// Has the allocator give back what small blocks have left it.
-    fn tidy(&self) {
-        if self.loose.load(Ordering::Relaxed) >= LOOSE_BYTES {
-            self.loose.store(0, Ordering::Relaxed);
-            memory::give_back_free();
-        }
     }
 
     /// A block's lender has ended: into quarantine, by its last word on it.
@@ -607,7 +589,6 @@ impl Pool {
     fn needs_keeping(&self) -> bool {
         self.depot.bytes() > 0
             || self.quarantine.is_watching()
-            || self.loose.load(Ordering::Relaxed) >= LOOSE_BYTES
             || self.threads().members.iter().any(|member| member.has_idle())
     }
 
@@ -626,7 +607,6 @@ impl Pool {
             }
             Pressure::Calm => {}
         }
-        self.tidy();
         if !self.needs_keeping() {
             *self.lock_next_tick() = None;
             return None;
@@ -679,7 +659,6 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Through `trim` and not by dropping the depot, so that the census sees it.
         self.trim_depot(u64::MAX);
-        self.tidy();
     }
 }
 

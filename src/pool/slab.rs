@@ -1,0 +1,185 @@
+//! Where small blocks get their memory from: chunks of one block size each.
+//!
+//! An allocator for everything keeps what it is given back as long as something small lies beside it,
+//! and beside a block something always does: what the runtime needs for its `ArrayBuffer`. A chunk has
+//! nothing but blocks in it, and goes back to the operating system with the last of them.
+//!
+//! Bonwick, "The Slab Allocator" (USENIX 1994).
+
+use super::memory::map;
+use super::size_class::SizeClass;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bytes in a chunk, which begins at a multiple of it. What nobody has touched takes no memory.
+const CHUNK: usize = 1 << 20;
+
+/// The chunks of each class, for all pools of the process.
+static SLABS: [Mutex<Slab>; SizeClass::COUNT] =
+    [const { Mutex::new(Slab::new()) }; SizeClass::COUNT];
+
+/// Memory for a block of `class`, which is smaller than a chunk; `None` where there is none to be had.
+pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
+    slab(class).obtain(class.block_size())
+}
+
+/// Gives it back.
+///
+/// # Safety
+///
+/// `address` came from [`obtain`] with the same class, and nothing uses the memory any more.
+pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
+    // SAFETY: passed on from the caller.
+    unsafe { slab(class).give_back(address, class.block_size()) };
+}
+
+fn slab(class: SizeClass) -> MutexGuard<'static, Slab> {
+    SLABS[class.index()].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One class's chunks.
+struct Slab {
+    /// By address.
+    chunks: Vec<Chunk>,
+    /// Every chunk before this one is full.
+    first_open: usize,
+}
+
+struct Chunk {
+    base: NonNull<u8>,
+    /// The places that no block has, by number; as much room as there are places.
+    free: Vec<u16>,
+}
+
+// SAFETY: a chunk is plain memory, and its places are handed out one by one.
+unsafe impl Send for Chunk {}
+
+impl Slab {
+    const fn new() -> Self {
+        Self { chunks: Vec::new(), first_open: 0 }
+    }
+
+    fn obtain(&mut self, size: usize) -> Option<NonNull<u8>> {
+        let open = self.chunks[self.first_open..].iter().position(|chunk| !chunk.free.is_empty());
+        let index = match open {
+            Some(offset) => self.first_open + offset,
+            None => self.add_chunk(size)?,
+        };
+        // Full chunks lie below the first open one, the lowest addresses are used first: so that the
+        // highest chunks empty.
+        self.first_open = index;
+        let chunk = &mut self.chunks[index];
+        let place = usize::from(chunk.free.pop()?);
+        // SAFETY: the place is within the chunk.
+        Some(unsafe { chunk.base.add(place * size) })
+    }
+
+    fn add_chunk(&mut self, size: usize) -> Option<usize> {
+        let places = u16::try_from(CHUNK / size).expect("2^14 places at most");
+        let mut free = Vec::new();
+        free.try_reserve_exact(places.into()).ok()?;
+        self.chunks.try_reserve(1).ok()?;
+        // From the lowest on, because they are popped from the end.
+        free.extend((0..places).rev());
+        let base = map::obtain_aligned(CHUNK)?;
+        let index = self.chunks.partition_point(|chunk| chunk.base < base);
+        self.chunks.insert(index, Chunk { base, free });
+        Some(index)
+    }
+
+    /// # Safety
+    ///
+    /// As [`give_back`].
+    unsafe fn give_back(&mut self, address: NonNull<u8>, size: usize) {
+        let index = self.chunks.partition_point(|chunk| chunk.base <= address) - 1;
+        let chunk = &mut self.chunks[index];
+        let place = (address.addr().get() - chunk.base.addr().get()) / size;
+        chunk.free.push(u16::try_from(place).expect("a place of this chunk"));
+        self.first_open = self.first_open.min(index);
+        if chunk.free.len() == CHUNK / size {
+            let base = self.chunks.remove(index).base;
+            // SAFETY: mapped with this size, and no place of it is taken.
+            unsafe { map::give_back(base, CHUNK) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A slab of the test's own, with blocks of 1 KiB.
+    const SIZE: usize = 1024;
+    const PLACES: usize = CHUNK / SIZE;
+
+    fn take(slab: &mut Slab, count: usize) -> Vec<NonNull<u8>> {
+        (0..count).map(|_| slab.obtain(SIZE).expect("memory")).collect()
+    }
+
+    fn give(slab: &mut Slab, blocks: impl IntoIterator<Item = NonNull<u8>>) {
+        for block in blocks {
+            // SAFETY: the block was taken from this slab, and nobody uses it.
+            unsafe { slab.give_back(block, SIZE) };
+        }
+    }
+
+    #[test]
+    fn no_two_blocks_overlap() {
+        let mut slab = Slab::new();
+        let mut blocks = take(&mut slab, 3 * PLACES);
+        assert_eq!(slab.chunks.len(), 3);
+        for block in &blocks {
+            // SAFETY: a block has so many bytes.
+            unsafe { block.write_bytes(1, SIZE) };
+        }
+        blocks.sort();
+        assert!(blocks.windows(2).all(|pair| pair[1].addr().get() - pair[0].addr().get() >= SIZE));
+        give(&mut slab, blocks);
+        assert!(slab.chunks.is_empty());
+    }
+
+    #[test]
+    fn a_chunk_goes_with_its_last_block() {
+        let mut slab = Slab::new();
+        let mut blocks = take(&mut slab, PLACES + 1);
+        let last = blocks.pop().expect("the block of the second chunk");
+        give(&mut slab, [last]);
+        assert_eq!(slab.chunks.len(), 1);
+        let kept = blocks.pop().expect("a block");
+        give(&mut slab, blocks);
+        assert_eq!(slab.chunks.len(), 1);
+        give(&mut slab, [kept]);
+        assert!(slab.chunks.is_empty());
+    }
+
+    #[test]
+    fn free_places_are_used_before_new_chunks() {
+        let mut slab = Slab::new();
+        let mut blocks = take(&mut slab, 2 * PLACES);
+        blocks.sort();
+        let (low, high) = (blocks.remove(5), blocks.remove(PLACES + 5));
+        give(&mut slab, [high, low]);
+        assert_eq!(take(&mut slab, 2), [low, high], "the lowest first");
+        assert_eq!(slab.chunks.len(), 2);
+        blocks.extend([low, high]);
+        give(&mut slab, blocks);
+    }
+
+    #[test]
+    fn random_order() {
+        let mut slab = Slab::new();
+        let mut blocks = Vec::new();
+        for round in 0..20_000_usize {
+            if round % 7 < 4 {
+                blocks.extend(take(&mut slab, 1));
+            } else if let Some(last) = blocks.len().checked_sub(1) {
+                let block = blocks.swap_remove(round.wrapping_mul(7919) % (last + 1));
+                give(&mut slab, [block]);
+            }
+            let free: usize = slab.chunks.iter().map(|chunk| chunk.free.len()).sum();
+            assert_eq!(slab.chunks.len() * PLACES, blocks.len() + free);
+        }
+        give(&mut slab, blocks);
+        assert!(slab.chunks.is_empty());
+    }
+}
