@@ -125,4 +125,4 @@ async function torture(pool, { operations, seed, detaches }) {
   return counts
 }
 
-module.exports = { torture }
+module.exports = { random, torture }

@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run bench`: the fast path beside its floors and rivals, then the depot in Rust. */
+/** `npm run bench`: the fast path beside its floors and rivals, in one thread and in two, then the depot in Rust. */
 
 require('./check-node')
 const path = require('node:path')
@@ -10,4 +10,5 @@ const { buildAddon } = require('./addon')
 installDependencies()
 buildAddon()
 run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'lease.js')])
+run(process.execPath, [path.join(root, 'bench', 'threads.js')])
 if (!process.argv.includes('--no-rust')) run('cargo', ['bench', '--quiet', '--bench', 'depot'])

@@ -1,0 +1,48 @@
+'use strict'
+
+/** Threads that use one pool together, and waiting for what they bring about. */
+
+const { setTimeout: sleep } = require('node:timers/promises')
+const { Thread } = require('./thread')
+
+/** Has a seeded source of random numbers, which threads can load as well. */
+const TORTURE = require.resolve('./torture')
+
+/**
+ * Threads that are attached to a pool, and ended after the test. Each has on its `self` the list `held`,
+ * the function `random`, and `turn`, which lets the thread's event loop turn.
+ *
+ * @param {import('node:test').TestContext} context
+ * @param {import('..').BufferPool} pool
+ * @param {number} [count]
+ */
+async function crew(context, pool, count = 1) {
+  const threads = Array.from({ length: count }, () => new Thread(pool.handle))
+  context.after(() => Promise.all(threads.map((thread) => thread.terminate())))
+  const prepare = (self, file) => {
+    self.held = []
+    self.random = require(file).random
+    self.turn = () => new Promise((resolve) => setImmediate(resolve))
+  }
+  await Promise.all(threads.map((thread) => thread.run(prepare, TORTURE)))
+  return threads
+}
+
+/**
+ * Waits until a condition holds.
+ *
+ * @param {() => unknown} condition
+ * @param {string} what it means, for the failure
+ * @param {number} [milliseconds] at most
+ */
+async function until(condition, what, milliseconds = 10_000) {
+  const deadline = performance.now() + milliseconds
+  while (!(await condition())) {
+    if (performance.now() > deadline) {
+      throw new Error(`After ${milliseconds} ms it does not hold: ${what}`)
+    }
+    await sleep(2)
+  }
+}
+
+module.exports = { crew, sleep, until }

@@ -1,0 +1,107 @@
+'use strict'
+
+/**
+ * `npm run bench`: leases in one thread, and in two threads at once on one pool, each on its own
+ * magazines. On two cores two threads should do nearly twice as much.
+ *
+ * In rounds, so that both meet the same noise; beside them a loop that shares nothing, for what this
+ * machine's two cores can do at all.
+ */
+
+const { availableParallelism } = require('node:os')
+const { once } = require('node:events')
+const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
+const { BufferPool } = require('..')
+
+const ROUNDS = 7
+
+/** How long one measurement is, in ms. */
+const MEASURED = 300
+
+const SIZE = 64 * 1024
+
+/** Operations between two looks at the clock. */
+const BATCH = 10_000
+
+/** @param {BufferPool} pool */
+function lease(pool) {
+  for (let i = 0; i < BATCH; i++) {
+    const buffer = pool.allocUnsafe(SIZE)
+    buffer[0] = i
+    pool.release(buffer)
+  }
+}
+
+/** Integer arithmetic alone. */
+function compute() {
+  let x = 1
+  for (let i = 0; i < 20 * BATCH; i++) x = (x * 31 + i) | 0
+  return x
+}
+
+/**
+ * How often an operation can be done, in batches per second.
+ *
+ * @param {() => void} operation
+ */
+function rate(operation) {
+  const end = performance.now() + MEASURED
+  const start = performance.now()
+  let batches = 0
+  while (performance.now() < end) {
+    operation()
+    batches++
+  }
+  return (batches / (performance.now() - start)) * 1000
+}
+
+/** A worker measures what it is told to, when it is told to. */
+function work() {
+  const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
+  const operations = operationsOf(workerData.map(BufferPool.attach))
+  port.on('message', (name) => port.postMessage(rate(operations[name])))
+}
+
+/**
+ * @param {BufferPool[]} pools
+ * @returns {Record<string, () => void>}
+ */
+function operationsOf([keeping, detaching]) {
+  return {
+    'detachOnRelease: false': () => lease(keeping),
+    default: () => lease(detaching),
+    'arithmetic alone': compute
+  }
+}
+
+/** @param {number[]} values */
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
+
+async function main() {
+  if (availableParallelism() < 2) {
+    console.log('Two threads need two cores; this machine has one.')
+    return
+  }
+  const pools = [new BufferPool({ detachOnRelease: false }), new BufferPool()]
+  const worker = new Worker(__filename, { workerData: pools.map((pool) => pool.handle) })
+  const operations = operationsOf(pools)
+  console.log(
+    `\nLeases of 64 KiB in two threads at once on one pool: Node ${process.version}, ${ROUNDS} rounds`
+  )
+  for (const [name, operation] of Object.entries(operations)) {
+    const gains = []
+    for (let round = 0; round < ROUNDS; round++) {
+      const alone = rate(operation)
+      worker.postMessage(name)
+      const here = rate(operation)
+      const [there] = await once(worker, 'message')
+      gains.push((here + there) / alone)
+    }
+    const [low, high] = [Math.min(...gains), Math.max(...gains)].map((gain) => gain.toFixed(2))
+    console.log(`${name}: ${median(gains).toFixed(2)} × one thread (${low} to ${high})`)
+  }
+  await worker.terminate()
+}
+
+if (isMainThread) main()
+else work()
