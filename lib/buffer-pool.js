@@ -137,6 +137,8 @@ class BufferPool {
     const rack = this.#rack
     if (rack.isClosed) throw new errors.Closed(this.#name)
     this.#publishExhausted(size, 'wait')
+    // A subscriber may have ended the wait.
+    if (signal?.aborted) throw new errors.Abort(signal.reason)
     return rack.wait(rack.magazines[classOf(size)], size, signal)
   }
 
@@ -411,7 +413,8 @@ function checkAcquire(options) {
 
 /** @param {unknown} signal */
 function isSignal(signal) {
-  return typeof signal === 'object' && signal !== null && 'aborted' in signal
+  if (typeof signal !== 'object' || signal === null || !('aborted' in signal)) return false
+  return 'addEventListener' in signal && typeof signal.addEventListener === 'function'
 }
 
 /** @param {unknown} size */

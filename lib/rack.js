@@ -176,8 +176,11 @@ class Rack {
       if (typeof lent === 'number') lent = this.makeRoom(magazine, lent)
       if (lent !== null) this.seat(magazine, lent)
     }
-    this.isRefused = magazine.count === 0
-    return !this.isRefused
+    const { count } = magazine
+    // What is fetched beyond the one that is wanted may lie here without a release ever.
+    if (count > 1 && !this.isWatched) this.beWatched()
+    this.isRefused = count === 0
+    return count > 0
   }
 
   /** Whether the lease that led here was refused already; asked once. */
@@ -368,7 +371,8 @@ class Rack {
     }
     const trimmed = native.takeTrimmed(attachment)
     if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true), 'call')
-    if (native.takeTick(attachment)) this.tick()
+    const tick = native.takeTick(attachment)
+    if (tick > 0) this.tick(tick > 1)
     const asked = native.takeAsked(attachment)
     if (asked > 0) this.recallBytes(asked, false)
     this.noteOthers()
@@ -387,17 +391,19 @@ class Rack {
     }
   }
 
-  /** Frees what was not needed since the last tick. With nothing idle left, ticks end. */
-  tick() {
+  /**
+   * The end of an interval. With nothing idle left, ticks end.
+   *
+   * @param {boolean} frees whether what was not needed since the last tick is freed
+   */
+  tick(frees) {
     let bytes = 0
-    let count = 0
-    for (let i = 0; i < this.magazines.length; i++) {
+    for (let i = 0; i < this.magazines.length && frees; i++) {
       const magazine = this.magazines[i]
       bytes += this.recall(magazine, magazine.takeUnused(), true)
-      count += magazine.count
     }
     this.publishTrim(bytes, 'idle')
-    if (count === 0) this.stopBeingWatched()
+    if (this.held === this.leased) this.stopBeingWatched()
   }
 
   stopBeingWatched() {
@@ -426,7 +432,10 @@ class Rack {
    * @param {number} size
    */
   leaseAtOnce(size) {
-    return native.nobodyWaits(this.attachment) ? this.way.lease(this, size) : undefined
+    if (!native.nobodyWaits(this.attachment)) return undefined
+    const buffer = this.way.lease(this, size)
+    this.isRefused = false
+    return buffer
   }
 
   /**
@@ -513,6 +522,7 @@ class Rack {
       const wanted = Math.ceil((bytes - recalled) / magazine.blockSize)
       recalled += this.recall(magazine, Math.min(wanted, magazine.count), condemn)
     }
+    if (this.held === this.leased) this.stopBeingWatched()
     return recalled
   }
 
@@ -543,9 +553,7 @@ class Rack {
 
   /** Gives up everything idle in this thread. */
   empty() {
-    for (let i = 0; i < this.magazines.length; i++) {
-      this.recall(this.magazines[i], this.magazines[i].count, true)
-    }
+    this.recallBytes(Infinity, true)
   }
 
   /** Whether any thread has closed the pool. */

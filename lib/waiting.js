@@ -49,7 +49,7 @@ class Waiting {
    */
   wait(magazine, size, signal, stack) {
     return new Promise((resolve, reject) => {
-      const ticket = native.wait(this.rack.attachment, magazine.index)
+      let ticket = 0
       const abort = () => {
         native.cancel(this.rack.attachment, ticket)
         this.#leave(ticket)
@@ -57,9 +57,11 @@ class Waiting {
         // What was freed for this one may be another's of this thread.
         this.collect()
       }
+      // First, because it may throw: the signal is the user's.
+      signal?.addEventListener('abort', abort)
+      ticket = native.wait(this.rack.attachment, magazine.index)
       this.#waiters.set(ticket, { magazine, size, signal, abort, stack, resolve, reject })
       awaited.add(this)
-      signal?.addEventListener('abort', abort)
     })
   }
 

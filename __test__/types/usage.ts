@@ -1,6 +1,16 @@
 /** Compiled by `npm run lint`, never run: what the types must accept and refuse. */
 
-import { BufferPool, shared, type BufferPoolOptions, type Lease, type PoolStats } from '../../index'
+import {
+  BufferPool,
+  shared,
+  type BufferPoolOptions,
+  type ExhaustedMessage,
+  type LeakMessage,
+  type Lease,
+  type PoolHandle,
+  type PoolStats,
+  type TrimMessage
+} from '../../index'
 
 const options: BufferPoolOptions = { name: 'types', maxBlockSize: 1024, zeroOnRelease: true }
 const pool = new BufferPool(options)
@@ -17,11 +27,22 @@ lease.release()
 }
 const owns: boolean = pool.owns(buffer)
 const stats: PoolStats = pool.stats()
+const handle: PoolHandle = pool.handle
+BufferPool.attach(handle).release(buffer)
+pool.acquire(10, { zero: true, signal: AbortSignal.timeout(5) }).then((got: Buffer) => got.fill(0))
+new BufferPool({ maxBytes: Infinity, onExhausted: 'throw', idleTimeout: 0, leakSampleRate: 1 })
+const messages = (leak: LeakMessage, exhausted: ExhaustedMessage, trim: TrimMessage) => [
+  leak.stack,
+  exhausted.outcome,
+  trim.reason
+]
 const freed: number = pool.trim(stats.classes[0]?.blockSize ?? 0)
 pool.close()
 
 // @ts-expect-error: an option that does not exist
 new BufferPool({ maxBlocksize: 1 })
+// @ts-expect-error: there are two ways
+new BufferPool({ onExhausted: 'wait' })
 // @ts-expect-error: a size is a number
 pool.allocUnsafe('10')
 // @ts-expect-error: a snapshot is frozen
@@ -29,4 +50,4 @@ stats.inUseCount = 0
 // @ts-expect-error: a Lease keeps its Buffer
 lease.buffer = buffer
 
-export { blob, freed, owns }
+export { blob, freed, messages, owns }

@@ -213,9 +213,10 @@ pub fn take_squeezed(end: &External<ThreadEnd>) -> bool {
     end.member().take_squeezed()
 }
 
-/// Whether this thread shall free what it did not need since the last tick; told once.
+/// What this thread shall do at the end of an interval; told once. 0: the interval goes on; 1: say
+/// whether anything is idle; 2: free what it did not need since the last tick, too.
 #[napi]
-pub fn take_tick(end: &External<ThreadEnd>) -> bool {
+pub fn take_tick(end: &External<ThreadEnd>) -> u8 {
     end.member().take_tick()
 }
 

@@ -44,7 +44,10 @@ impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         Self {
             name: config.name.clone(),
-            max_bytes: to_number(config.max_bytes as u64),
+            max_bytes: match config.max_bytes {
+                usize::MAX => f64::INFINITY,
+                bytes => to_number(bytes as u64),
+            },
             max_block_size: to_number(config.max_block_size as u64),
             throws_when_exhausted: config.throws_when_exhausted,
             detach_on_release: config.detach_on_release,

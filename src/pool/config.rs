@@ -35,10 +35,12 @@ impl Config {
     ///
     /// What is idle at one tick and was not needed until the next goes; it came at most two
     /// intervals ago.
-    pub fn decay_interval(&self) -> Option<Duration> {
+    pub fn interval(&self) -> Duration {
         /// Below this, looking would cost more than the memory is worth.
         const SHORTEST: Duration = Duration::from_millis(1);
-        Some((self.idle_timeout? / 2).max(SHORTEST))
+        /// Where nothing is freed by time: how often threads say whether anything is idle at all.
+        const WITHOUT_TIMEOUT: Duration = Duration::from_secs(5);
+        self.idle_timeout.map_or(WITHOUT_TIMEOUT, |timeout| (timeout / 2).max(SHORTEST))
     }
 
     /// Whether nothing may stay idle past the turn in which it was released.

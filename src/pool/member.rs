@@ -3,7 +3,7 @@
 use super::bell::Bell;
 use super::ledger::{Ledger, Left};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The most leaks that wait to be told. Beyond, a sampled leak goes untold: the ones before it
@@ -21,11 +21,23 @@ pub struct Member {
     trimmed: AtomicUsize,
     /// Whether the thread shall free all that it has idle.
     is_squeezed: AtomicBool,
-    /// Whether the thread shall free what it had no need of since the last tick.
-    tick_is_due: AtomicBool,
+    /// A [`Tick`] that is due.
+    tick: AtomicU8,
     /// Whether the thread has something idle.
     has_idle: AtomicBool,
     leaks: Mutex<VecDeque<Left>>,
+}
+
+/// What a thread shall do at the end of an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tick {
+    /// The interval goes on.
+    None = 0,
+    /// Say whether it has anything idle.
+    Look = 1,
+    /// Free what it did not need since the last tick, too.
+    Free = 2,
 }
 
 impl Member {
@@ -37,7 +49,7 @@ impl Member {
             asked: AtomicUsize::new(0),
             trimmed: AtomicUsize::new(0),
             is_squeezed: AtomicBool::new(false),
-            tick_is_due: AtomicBool::new(false),
+            tick: AtomicU8::new(Tick::None as u8),
             has_idle: AtomicBool::new(false),
             leaks: Mutex::new(VecDeque::with_capacity(UNTOLD_LEAKS)),
         }
@@ -103,14 +115,14 @@ impl Member {
     }
 
     /// Tells the thread that another interval is over.
-    pub fn tick(&self) {
-        self.tick_is_due.store(true, Ordering::Relaxed);
+    pub fn tick(&self, tick: Tick) {
+        self.tick.fetch_max(tick as u8, Ordering::Relaxed);
         self.ring();
     }
 
-    /// Whether another interval is over; told once.
-    pub fn take_tick(&self) -> bool {
-        self.tick_is_due.swap(false, Ordering::Relaxed)
+    /// What to do because another interval is over, as a [`Tick`]'s number; told once.
+    pub fn take_tick(&self) -> u8 {
+        self.tick.swap(Tick::None as u8, Ordering::Relaxed)
     }
 
     /// Notes whether the thread has something idle.

@@ -59,7 +59,7 @@ pub use ledger::{
     Ledger, Left, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_SEAT, Word,
 };
 pub use loan::{Lender, Loan, LoanKey};
-pub use member::Member;
+pub use member::{Member, Tick};
 pub use memory_limit::memory_limit;
 pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
 pub use stats::{Figures, Stats, Tally};
@@ -595,34 +595,33 @@ impl Pool {
     /// One look at the pool. When the next is due; `None` where there is nothing left to do.
     fn tend(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
         self.sweep_and_serve();
-        let next_tick = self.next_tick(now);
+        let (next_tick, is_due) = self.next_tick(now);
         match pressure {
             Pressure::Critical => {
                 self.tell(Reason::Pressure, self.trim_depot(u64::MAX));
                 self.threads().members.iter().for_each(|member| member.squeeze());
             }
             Pressure::High => self.tick(Reason::Pressure),
-            Pressure::Calm if next_tick.is_some_and(|(_, is_due)| is_due) => {
-                self.tick(Reason::Idle);
+            Pressure::Calm if is_due && self.config.idle_timeout.is_none() => {
+                self.tell_to(Tick::Look);
             }
+            Pressure::Calm if is_due => self.tick(Reason::Idle),
             Pressure::Calm => {}
         }
         if !self.needs_keeping() {
             *self.lock_next_tick() = None;
             return None;
         }
-        let next_look = now + keeper::LONGEST_SLEEP;
-        Some(next_tick.map_or(next_look, |(tick, _)| tick.min(next_look)))
+        Some(next_tick.min(now + keeper::LONGEST_SLEEP))
     }
 
     /// When the next interval ends, and whether one has just ended.
-    fn next_tick(&self, now: Instant) -> Option<(Instant, bool)> {
-        let interval = self.config.decay_interval()?;
+    fn next_tick(&self, now: Instant) -> (Instant, bool) {
         let mut next = self.lock_next_tick();
         let is_due = next.is_some_and(|tick| tick <= now);
-        let tick = next.filter(|_| !is_due).unwrap_or(now + interval);
+        let tick = next.filter(|_| !is_due).unwrap_or(now + self.config.interval());
         *next = Some(tick);
-        Some((tick, is_due))
+        (tick, is_due)
     }
 
     /// Frees what was not needed since the last tick, here and in all threads.
@@ -636,7 +635,11 @@ impl Pool {
             }
         }
         self.tell(reason, freed);
-        self.threads().members.iter().filter(|member| member.has_idle()).for_each(|m| m.tick());
+        self.tell_to(Tick::Free);
+    }
+
+    fn tell_to(&self, tick: Tick) {
+        self.threads().members.iter().filter(|m| m.has_idle()).for_each(|m| m.tick(tick));
     }
 
     fn tell(&self, reason: Reason, bytes: u64) {

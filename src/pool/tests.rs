@@ -820,7 +820,7 @@ mod idle_memory {
         let attachment = pool.attach();
         let bell = Counting::on(&attachment);
         attachment.set_idle(true);
-        eventually("the thread is told", || attachment.member().take_tick());
+        eventually("the thread is told", || attachment.member().take_tick() == Tick::Free as u8);
         assert!(bell.count() > 0);
         attachment.set_idle(false);
         eventually("the keeper has gone", || !pool.is_kept.load(Ordering::SeqCst));
