@@ -31,7 +31,8 @@
  * @property {(attachment: Attachment) => number} takeAsked
  * @property {(attachment: Attachment) => number} takeTrimmed
  * @property {(attachment: Attachment) => boolean} takeSqueezed
- * @property {(attachment: Attachment) => number} takeTick 0: none is due; 1: to look; 2: to free what is unused, too
+ * @property {(attachment: Attachment) => number} takeTick 0: none is due; 1: to look; 2: to free what is unused, too;
+ *   3: because memory runs short
  * @property {(attachment: Attachment) => number} takeFreedAsIdle
  * @property {(attachment: Attachment) => number} takeFreedUnderPressure
  * @property {(attachment: Attachment) => number | null} nextLeak the number of its record

@@ -372,7 +372,7 @@ class Rack {
     const trimmed = native.takeTrimmed(attachment)
     if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true), 'call')
     const tick = native.takeTick(attachment)
-    if (tick > 0) this.tick(tick > 1)
+    if (tick > 0) this.tick(tick > 1, tick > 2 ? 'pressure' : 'idle')
     const asked = native.takeAsked(attachment)
     if (asked > 0) this.recallBytes(asked, false)
     this.noteOthers()
@@ -395,14 +395,15 @@ class Rack {
    * The end of an interval. With nothing idle left, ticks end.
    *
    * @param {boolean} frees whether what was not needed since the last tick is freed
+   * @param {'idle' | 'pressure'} reason
    */
-  tick(frees) {
+  tick(frees, reason) {
     let bytes = 0
     for (let i = 0; i < this.magazines.length && frees; i++) {
       const magazine = this.magazines[i]
       bytes += this.recall(magazine, magazine.takeUnused(), true)
     }
-    this.publishTrim(bytes, 'idle')
+    this.publishTrim(bytes, reason)
     if (this.held === this.leased) this.stopBeingWatched()
   }
 

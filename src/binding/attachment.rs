@@ -214,7 +214,8 @@ pub fn take_squeezed(end: &External<ThreadEnd>) -> bool {
 }
 
 /// What this thread shall do at the end of an interval; told once. 0: the interval goes on; 1: say
-/// whether anything is idle; 2: free what it did not need since the last tick, too.
+/// whether anything is idle; 2: free what it did not need since the last tick, too; 3: the same,
+/// because memory runs short.
 #[napi]
 pub fn take_tick(end: &External<ThreadEnd>) -> u8 {
     end.member().take_tick()

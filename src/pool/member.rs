@@ -38,6 +38,8 @@ pub enum Tick {
     Look = 1,
     /// Free what it did not need since the last tick, too.
     Free = 2,
+    /// The same, because memory runs short.
+    FreeUnderPressure = 3,
 }
 
 impl Member {

@@ -635,7 +635,10 @@ impl Pool {
             }
         }
         self.tell(reason, freed);
-        self.tell_to(Tick::Free);
+        self.tell_to(match reason {
+            Reason::Idle => Tick::Free,
+            Reason::Pressure => Tick::FreeUnderPressure,
+        });
     }
 
     fn tell_to(&self, tick: Tick) {
