@@ -35,7 +35,7 @@ const { Magazine, UNIT } = require('./magazine')
 const { allocUnsafeSlow, arrayBufferOf, isExternal, transfer } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes } = require('./size-class')
-const { Slot } = require('./slot')
+const { Slot, isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
@@ -478,8 +478,10 @@ class Rack {
    */
   sample(slot, size) {
     this.sampler.countDown(slot)
+    const { turn } = slot
     const stack = this.sampler.take(this.book)
-    if (stack) this.sampler.record(slot, size, stack)
+    // A user's formatter of stacks has run, and may have released the block by a stale view.
+    if (stack && slot.turn === turn && isLeased(slot)) this.sampler.record(slot, size, stack)
   }
 
   /** The call site of a lease that is to come later, if it is a sampled one. */

@@ -130,6 +130,7 @@ module.exports = {
   byteLengthOf,
   isExternal,
   transfer,
+  uncurry,
   zero,
   zeroFill,
   zeroView

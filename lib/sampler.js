@@ -13,6 +13,14 @@ const path = require('node:path')
 const { performance } = require('node:perf_hooks')
 const channels = require('./channels')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { uncurry } = require('./runtime')
+
+// As they were when cistern was loaded: other code must not run in the middle of a lease.
+const { floor, min, random } = Math
+const deleteFrom = uncurry(Map.prototype.delete)
+const getFrom = uncurry(Map.prototype.get)
+const setIn = uncurry(Map.prototype.set)
+const now = performance.now.bind(performance)
 
 /** Frames of a call site that are kept, beyond ours. */
 const FRAMES = 8
@@ -33,12 +41,15 @@ const LEASES_AT_ONCE = 128_000
 /** When too many were recorded of late, so many times as many leases go by until the next try. */
 const PAUSE = 32
 
+/** The most leases between two samples, by half: counts are exact up to 2^53. */
+const SELDOM = 2 ** 40
+
 class Sampler {
   #rate
   #pool
   /** Records that may be made now. */
   #tokens
-  #filledAt = performance.now()
+  #filledAt = now()
   #lastId = 0
   #pause = 1
   /**
@@ -68,14 +79,14 @@ class Sampler {
   countDown({ words, at }) {
     if (this.#rate === 0) return
     const turn = words[at + LEASES] - words[at + BASE]
-    const leases = 1 + Math.floor(Math.random() * (2 / this.#rate - 1)) * this.#pause
+    const leases = 1 + floor(random() * min(2 / this.#rate - 1, SELDOM)) * this.#pause
     words[at + BASE] = -leases - turn
     words[at + LEASES] = -leases
   }
 
   /** Whether a lease that no slot counts is to be sampled. */
   isDue() {
-    return Math.random() < this.#rate
+    return random() < this.#rate
   }
 
   /**
@@ -101,7 +112,7 @@ class Sampler {
     const id = ++this.#lastId
     words[at + SAMPLE] = id
     words[at + STATE] = SAMPLED
-    this.#records.set(id, { size, stack })
+    setIn(this.#records, id, { size, stack })
   }
 
   /**
@@ -110,8 +121,8 @@ class Sampler {
    * @param {import('./slot').Slot} slot attached
    */
   drop({ words, at }) {
-    this.#records.delete(words[at + SAMPLE])
     words[at + STATE] = LEASED
+    deleteFrom(this.#records, words[at + SAMPLE])
   }
 
   /**
@@ -121,8 +132,8 @@ class Sampler {
    * @param {() => boolean} isFirst whether no leak of the pool was told before
    */
   tell(id, isFirst) {
-    const record = this.#records.get(id)
-    this.#records.delete(id)
+    const record = getFrom(this.#records, id)
+    deleteFrom(this.#records, id)
     if (record !== undefined) this.#publish(record, isFirst)
   }
 
@@ -147,10 +158,10 @@ class Sampler {
   }
 
   #spend() {
-    const now = performance.now()
-    const refill = ((now - this.#filledAt) / 1000) * LEASES_PER_SECOND * this.#rate
-    this.#tokens = Math.min(this.#tokens + refill, this.#rate * LEASES_AT_ONCE)
-    this.#filledAt = now
+    const time = now()
+    const refill = ((time - this.#filledAt) / 1000) * LEASES_PER_SECOND * this.#rate
+    this.#tokens = min(this.#tokens + refill, this.#rate * LEASES_AT_ONCE)
+    this.#filledAt = time
     if (this.#tokens < 1) return false
     this.#tokens--
     return true

@@ -62,9 +62,10 @@ impl Member {
         &self.ledger
     }
 
-    /// Gives the thread a bell.
+    /// Gives the thread a bell, and rings it: something may have been asked already.
     pub fn listen(&self, bell: Box<dyn Bell>) {
         *self.bell() = Some(bell);
+        self.ring();
     }
 
     /// Takes the bell away: the thread leaves.

@@ -242,6 +242,7 @@ impl Pool {
             let book = |class| self.book_condemned(class);
             freed += member.ledger().condemn_detached(bytes - freed, book);
         }
+        self.serve();
         freed
     }
 
@@ -263,8 +264,29 @@ impl Pool {
     }
 
     /// The books as they stand. Exact only while no block moves.
+    ///
+    /// Blocks that move while they are counted can be counted twice, or not at all. So what does not
+    /// add up is counted again, as long as something moves.
     pub fn stats(&self) -> Stats {
+        const ATTEMPTS: usize = 8;
         self.sweep_and_serve();
+        let mut stats = self.count();
+        for _ in 0..ATTEMPTS {
+            if stats.total.adds_up_to(self.budget.held()) {
+                return stats;
+            }
+            let again = self.count();
+            if again.total == stats.total {
+                // Nothing moves: this is how it is.
+                return again;
+            }
+            stats = again;
+        }
+        stats.total.fit_into(self.budget.held());
+        stats
+    }
+
+    fn count(&self) -> Stats {
         let (tally, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
@@ -608,6 +630,8 @@ impl Pool {
             Pressure::Calm if is_due => self.tick(Reason::Idle),
             Pressure::Calm => {}
         }
+        // Whoever came to stand in line while blocks were being freed found neither them nor room.
+        self.serve();
         if !self.needs_keeping() {
             *self.lock_next_tick() = None;
             return None;
@@ -708,9 +732,12 @@ impl Attachment {
         if !self.pool.waiters.is_empty() {
             return Err(Refusal::Exhausted(class.block_size()));
         }
-        let block = self.pool.obtain(class)?;
+        let block = self.pool.obtain(class).inspect_err(|_| self.pool.serve())?;
         self.pool.census.hand_over(&block, None, Some(Owner::Depot));
-        Ok(self.lend(block, true)?)
+        let loan = self.lend(block, true);
+        // What gave way may have been more than it took, and someone may have come to stand in line.
+        self.pool.serve();
+        Ok(loan?)
     }
 
     /// Asks the other threads to give up `bytes` of what they have idle.
@@ -779,6 +806,7 @@ impl Attachment {
                 let bytes = block.size();
                 self.pool.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
                 self.pool.keep(block);
+                self.pool.serve();
                 Err(OutOfMemory { bytes })
             }
         }

@@ -130,6 +130,25 @@ impl Figures {
         }
     }
 
+    fn live_bytes(&self) -> f64 {
+        self.in_use_bytes + self.idle_bytes + self.quarantined_bytes
+    }
+
+    /// Whether the figures are in balance, and of no more than the bytes held.
+    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
+    pub(super) fn adds_up_to(&self, held: usize) -> bool {
+        let got = self.fresh_bytes - self.freed_bytes;
+        (got - self.live_bytes()).abs() < 0.5 && got <= held as f64
+    }
+
+    /// Takes blocks that were counted twice, while they moved, off what is idle.
+    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
+    pub(super) fn fit_into(&mut self, held: usize) {
+        let got = (self.fresh_bytes - self.freed_bytes).min(held as f64);
+        self.freed_bytes = self.fresh_bytes - got;
+        self.idle_bytes = (got - self.in_use_bytes - self.quarantined_bytes).max(0.0);
+    }
+
     fn add(&mut self, other: &Self) {
         self.in_use_count += other.in_use_count;
         self.in_use_bytes += other.in_use_bytes;

@@ -391,6 +391,8 @@ impl Counting {
     fn on(attachment: &Attachment) -> Self {
         let bell = Self::default();
         attachment.member().listen(Box::new(bell.clone()));
+        assert_eq!(bell.count(), 1, "something may have been asked already");
+        bell.0.store(0, Ordering::SeqCst);
         bell
     }
 }
