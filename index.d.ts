@@ -72,6 +72,16 @@ export class BufferPool {
    */
   lease(size: number, options?: LeaseOptions): Lease
 
+  /**
+   * A buffer that grows. The pool learns from those that are released: every 42,000 releases (of a
+   * thread) it begins new ones with the commonest size, and keeps no more blocks above the 95th
+   * percentile. So one that grew large once is not kept for ever.
+   *
+   * @param sizeHint how many bytes are expected; by default what was learned, and 1 KiB before
+   * @throws as {@link allocUnsafe}
+   */
+  byteBuffer(sizeHint?: number): ByteBuffer
+
   /** Whether a view is of a block that is leased from this pool now, in whichever thread. */
   owns(view: NodeJS.ArrayBufferView | ArrayBuffer): boolean
 
@@ -111,6 +121,37 @@ export class BufferPool {
    * @throws {Error} `ERR_CISTERN_CLOSED`
    */
   static attach(handle: PoolHandle): BufferPool
+}
+
+/**
+ * A buffer that grows. Its bytes lie in one block; growing moves them to a block at least twice as large
+ * and gives the smaller one back. After `release` every use throws `ERR_CISTERN_ALREADY_RELEASED`, and
+ * after its ArrayBuffer was transferred `ERR_CISTERN_DETACHED`.
+ */
+export interface ByteBuffer {
+  /**
+   * Puts bytes, or a string's bytes, behind those so far.
+   *
+   * @param encoding of a string; `'utf8'` by default
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_UNKNOWN_ENCODING`, as Node's own
+   * @throws {RangeError | Error} as {@link BufferPool.allocUnsafe}, where there is no memory to grow;
+   *   nothing has changed then
+   */
+  append(data: string | Uint8Array, encoding?: BufferEncoding): this
+  /** Bytes so far. */
+  readonly length: number
+  /** Bytes that fit before it grows. */
+  readonly capacity: number
+  /** The bytes so far, without a copy: valid until the next `append` or `release`. */
+  view(): PooledBuffer
+  /** A copy of the bytes so far, which V8 owns. */
+  toBuffer(): PooledBuffer
+  /** Makes it empty, and keeps its block. */
+  reset(): this
+  /** Gives the block back. */
+  release(): void
+  /** As `release`, but harmless after it. */
+  [Symbol.dispose](): void
 }
 
 /** Names a pool of this process. To be cloned, and not to be looked into. */

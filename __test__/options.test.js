@@ -70,17 +70,6 @@ describe('options', () => {
   }
 })
 
-describe('what a later version brings is refused', () => {
-  const NOT_IMPLEMENTED = {
-    code: 'ERR_CISTERN_NOT_IMPLEMENTED',
-    message: /not part of this version/
-  }
-
-  test('the growable buffer', () => {
-    assert.throws(() => new BufferPool().byteBuffer(), NOT_IMPLEMENTED)
-  })
-})
-
 describe('--zero-fill-buffers', () => {
   const script = `
     const pool = new cistern.BufferPool({ detachOnRelease: false })

@@ -5,6 +5,7 @@
 const { constants } = require('node:buffer')
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
+const { ByteBuffer } = require('./byte-buffer')
 const channels = require('./channels')
 const { IDLE, LEASED, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
@@ -60,7 +61,7 @@ class BufferPool {
     this.#fastLimit = zeroFill ? 0 : settings.maxBlockSize
     this.#detaches = settings.detachOnRelease
     this.#throws = settings.throwsWhenExhausted
-    this.#rack = new Rack(this, attachment)
+    this.#rack = new Rack(this, attachment, (size) => this.#leaseRefused(size, false))
   }
 
   /** @param {import('../index').PoolHandle} handle */
@@ -142,9 +143,17 @@ class BufferPool {
     return rack.wait(rack.magazines[classOf(size)], size, signal)
   }
 
-  /** @param {number} [_sizeHint] */
-  byteBuffer(_sizeHint) {
-    throw new errors.NotImplemented('pool.byteBuffer()')
+  /** @param {number} [sizeHint] */
+  byteBuffer(sizeHint) {
+    if (sizeHint === undefined) {
+      return new ByteBuffer(this.#rack, this.#rack.calibration.firstSize)
+    }
+    if (!isSize(sizeHint)) {
+      // Node's own error for what is no size.
+      allocUnsafe(sizeHint)
+      throw new errors.OutOfRange('sizeHint', 'an integer', sizeHint)
+    }
+    return new ByteBuffer(this.#rack, sizeHint)
   }
 
   /** @returns {import('../index').PoolHandle} */
@@ -252,6 +261,7 @@ class BufferPool {
    */
   #leaseRefused(size, zeroed) {
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
+    if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     this.#publishExhausted(size, this.#throws ? 'throw' : 'unpooled')
     if (!this.#throws) return this.#leaseUnpooled(size, zeroed)
     const why = 'all of it is leased, or on its way back, or others wait for it'

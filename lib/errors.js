@@ -150,12 +150,6 @@ const Abort = class AbortError extends Error {
   }
 }
 
-const NotImplemented = coded(
-  'ERR_CISTERN_NOT_IMPLEMENTED',
-  Error,
-  (/** @type {string} */ what) => `${what} is not part of this version of cistern yet`
-)
-
 const AddonMissing = coded(
   'ERR_CISTERN_ADDON_MISSING',
   Error,
@@ -181,7 +175,6 @@ module.exports = {
   InvalidArgType,
   InvalidArgValue,
   InvalidHandle,
-  NotImplemented,
   NotPooled,
   OutOfMemory,
   OutOfRange,

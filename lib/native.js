@@ -43,7 +43,8 @@
  *   the operating system; a number: so many bytes must be given up first; `null` where the pool is
  *   closed
  * @property {(attachment: Attachment, seat: number) => boolean} withdraw
- * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, condemn: boolean) => boolean} detach
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, fate: number) => boolean} detach 0: to be kept, 1: to be
+ *   freed, 2: to be freed because it is not wanted
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf 1: leased, 0: released, -1: not of this pool
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} surrender
  * @property {() => boolean} canMoveMemory

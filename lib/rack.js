@@ -13,6 +13,7 @@
  */
 
 const { setImmediate } = require('node:timers')
+const { Calibration } = require('./calibration')
 const channels = require('./channels')
 const { OutOfMemory } = require('./errors')
 const native = require('./native')
@@ -34,7 +35,7 @@ const keeping = require('./keeping')
 const { Magazine, UNIT } = require('./magazine')
 const { allocUnsafeSlow, arrayBufferOf, isExternal, transfer } = require('./runtime')
 const { Sampler } = require('./sampler')
-const { blockSizes } = require('./size-class')
+const { blockSizes, classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
@@ -43,6 +44,11 @@ const { seatsPerSegment } = native.layout()
 
 /** The most bytes that a thread's magazines together keep from one turn to the next. */
 const RACK_BYTES = 64 * 1024 * 1024
+
+/** What becomes of a block whose ArrayBuffer is detached, as the addon numbers it. */
+const KEEP = 0
+const FREE = 1
+const DISCARD = 2
 
 /** In units. */
 const RACK_UNITS = RACK_BYTES / UNIT
@@ -55,10 +61,16 @@ class Rack {
   /**
    * @param {import('./buffer-pool').BufferPool} pool
    * @param {import('./native').Attachment} attachment
+   * @param {(size: number) => Buffer} leaseElsewhere a lease that no block serves
    */
-  constructor(pool, attachment) {
+  constructor(pool, attachment, leaseElsewhere) {
     const settings = native.settings(attachment)
     this.pool = pool
+    /** What V8 serves in this library's own use: set by the pool, which decides. */
+    this.leaseElsewhere = leaseElsewhere
+    /** Requests above this many bytes are not served from blocks. */
+    this.largest = settings.maxBlockSize
+    this.calibration = new Calibration()
     this.name = settings.name
     this.attachment = attachment
     /** Whether release overwrites the block with zeros. */
@@ -255,7 +267,8 @@ class Rack {
    * @param {Magazine} magazine the slot's
    */
   giveBackByFinalizer(slot, magazine) {
-    if (!this.detach(slot, magazine, this.isClosed || this.keepsNothing)) return false
+    const fate = this.isClosed || this.keepsNothing ? FREE : KEEP
+    if (!this.detach(slot, magazine, fate)) return false
     slot.forget()
     this.raisePeak(this.leased)
     this.leased -= magazine.units
@@ -269,9 +282,9 @@ class Rack {
    *
    * @param {Slot} slot
    * @param {Magazine} magazine
-   * @param {boolean} condemn to be freed, not kept
+   * @param {number} fate
    */
-  detach(slot, magazine, condemn) {
+  detach(slot, magazine, fate) {
     let arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
     if (transfer !== undefined) {
       try {
@@ -281,7 +294,7 @@ class Rack {
         return false
       }
     }
-    return native.detach(this.attachment, arrayBuffer, slot.seat, magazine.index, condemn)
+    return native.detach(this.attachment, arrayBuffer, slot.seat, magazine.index, fate)
   }
 
   /**
@@ -299,7 +312,7 @@ class Rack {
     while (slot !== null) {
       const { colder } = slot
       slot.colder = null
-      if (this.detach(slot, magazine, condemn)) bytes += magazine.blockSize
+      if (this.detach(slot, magazine, condemn ? FREE : KEEP)) bytes += magazine.blockSize
       slot.forget()
       this.hold(-magazine.units)
       slot = colder
@@ -425,6 +438,33 @@ class Rack {
     this.recallBytes(Infinity, false)
     this.noteOthers()
     this.waiting.collect()
+  }
+
+  /**
+   * A Buffer of all of a block, for this library's own use: where nobody else gets to know it, its
+   * memory need not move at release. `undefined` where there is no room, or the pool is closed.
+   *
+   * @param {number} size whole, from 0 up
+   */
+  leaseWhole(size) {
+    if (size === 0 || size > this.largest) return undefined
+    return keeping.lease(this, this.magazines[classOf(size)].blockSize)
+  }
+
+  /**
+   * Gives a leased block up: it is not to be kept. Whether its ArrayBuffer could be detached.
+   *
+   * @param {Slot} slot
+   */
+  discard(slot) {
+    const magazine = /** @type {Magazine} */ (slot.magazine)
+    if (!isLeased(slot) || !this.detach(slot, magazine, DISCARD)) return false
+    slot.forget()
+    this.raisePeak(this.leased)
+    this.leased -= magazine.units
+    this.hold(-magazine.units)
+    if (!this.waiting.isEmpty) this.waiting.collect()
+    return true
   }
 
   /**

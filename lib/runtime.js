@@ -5,6 +5,7 @@
  * puts on a prototype, or on a Buffer itself, must not come between a block and its owner.
  */
 
+const { isUint8Array } = require('node:util').types
 const native = require('./native')
 
 const { apply } = Reflect
@@ -98,6 +99,12 @@ function arrayBufferOf(view) {
 
 const fill = uncurry(TypedArrayPrototype.fill)
 
+/** @type {(target: Uint8Array, source: Uint8Array, offset: number) => void} */
+const setBytes = uncurry(TypedArrayPrototype.set)
+
+/** @type {(view: Uint8Array) => number} 0 for one without memory */
+const lengthOf = getterOf(TypedArrayPrototype, 'length')
+
 /**
  * Overwrites an attached ArrayBuffer with zeros.
  *
@@ -129,6 +136,9 @@ module.exports = {
   arrayBufferOf,
   byteLengthOf,
   isExternal,
+  isUint8Array,
+  lengthOf,
+  setBytes,
   transfer,
   uncurry,
   zero,

@@ -3,6 +3,7 @@
 import {
   BufferPool,
   shared,
+  type ByteBuffer,
   type BufferPoolOptions,
   type ExhaustedMessage,
   type LeakMessage,
@@ -31,6 +32,9 @@ const handle: PoolHandle = pool.handle
 BufferPool.attach(handle).release(buffer)
 pool.acquire(10, { zero: true, signal: AbortSignal.timeout(5) }).then((got: Buffer) => got.fill(0))
 new BufferPool({ maxBytes: Infinity, onExhausted: 'throw', idleTimeout: 0, leakSampleRate: 1 })
+const bytes: ByteBuffer = pool.byteBuffer(10)
+const written: number = bytes.append('x', 'latin1').append(new Uint8Array(1)).reset().length
+pool.release(bytes.view())
 const messages = (leak: LeakMessage, exhausted: ExhaustedMessage, trim: TrimMessage) => [
   leak.stack,
   exhausted.outcome,
@@ -50,4 +54,4 @@ stats.inUseCount = 0
 // @ts-expect-error: a Lease keeps its Buffer
 lease.buffer = buffer
 
-export { blob, freed, messages, owns }
+export { blob, freed, messages, owns, written }

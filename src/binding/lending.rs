@@ -73,8 +73,9 @@ pub fn withdraw(end: &External<ThreadEnd>, seat: u32) -> bool {
     end.ledger().loan_on(seat).is_some_and(|key| end.pool().end_if_gone(key))
 }
 
-/// Detaches the `ArrayBuffer` on `seat`, after which its block comes back; `condemn`: to be freed
-/// and not to be kept. Whether it could be detached; if not, nothing has changed.
+/// Detaches the `ArrayBuffer` on `seat`, after which its block comes back; `fate`: 0, to be kept; 1, to
+/// be freed; 2, to be freed because it is not wanted. Whether it could be detached; if not, nothing
+/// has changed.
 ///
 /// The block is back at once where the runtime tells that the backing store is gone, else when
 /// the finalizer comes.
@@ -85,7 +86,7 @@ pub fn detach(
     array_buffer: ArrayBuffer<'_>,
     seat: u32,
     class: u32,
-    condemn: bool,
+    fate: u32,
 ) -> Result<bool> {
     let class = size_class(class)?;
     let ledger = end.ledger();
@@ -101,10 +102,10 @@ pub fn detach(
     if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
         return Ok(false);
     }
-    if condemn {
-        end.condemn(seat, class);
-    } else {
-        ledger.set_state(seat, SeatState::Detached);
+    match fate {
+        0 => ledger.set_state(seat, SeatState::Detached),
+        1 => end.condemn(seat, class),
+        _ => end.discard(seat, class),
     }
     end.pool().end_if_gone(key);
     Ok(true)

@@ -819,6 +819,12 @@ impl Attachment {
         self.pool.book_condemned(class);
     }
 
+    /// The same, of a block that was released and is not wanted.
+    pub fn discard(&self, seat: u32, class: SizeClass) {
+        self.pool.books.class(class).discarded.add();
+        self.condemn(seat, class);
+    }
+
     /// Notes whether this thread has something idle, for the keeper to look after.
     pub fn set_idle(&self, has_idle: bool) {
         self.member.set_idle(has_idle);

@@ -1,0 +1,194 @@
+'use strict'
+
+/**
+ * A buffer that grows: Go's bytebufferpool, for JavaScript.
+ *
+ * Nobody but this object knows its ArrayBuffer until `view()` shows it. So where it was never shown, its
+ * release need not move the memory to be safe.
+ */
+
+const errors = require('./errors')
+const keeping = require('./keeping')
+const {
+  FastBuffer,
+  allocUnsafeSlow,
+  arrayBufferOf,
+  byteLengthOf,
+  isUint8Array,
+  lengthOf,
+  setBytes
+} = require('./runtime')
+const { slotOf } = require('./tag')
+
+const { byteLength } = Buffer
+
+/** The most bytes that a UTF-16 unit becomes in any encoding: in UTF-8. */
+const LONGEST_UNIT = 3
+
+const NO_BYTES = Buffer.alloc(0)
+
+class ByteBuffer {
+  #rack
+  /**
+   * What hangs on the block; `null` once it is released.
+   *
+   * @type {import('./slot').Slot | null}
+   */
+  #slot = null
+  /**
+   * All of the block.
+   *
+   * @type {Buffer}
+   */
+  #bytes = NO_BYTES
+  #length = 0
+  /** Whether anyone else may have a way to the ArrayBuffer. */
+  #isShown = false
+
+  /**
+   * @param {import('./rack').Rack} rack
+   * @param {number} size of the first block, at least, in bytes
+   */
+  constructor(rack, size) {
+    this.#rack = rack
+    this.#take(size)
+  }
+
+  get length() {
+    this.#check()
+    return this.#length
+  }
+
+  get capacity() {
+    this.#check()
+    return lengthOf(this.#bytes)
+  }
+
+  /**
+   * @param {string | Uint8Array} data
+   * @param {BufferEncoding} [encoding]
+   */
+  append(data, encoding) {
+    this.#check()
+    if (typeof data === 'string') {
+      this.#appendString(data, encoding)
+      return this
+    }
+    if (!isUint8Array(data)) {
+      throw new errors.InvalidArgType('data', 'a string or an instance of Uint8Array', data)
+    }
+    const end = this.#length + lengthOf(data)
+    if (end > lengthOf(this.#bytes)) this.#grow(end, data)
+    else setBytes(this.#bytes, data, this.#length)
+    this.#length = end
+    return this
+  }
+
+  view() {
+    this.#check()
+    this.#isShown = true
+    return this.#filled()
+  }
+
+  toBuffer() {
+    this.#check()
+    const copy = allocUnsafeSlow(this.#length)
+    setBytes(copy, this.#filled(), 0)
+    return copy
+  }
+
+  reset() {
+    this.#check()
+    this.#length = 0
+    return this
+  }
+
+  release() {
+    this.#check()
+    const { calibration } = this.#rack
+    calibration.note(this.#length)
+    this.#giveBack(/** @type {import('./slot').Slot} */ (this.#slot), this.#isShown)
+    this.#slot = null
+    this.#bytes = NO_BYTES
+  }
+
+  /** As `release`, but harmless after it. */
+  [Symbol.dispose]() {
+    if (this.#slot !== null) this.release()
+  }
+
+  /** Refuses what comes after the release, or after the user has sent the memory elsewhere. */
+  #check() {
+    if (this.#slot === null) throw new errors.AlreadyReleased(this.#rack.name, this)
+    if (this.#isShown && lengthOf(this.#bytes) === 0 && this.#slot.size > 0) {
+      throw new errors.Detached(this.#rack.name, this)
+    }
+  }
+
+  /** A view of the bytes so far. */
+  #filled() {
+    return new FastBuffer(arrayBufferOf(this.#bytes), 0, this.#length)
+  }
+
+  /**
+   * Written in place, by Buffer's own `write`. Other code can watch that: the block is no secret of this
+   * object's any more.
+   *
+   * @param {string} data
+   * @param {BufferEncoding} encoding
+   */
+  #appendString(data, encoding = 'utf8') {
+    const room = lengthOf(this.#bytes) - this.#length
+    if (data.length * LONGEST_UNIT > room) {
+      const size = byteLength(data, encoding)
+      if (size > room) this.#grow(this.#length + size)
+    }
+    this.#isShown = true
+    this.#length += this.#bytes.write(data, this.#length, encoding)
+  }
+
+  /**
+   * Moves to a larger block, twice as large at least: so that each byte is copied once in the mean.
+   *
+   * @param {number} size that is needed
+   * @param {Uint8Array} [data] to follow the bytes so far; it may be a view of the old block
+   */
+  #grow(size, data) {
+    const slot = /** @type {import('./slot').Slot} */ (this.#slot)
+    const isShown = this.#isShown
+    const filled = this.#filled()
+    this.#take(Math.max(size, 2 * lengthOf(this.#bytes)))
+    setBytes(this.#bytes, filled, 0)
+    if (data !== undefined) setBytes(this.#bytes, data, this.#length)
+    this.#giveBack(slot, isShown)
+  }
+
+  /**
+   * Leases a block. Changes nothing where there is none to be had.
+   *
+   * @param {number} size
+   */
+  #take(size) {
+    const rack = this.#rack
+    const bytes = rack.leaseWhole(size) ?? rack.leaseElsewhere(size)
+    this.#bytes = bytes
+    this.#slot = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
+    this.#isShown = false
+  }
+
+  /**
+   * @param {import('./slot').Slot} slot
+   * @param {boolean} isShown whether anyone else may have a way to its ArrayBuffer
+   */
+  #giveBack(slot, isShown) {
+    const rack = this.#rack
+    const { magazine } = slot
+    if (magazine !== null) {
+      if (magazine.blockSize > rack.calibration.largestKept && rack.discard(slot)) return
+      if (!isShown && keeping.giveBack(rack, slot)) return
+    }
+    slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
+  }
+}
+
+module.exports = { ByteBuffer }
