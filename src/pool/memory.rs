@@ -72,6 +72,16 @@ pub(super) mod map {
         Some(address)
     }
 
+    /// Gives back what lies in whole pages of a mapping, and keeps the addresses.
+    ///
+    /// # Safety
+    ///
+    /// Nothing uses what lies there any more.
+    pub unsafe fn forget(address: NonNull<u8>, size: usize) {
+        // SAFETY: the caller owns it.
+        unsafe { libc::madvise(address.as_ptr().cast(), size, libc::MADV_DONTNEED) };
+    }
+
     /// # Safety
     ///
     /// `address` and `size` are a mapping from [`obtain`], or whole pages of one, and nothing uses
@@ -83,7 +93,7 @@ pub(super) mod map {
         // it allows. The pages can still be given back; the addresses stay taken.
         if result != 0 {
             // SAFETY: the mapping is still the caller's, and its contents are no longer needed.
-            unsafe { libc::madvise(address.as_ptr().cast(), size, libc::MADV_DONTNEED) };
+            unsafe { forget(address, size) };
         }
     }
 }
@@ -102,6 +112,13 @@ pub(super) mod map {
     pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
         obtain(size)
     }
+
+    /// The allocator can't.
+    ///
+    /// # Safety
+    ///
+    /// None needed.
+    pub unsafe fn forget(_address: NonNull<u8>, _size: usize) {}
 
     /// # Safety
     ///
