@@ -5,6 +5,7 @@
 //! - the pool holds no more than its ceiling;
 //! - the census (these are debug builds) has seen each block go from its owner to the next.
 
+use super::pressure::Pressure;
 use super::*;
 use std::ptr::NonNull;
 

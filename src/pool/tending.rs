@@ -1,0 +1,89 @@
+//! What the keeper does with a pool: it frees what nobody needs, by time and under pressure.
+
+use super::census::Owner;
+use super::member::Tick;
+use super::pressure::Pressure;
+use super::size_class::SizeClass;
+use super::{Pool, Reason, keeper};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
+
+impl Pool {
+    /// Whether something is idle, or may come out of quarantine: whether there is anything to do.
+    pub(super) fn needs_keeping(&self) -> bool {
+        self.depot.bytes() > 0
+            || self.quarantine.is_watching()
+            || self.threads().members.iter().any(|member| member.has_idle())
+    }
+
+    /// One look at the pool. When the next is due; `None` where there is nothing left to do.
+    pub(super) fn tend(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
+        self.sweep_and_serve();
+        let (next_tick, is_due) = self.next_tick(now);
+        match pressure {
+            Pressure::Critical => {
+                self.tell(Reason::Pressure, self.trim_depot(u64::MAX));
+                self.threads().members.iter().for_each(|member| member.squeeze());
+            }
+            Pressure::High => self.tick(Reason::Pressure),
+            Pressure::Calm if is_due && self.config.idle_timeout.is_none() => {
+                self.tell_to(Tick::Look);
+            }
+            Pressure::Calm if is_due => self.tick(Reason::Idle),
+            Pressure::Calm => {}
+        }
+        // Whoever came to stand in line while blocks were being freed found neither them nor room.
+        self.serve();
+        if !self.needs_keeping() {
+            *self.lock_next_tick() = None;
+            return None;
+        }
+        Some(next_tick.min(now + keeper::LONGEST_SLEEP))
+    }
+
+    /// When the next interval ends, and whether one has just ended.
+    fn next_tick(&self, now: Instant) -> (Instant, bool) {
+        let mut next = self.lock_next_tick();
+        let is_due = next.is_some_and(|tick| tick <= now);
+        let tick = next.filter(|_| !is_due).unwrap_or(now + self.config.interval());
+        *next = Some(tick);
+        (tick, is_due)
+    }
+
+    /// Frees what was not needed since the last tick, here and in all threads.
+    pub(super) fn tick(&self, reason: Reason) {
+        let mut freed = 0;
+        for class in SizeClass::all() {
+            for _ in 0..self.depot.unused(class) {
+                let Some(block) = self.depot.take(class) else { break };
+                freed += block.size() as u64;
+                self.free(block, Some(Owner::Depot));
+            }
+        }
+        self.tell(reason, freed);
+        self.tell_to(match reason {
+            Reason::Idle => Tick::Free,
+            Reason::Pressure => Tick::FreeUnderPressure,
+        });
+    }
+
+    fn tell_to(&self, tick: Tick) {
+        self.threads().members.iter().filter(|m| m.has_idle()).for_each(|m| m.tick(tick));
+    }
+
+    fn tell(&self, reason: Reason, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes > 0 {
+            self.untold[reason as usize].fetch_add(bytes, Ordering::Relaxed);
+            // One thread is enough to tell it.
+            if let Some(member) = self.threads().members.first() {
+                member.ring();
+            }
+        }
+    }
+
+    fn lock_next_tick(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.next_tick.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
