@@ -150,6 +150,36 @@ const Abort = class AbortError extends Error {
   }
 }
 
+const PrematureClose = coded('ERR_STREAM_PREMATURE_CLOSE', Error, () => 'Premature close')
+
+const WriteAfterEnd = coded('ERR_STREAM_WRITE_AFTER_END', Error, () => 'write after end')
+
+const BodyTooLarge = class extends coded(
+  'ERR_CISTERN_BODY_TOO_LARGE',
+  Error,
+  (/** @type {number} */ limit, /** @type {number} */ length, /** @type {boolean} */ isAnnounced) =>
+    `The body of "req" must have at most options.limit = ${limit} bytes. ` +
+    `${isAnnounced ? 'Its Content-Length is' : 'Received at least'} ${length}`
+) {
+  /** What it is to HTTP: "Content Too Large". */
+  statusCode = 413
+}
+
+const BodyUsed = coded(
+  'ERR_CISTERN_BODY_USED',
+  Error,
+  (/** @type {unknown} */ req) =>
+    'The body of "req" must be unread, and some of it went to another reader already. ' +
+    `Received ${show(req)}`
+)
+
+const LengthMismatch = coded(
+  'ERR_HTTP_CONTENT_LENGTH_MISMATCH',
+  Error,
+  (/** @type {number} */ announced, /** @type {number} */ length) =>
+    `The body of "req" must have the ${announced} bytes of its Content-Length. Received ${length}`
+)
+
 const AddonMissing = coded(
   'ERR_CISTERN_ADDON_MISSING',
   Error,
@@ -169,14 +199,19 @@ module.exports = {
   Abort,
   AddonMissing,
   AlreadyReleased,
+  BodyTooLarge,
+  BodyUsed,
   Closed,
   Detached,
   Exhausted,
   InvalidArgType,
   InvalidArgValue,
   InvalidHandle,
+  LengthMismatch,
   NotPooled,
   OutOfMemory,
   OutOfRange,
-  Undetachable
+  PrematureClose,
+  Undetachable,
+  WriteAfterEnd
 }

@@ -10,7 +10,7 @@ class Lease {
   #turn
 
   /**
-   * @param {Buffer} buffer
+   * @param {Buffer} buffer of any length
    * @param {import('./slot').Slot} slot the buffer's, leased
    */
   constructor(buffer, slot) {
@@ -26,9 +26,18 @@ class Lease {
 
   /** Gives the block back; does nothing where it is back already, by whatever view. */
   release() {
+    if (Lease.isOver(this)) return
     const slot = this.#slot
-    if (slot.turn !== this.#turn || !isLeased(slot)) return
     slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
+  }
+
+  /**
+   * Whether the block is back, or moved elsewhere.
+   *
+   * @param {Lease} lease
+   */
+  static isOver(lease) {
+    return lease.#slot.turn !== lease.#turn || !isLeased(lease.#slot)
   }
 
   [Symbol.dispose]() {

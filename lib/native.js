@@ -35,7 +35,8 @@
  *   3: because memory runs short
  * @property {(attachment: Attachment) => number} takeFreedAsIdle
  * @property {(attachment: Attachment) => number} takeFreedUnderPressure
- * @property {(attachment: Attachment) => number | null} nextLeak the number of its record
+ * @property {(attachment: Attachment) => number | null} nextReport the record of a leak; below 0: it is
+ *   none, another thread has released it
  * @property {(attachment: Attachment) => boolean} isFirstLeak
  * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
  *   depot, its seat in the ledger; `null` where there is none

@@ -398,9 +398,10 @@ class Rack {
   tellLeaks() {
     const { attachment } = this
     for (;;) {
-      const leak = native.nextLeak(attachment)
-      if (leak === null) return
-      this.sampler.tell(leak, () => native.isFirstLeak(attachment))
+      const report = native.nextReport(attachment)
+      if (report === null) return
+      if (report < 0) this.sampler.forget(-report)
+      else this.sampler.tell(report, () => native.isFirstLeak(attachment))
     }
   }
 
@@ -458,7 +459,9 @@ class Rack {
    */
   discard(slot) {
     const magazine = /** @type {Magazine} */ (slot.magazine)
-    if (!isLeased(slot) || !this.detach(slot, magazine, DISCARD)) return false
+    if (!isLeased(slot)) return false
+    this.sampler.drop(slot)
+    if (!this.detach(slot, magazine, DISCARD)) return false
     slot.forget()
     this.raisePeak(this.leased)
     this.leased -= magazine.units

@@ -28,6 +28,9 @@ const FRAMES = 8
 /** Frames of ours on top of the caller's. */
 const OWN_FRAMES = 4
 
+/** Records that are kept. The oldest goes first: what has been leased that long is no news. */
+const RECORDS = 100_000
+
 /** Different call sites that are counted, beyond which a new one counts anew each time. */
 const SITES = 1000
 
@@ -112,6 +115,7 @@ class Sampler {
     const id = ++this.#lastId
     words[at + SAMPLE] = id
     words[at + STATE] = SAMPLED
+    if (this.#records.size === RECORDS) this.forget(firstOf(this.#records))
     setIn(this.#records, id, { size, stack })
   }
 
@@ -123,6 +127,15 @@ class Sampler {
   drop({ words, at }) {
     words[at + STATE] = LEASED
     deleteFrom(this.#records, words[at + SAMPLE])
+  }
+
+  /**
+   * Drops a record by its number.
+   *
+   * @param {number} id
+   */
+  forget(id) {
+    deleteFrom(this.#records, id)
   }
 
   /**
@@ -166,6 +179,15 @@ class Sampler {
     this.#tokens--
     return true
   }
+}
+
+/**
+ * @param {Map<number, unknown>} records at least one
+ * @returns {number} the oldest one's
+ */
+function firstOf(records) {
+  for (const id of records.keys()) return id
+  return 0
 }
 
 const OWN_FOLDER = __dirname + path.sep

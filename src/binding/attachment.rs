@@ -6,8 +6,8 @@ use super::error::Code;
 use super::number::{narrow, to_bytes, to_number};
 use super::settings::Settings;
 use crate::pool::{
-    Attachment, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SizeClass, WORDS_PER_SEAT,
-    memory_limit,
+    Attachment, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SeatState, SizeClass,
+    WORDS_PER_SEAT, memory_limit,
 };
 use napi::bindgen_prelude::{External, Function, Unknown};
 use napi::{Env, Error};
@@ -233,11 +233,12 @@ pub fn take_freed_under_pressure(end: &External<ThreadEnd>) -> f64 {
     to_number(end.pool().take_untold(Reason::Pressure) as u64)
 }
 
-/// Which record of a call site belongs to the oldest lease that ended in the garbage collector and
-/// was not told yet; `null` where there is none.
+/// Which record of a call site belongs to the oldest lease that ended without a release in this thread
+/// and was not told yet, below zero where another thread has released it; `null` where there is none.
 #[napi]
-pub fn next_leak(end: &External<ThreadEnd>) -> Option<f64> {
-    end.member().next_leak().map(|left| left.sample)
+pub fn next_report(end: &External<ThreadEnd>) -> Option<f64> {
+    let left = end.member().next_report()?;
+    Some(if left.state == SeatState::Sampled { left.sample } else { -left.sample })
 }
 
 /// Whether no thread has told of a leak in this pool before; told once.

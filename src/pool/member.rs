@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The most leaks that wait to be told. Beyond, a sampled leak goes untold: the ones before it
-/// have the same call sites.
-const UNTOLD_LEAKS: usize = 256;
+/// The most reports that wait to be told. Beyond, a sampled leak goes untold: the ones before it have
+/// the same call sites.
+const UNTOLD: usize = 256;
 
 /// A thread's ledger, its bell, and what the core asks of it. JavaScript looks when the bell rings.
 pub struct Member {
@@ -25,7 +25,7 @@ pub struct Member {
     tick: AtomicU8,
     /// Whether the thread has something idle.
     has_idle: AtomicBool,
-    leaks: Mutex<VecDeque<Left>>,
+    reports: Mutex<VecDeque<Left>>,
 }
 
 /// What a thread shall do at the end of an interval.
@@ -53,7 +53,7 @@ impl Member {
             is_squeezed: AtomicBool::new(false),
             tick: AtomicU8::new(Tick::None as u8),
             has_idle: AtomicBool::new(false),
-            leaks: Mutex::new(VecDeque::with_capacity(UNTOLD_LEAKS)),
+            reports: Mutex::new(VecDeque::with_capacity(UNTOLD)),
         }
     }
 
@@ -138,29 +138,30 @@ impl Member {
         self.has_idle.load(Ordering::Relaxed)
     }
 
-    /// A lease whose call site may be known ended in the garbage collector. Allocates nothing.
-    pub fn report_leak(&self, left: Left) {
+    /// A lease whose call site may be known ended in the garbage collector, or in another thread.
+    /// Allocates nothing.
+    pub fn report(&self, left: Left) {
         {
-            let mut leaks = self.leaks();
-            if leaks.len() == UNTOLD_LEAKS {
+            let mut reports = self.reports();
+            if reports.len() == UNTOLD {
                 return;
             }
-            leaks.push_back(left);
+            reports.push_back(left);
         }
         self.ring();
     }
 
-    /// The oldest leak that has not been told.
-    pub fn next_leak(&self) -> Option<Left> {
-        self.leaks().pop_front()
+    /// The oldest of these that has not been told.
+    pub fn next_report(&self) -> Option<Left> {
+        self.reports().pop_front()
     }
 
     fn bell(&self) -> MutexGuard<'_, Option<Box<dyn Bell>>> {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leaks(&self) -> MutexGuard<'_, VecDeque<Left>> {
-        self.leaks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reports(&self) -> MutexGuard<'_, VecDeque<Left>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -395,13 +395,19 @@ impl Pool {
             block.scrub();
         }
         match state {
-            SeatState::Idle | SeatState::Detached | SeatState::Surrendered => self.take_back(block),
+            SeatState::Idle | SeatState::Detached => self.take_back(block),
+            SeatState::Surrendered => {
+                self.take_back(block);
+                if left.sample > 0.0 {
+                    member.report(left);
+                }
+            }
             SeatState::Condemned => self.free_condemned(block),
             SeatState::Leased | SeatState::Sampled => {
                 self.books.class(block.class()).collected.add();
                 self.take_back(block);
                 if state == SeatState::Sampled {
-                    member.report_leak(left);
+                    member.report(left);
                 }
             }
         }

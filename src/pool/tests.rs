@@ -903,7 +903,7 @@ fn leaks_are_told_once_and_with_their_record() {
     let attachment = pool.attach();
     let bell = Counting::on(&attachment);
     lease(&attachment, 64).settle(Lender::Alive);
-    assert_eq!(attachment.member().next_leak(), None, "its call site is not known");
+    assert_eq!(attachment.member().next_report(), None, "its call site is not known");
     let sampled = || {
         let loan = lease(&attachment, 64);
         attachment.ledger().set_state(loan.seat(), SeatState::Sampled);
@@ -911,14 +911,14 @@ fn leaks_are_told_once_and_with_their_record() {
         loan
     };
     sampled().settle(Lender::Alive);
-    let leak = attachment.member().next_leak().expect("the leak");
+    let leak = attachment.member().next_report().expect("the leak");
     assert_eq!(leak, Left { state: SeatState::Sampled, sample: 5.0 });
-    assert_eq!(attachment.member().next_leak(), None);
+    assert_eq!(attachment.member().next_report(), None);
     assert_eq!(bell.count(), 1);
     assert!(pool.is_first_leak() && !pool.is_first_leak());
     for _ in 0..1000 {
         sampled().settle(Lender::Alive);
     }
-    let told = std::iter::from_fn(|| attachment.member().next_leak()).count();
+    let told = std::iter::from_fn(|| attachment.member().next_report()).count();
     assert!((1..1000).contains(&told), "as many as there is room for: {told}");
 }
