@@ -424,7 +424,8 @@ function checkAcquire(options) {
 /** @param {unknown} signal */
 function isSignal(signal) {
   if (typeof signal !== 'object' || signal === null || !('aborted' in signal)) return false
-  return 'addEventListener' in signal && typeof signal.addEventListener === 'function'
+  const { addEventListener, removeEventListener } = /** @type {AbortSignal} */ (signal)
+  return typeof addEventListener === 'function' && typeof removeEventListener === 'function'
 }
 
 /** @param {unknown} size */

@@ -78,16 +78,16 @@ const OutOfRange = coded(
 const NotPooled = coded(
   'ERR_CISTERN_NOT_POOLED',
   TypeError,
-  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
-    `The "view" argument must be a view of a block that pool '${pool}' handed out, ` +
+  (/** @type {string} */ pool, /** @type {unknown} */ value, name = 'view') =>
+    `The "${name}" argument must be a view of a block that pool '${pool}' handed out, ` +
     `or its ArrayBuffer. Received ${show(value)}`
 )
 
 const AlreadyReleased = coded(
   'ERR_CISTERN_ALREADY_RELEASED',
   Error,
-  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
-    `The "view" argument must be leased, and its block is back in pool '${pool}' already. ` +
+  (/** @type {string} */ pool, /** @type {unknown} */ value, name = 'view') =>
+    `The "${name}" argument must be leased, and its block is back in pool '${pool}' already. ` +
     `Received ${show(value)}`
 )
 

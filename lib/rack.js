@@ -508,7 +508,10 @@ class Rack {
     this.seat(magazine, lent)
     const buffer = /** @type {Buffer} */ (this.way.lease(this, size))
     if (stack) {
-      this.sampler.record(/** @type {Slot} */ (slotOf(arrayBufferOf(buffer))), size, stack)
+      const slot = /** @type {Slot} */ (slotOf(arrayBufferOf(buffer)))
+      // It may have been sampled here, too, where the call site is not the user's.
+      this.sampler.drop(slot)
+      this.sampler.record(slot, size, stack)
     }
     return buffer
   }

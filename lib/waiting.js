@@ -104,7 +104,11 @@ class Waiting {
     const waiter = this.#waiters.get(ticket)
     this.#waiters.delete(ticket)
     if (this.#waiters.size === 0) awaited.delete(this)
-    waiter?.signal?.removeEventListener('abort', waiter.abort)
+    try {
+      waiter?.signal?.removeEventListener('abort', waiter.abort)
+    } catch {
+      // The signal is the user's; a release, perhaps of someone else's, goes on.
+    }
     return waiter
   }
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The most reports that wait to be told. Beyond, a sampled leak goes untold: the ones before it have
 /// the same call sites.
-const UNTOLD: usize = 256;
+const UNTOLD: usize = 1 << 20;
 
 /// A thread's ledger, its bell, and what the core asks of it. JavaScript looks when the bell rings.
 pub struct Member {
@@ -53,7 +53,7 @@ impl Member {
             is_squeezed: AtomicBool::new(false),
             tick: AtomicU8::new(Tick::None as u8),
             has_idle: AtomicBool::new(false),
-            reports: Mutex::new(VecDeque::with_capacity(UNTOLD)),
+            reports: Mutex::default(),
         }
     }
 
@@ -139,11 +139,11 @@ impl Member {
     }
 
     /// A lease whose call site may be known ended in the garbage collector, or in another thread.
-    /// Allocates nothing.
     pub fn report(&self, left: Left) {
         {
             let mut reports = self.reports();
-            if reports.len() == UNTOLD {
+            // Finalizers call this: memory that is refused must not abort the process.
+            if reports.len() == UNTOLD || reports.try_reserve(1).is_err() {
                 return;
             }
             reports.push_back(left);
