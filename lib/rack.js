@@ -4,12 +4,12 @@
  * All magazines of one pool in one thread, and the ways a block takes through them:
  *
  *   lease:    magazine ──▶ Buffer          release:  Buffer ──▶ magazine
- *   fill:     depot ─────▶ magazine        recall:   magazine ──▶ finalizer ──▶ depot
+ *   fill:     depot ─────▶ magazine        recall:   magazine ──▶ detached ──▶ depot
  *
  * - A slot MUST be in a magazine, or leased, and never both.
  * - A state MUST be written only while the slot's ArrayBuffer is attached.
- * - An ArrayBuffer MUST be let go of by detaching or by dropping it: only its finalizer may
- *   take the block to the depot, because native code may still hold the backing store.
+ * - An ArrayBuffer MUST be let go of by detaching or by dropping it: the core takes the block back when
+ *   the backing store is gone, and not before, because native code may still hold it.
  */
 
 const { setImmediate } = require('node:timers')
@@ -267,7 +267,17 @@ class Rack {
    * @param {Magazine} magazine the slot's
    */
   giveBackByFinalizer(slot, magazine) {
-    const fate = this.isClosed || this.keepsNothing ? FREE : KEEP
+    return this.letGo(slot, magazine, this.isClosed || this.keepsNothing ? FREE : KEEP)
+  }
+
+  /**
+   * Ends a lease by detaching its ArrayBuffer. Whether it could be detached.
+   *
+   * @param {Slot} slot leased
+   * @param {Magazine} magazine the slot's
+   * @param {number} fate
+   */
+  letGo(slot, magazine, fate) {
     if (!this.detach(slot, magazine, fate)) return false
     slot.forget()
     this.raisePeak(this.leased)
@@ -458,16 +468,9 @@ class Rack {
    * @param {Slot} slot
    */
   discard(slot) {
-    const magazine = /** @type {Magazine} */ (slot.magazine)
     if (!isLeased(slot)) return false
     this.sampler.drop(slot)
-    if (!this.detach(slot, magazine, DISCARD)) return false
-    slot.forget()
-    this.raisePeak(this.leased)
-    this.leased -= magazine.units
-    this.hold(-magazine.units)
-    if (!this.waiting.isEmpty) this.waiting.collect()
-    return true
+    return this.letGo(slot, /** @type {Magazine} */ (slot.magazine), DISCARD)
   }
 
   /**
