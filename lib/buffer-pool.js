@@ -403,7 +403,8 @@ function keyOf(handle) {
   if (type !== HANDLE_TYPE || typeof key !== 'string') {
     throw new errors.InvalidHandle('it is no handle', handle)
   }
-  return key
+  // One pool, one key.
+  return key.toLowerCase()
 }
 
 /** @param {unknown} options */
@@ -436,7 +437,12 @@ function isSize(size) {
 /** This thread's end of the process's own pool. */
 function openShared() {
   const attachment = native.openShared(toSettings({ name: 'shared' }))
-  return new BufferPool(undefined, ATTACHED, attachment)
+  const key = native.handle(attachment)
+  const here = ends.find(key)
+  if (here !== undefined) return here
+  const pool = new BufferPool(undefined, ATTACHED, attachment)
+  ends.add(key, pool)
+  return pool
 }
 
 module.exports = { BufferPool, openShared }

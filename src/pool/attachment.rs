@@ -7,7 +7,7 @@ use super::loan::{Loan, LoanKey};
 use super::loans::Record;
 use super::member::Member;
 use super::size_class::SizeClass;
-use super::waiters::Ticket;
+use super::waiters::{Found, Ticket};
 use super::{Pool, Refusal};
 use std::sync::Arc;
 
@@ -100,15 +100,18 @@ impl Attachment {
     /// [`OutOfMemory`]: the operating system refused what the ceiling would have allowed.
     pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, OutOfMemory> {
         match self.pool.waiters.take(ticket) {
-            Some(outcome) => self.lend(outcome?, false).map(Some),
+            Some(outcome) => {
+                let Found { block, fresh } = outcome?;
+                self.lend(block, fresh).map(Some)
+            }
             None => Ok(None),
         }
     }
 
     /// Waits no more. What was granted goes to the next in line.
     pub fn cancel(&self, ticket: Ticket) {
-        if let Some(Ok(block)) = self.pool.waiters.take(ticket) {
-            self.pool.keep(block);
+        if let Some(Ok(found)) = self.pool.waiters.take(ticket) {
+            self.pool.keep(found.block);
         }
         // The head may have been the one that left.
         self.pool.serve();

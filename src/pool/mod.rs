@@ -77,7 +77,7 @@ use quarantine::{Orphan, Quarantine};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
-use waiters::Waiters;
+use waiters::{Found, Waiters};
 
 /// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
 pub struct Pool {
@@ -363,7 +363,7 @@ impl Pool {
         let look = |record: &Record| {
             record.block.size() == size && record.member.ledger().surrender(record.seat)
         };
-        self.loans.look(address, look).unwrap_or_else(|| self.quarantine.has(address, size))
+        self.loans.look(address, look).unwrap_or_else(|| self.quarantine.surrender(address, size))
     }
 
     /// The `ArrayBuffer` over the block at `address` was detached.
@@ -435,9 +435,14 @@ impl Pool {
         while let Some(Orphan { mut block, state, .. }) = self.quarantine.take_gone() {
             let books = self.books.class(block.class());
             books.quarantined.take();
-            if state.is_leased() {
-                books.seized.take();
-                books.collected.add();
+            match state {
+                SeatState::Leased | SeatState::Sampled => {
+                    books.seized.take();
+                    books.collected.add();
+                }
+                // Released after all.
+                SeatState::Surrendered => books.seized.take(),
+                SeatState::Idle | SeatState::Detached | SeatState::Condemned => {}
             }
             if self.config.zero_on_release {
                 block.scrub();
@@ -498,7 +503,7 @@ impl Pool {
             return;
         }
         let waiting = self.waiters.serve(|class| match self.find(class) {
-            Ok(block) => Some(Ok(block)),
+            Ok(found) => Some(Ok(found)),
             Err(Refusal::Exhausted(_)) => None,
             Err(Refusal::OutOfMemory(error)) => Some(Err(error)),
         });
@@ -509,13 +514,13 @@ impl Pool {
 
     /// An idle block of `class`, or one from the operating system; the depot's other blocks give way
     /// to it. It counts as the depot's until it is lent.
-    fn find(&self, class: SizeClass) -> Result<Block, Refusal> {
+    fn find(&self, class: SizeClass) -> Result<Found, Refusal> {
         if let Some(block) = self.depot.take(class) {
-            return Ok(block);
+            return Ok(Found { block, fresh: false });
         }
         let block = self.obtain(class)?;
         self.census.hand_over(&block, None, Some(Owner::Depot));
-        Ok(block)
+        Ok(Found { block, fresh: true })
     }
 
     /// A block of `class` from the operating system, under the ceiling.

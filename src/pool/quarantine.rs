@@ -32,6 +32,12 @@ pub struct Orphan {
     pub witness: Option<Box<dyn Witness>>,
 }
 
+impl Orphan {
+    fn is_leased_at(&self, address: usize, size: usize) -> bool {
+        self.block.key() == address && self.block.size() == size && self.state.is_leased()
+    }
+}
+
 impl Quarantine {
     /// Takes a block in.
     pub fn admit(&self, orphan: Orphan) {
@@ -69,11 +75,19 @@ impl Quarantine {
 
     /// Whether the block at `address`, of `size` bytes, was leased and is here.
     pub fn has(&self, address: usize, size: usize) -> bool {
-        self.is_watching()
-            && self.watched().iter().any(|orphan| {
-                let Orphan { block, state, .. } = orphan;
-                block.key() == address && block.size() == size && state.is_leased()
-            })
+        self.is_watching() && self.watched().iter().any(|orphan| orphan.is_leased_at(address, size))
+    }
+
+    /// The block at `address`, of `size` bytes, is released by its last holder. Whether it was leased, and
+    /// is here.
+    pub fn surrender(&self, address: usize, size: usize) -> bool {
+        let mut watched = self.watched();
+        let found = watched.iter_mut().find(|orphan| orphan.is_leased_at(address, size));
+        let is_found = found.is_some();
+        if let Some(orphan) = found {
+            orphan.state = SeatState::Surrendered;
+        }
+        is_found
     }
 
     /// Whether a block may yet come out.

@@ -44,7 +44,15 @@ struct Waiter {
 struct Grant {
     ticket: Ticket,
     member: Arc<Member>,
-    outcome: Result<Block, OutOfMemory>,
+    outcome: Result<Found, OutOfMemory>,
+}
+
+/// A block for someone in line.
+pub struct Found {
+    /// The block.
+    pub block: Block,
+    /// Whether it was got from the operating system.
+    pub fresh: bool,
 }
 
 impl Waiters {
@@ -79,7 +87,7 @@ impl Waiters {
     /// for.
     pub fn serve(
         &self,
-        mut find: impl FnMut(SizeClass) -> Option<Result<Block, OutOfMemory>>,
+        mut find: impl FnMut(SizeClass) -> Option<Result<Found, OutOfMemory>>,
     ) -> Option<SizeClass> {
         let mut queue = self.queue();
         let mut rung = Vec::new();
@@ -106,7 +114,7 @@ impl Waiters {
 
     /// Takes what was granted for a ticket, or takes the ticket out of the line: whoever had it waits
     /// no more. `None` where it was not granted.
-    pub fn take(&self, ticket: Ticket) -> Option<Result<Block, OutOfMemory>> {
+    pub fn take(&self, ticket: Ticket) -> Option<Result<Found, OutOfMemory>> {
         let mut queue = self.queue();
         if let Some(index) = queue.granted.iter().position(|grant| grant.ticket == ticket) {
             return Some(queue.granted.remove(index).outcome);
@@ -137,14 +145,14 @@ impl Waiters {
         queue.line.retain(|waiter| !is_meant(&waiter.member));
         self.note_length(&queue);
         let granted = queue.granted.extract_if(.., |grant| is_meant(&grant.member));
-        granted.filter_map(|grant| grant.outcome.ok()).collect()
+        granted.filter_map(|grant| grant.outcome.ok()).map(|found| found.block).collect()
     }
 
     /// Blocks that are granted and not yet claimed, by class.
     pub fn unclaimed(&self, mut each: impl FnMut(SizeClass)) {
         let queue = self.queue();
-        queue.granted.iter().filter_map(|grant| grant.outcome.as_ref().ok()).for_each(|block| {
-            each(block.class());
+        queue.granted.iter().filter_map(|grant| grant.outcome.as_ref().ok()).for_each(|found| {
+            each(found.block.class());
         });
     }
 
@@ -188,7 +196,8 @@ mod models {
                 }
                 waiters.serve(|class| {
                     let taken = free.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed);
-                    taken.ok().map(|_| Block::obtain(class))
+                    let found = |block| Found { block, fresh: true };
+                    taken.ok().map(|_| Block::obtain(class).map(found))
                 });
             };
             let other = shared.clone();
