@@ -10,7 +10,8 @@ const TORTURE = require.resolve('./torture')
 
 /**
  * Threads that are attached to a pool, and ended after the test. Each has on its `self` the list `held`,
- * the function `random`, and `turn`, which lets the thread's event loop turn.
+ * the function `random`, `turn`, which lets the thread's event loop turn, and `settle`, after which it
+ * has heard of all that others had asked of it before.
  *
  * @param {import('node:test').TestContext} context
  * @param {import('..').BufferPool} pool
@@ -23,6 +24,9 @@ async function crew(context, pool, count = 1) {
     self.held = []
     self.random = require(file).random
     self.turn = () => new Promise((resolve) => setImmediate(resolve))
+    self.settle = async () => {
+      for (let i = 0; i < 5; i++) await self.turn()
+    }
   }
   await Promise.all(threads.map((thread) => thread.run(prepare, TORTURE)))
   return threads

@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
 const path = require('node:path')
-const { setImmediate: turn } = require('node:timers/promises')
+const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
 const { canMoveMemory } = require('../lib/native')
 
@@ -18,6 +18,12 @@ const moves = 'transfer' in ArrayBuffer.prototype
 
 /** Whether a pooled Buffer can be posted to another thread: on Node 20 where cistern can move memory. */
 const posts = moves || canMoveMemory()
+
+/**
+ * Whether it shows when the last holder of a block is gone, in whichever thread: on Linux. Elsewhere what
+ * a thread had leased that has ended is set aside for good.
+ */
+const endsShow = canMoveMemory()
 
 /**
  * Whether blocks are memory of cistern's own, or V8's (`CISTERN_NO_EXTERNAL=1`). V8 keeps its own memory
@@ -36,14 +42,15 @@ const MODES = [
 /**
  * Runs `test` for every way of release.
  *
- * @param {(pool: BufferPool, options: object) => unknown} test
+ * @param {(pool: BufferPool, options: object, context: import('node:test').TestContext) => unknown} test
+ * @param {import('..').BufferPoolOptions} [settings] for the pool, beyond the way of release
  */
-function inEveryMode(test) {
+function inEveryMode(test, settings = {}) {
   return async (/** @type {import('node:test').TestContext} */ context) => {
     for (const { mode, options } of MODES) {
-      await context.test(mode, async () => {
-        const pool = new BufferPool(options)
-        await test(pool, options)
+      await context.test(mode, async (context) => {
+        const pool = new BufferPool({ ...options, ...settings })
+        await test(pool, options, context)
         await balanced(pool)
       })
     }
@@ -68,6 +75,27 @@ async function collectUntil(condition, what) {
     await settle()
   }
   assert.fail(`After 100 collections it does not hold: ${what}`)
+}
+
+/**
+ * Collects garbage, in this thread and in others, until a condition holds: for what other threads do, or
+ * the clock.
+ *
+ * @param {() => unknown} condition
+ * @param {string} what it means, for the failure
+ * @param {import('./thread').Thread[]} [threads]
+ */
+async function eventually(condition, what, threads = []) {
+  const deadline = performance.now() + 60_000
+  while (!(await condition())) {
+    assert.ok(performance.now() < deadline, `After a minute it does not hold: ${what}`)
+    // What a WeakRef has shown stays until the next turn.
+    await settle()
+    globalThis.gc()
+    await settle()
+    await Promise.all(threads.map((thread) => thread.collect()))
+    await sleep(1)
+  }
 }
 
 /**
@@ -113,6 +141,8 @@ module.exports = {
   MODES,
   balanced,
   collectUntil,
+  endsShow,
+  eventually,
   external,
   inEveryMode,
   moves,

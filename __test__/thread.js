@@ -14,7 +14,7 @@ const SOURCE = `
   const { parentPort, workerData } = threads
   const { BufferPool, shared } = require(${ENTRY})
   const { handle } = workerData
-  const self = { BufferPool, shared, threads, transfer: [] }
+  const self = { BufferPool, require, shared, threads, transfer: [] }
   if (handle !== undefined) self.pool = BufferPool.attach(handle)
   parentPort.on('message', async ({ id, task, data }) => {
     let answer
@@ -34,6 +34,7 @@ const SOURCE = `
  * @property {typeof import('..').BufferPool} BufferPool
  * @property {import('..').BufferPool} shared
  * @property {import('..').BufferPool} pool by the handle that the thread was given
+ * @property {NodeRequire} require
  * @property {typeof import('node:worker_threads')} threads
  * @property {import('node:worker_threads').TransferListItem[]} transfer goes with the answer
  */
@@ -50,10 +51,11 @@ class Thread {
   constructor(handle) {
     this.#worker = new Worker(SOURCE, { eval: true, workerData: { handle } })
     this.#worker.on('message', ({ id, value, error }) => {
-      const { resolve, reject } = this.#tasks.get(id)
+      // None where the thread has died meanwhile.
+      const task = this.#tasks.get(id)
       this.#tasks.delete(id)
-      if (error === undefined) resolve(value)
-      else reject(Object.assign(new Error(error.message), error))
+      if (error === undefined) task?.resolve(value)
+      else task?.reject(Object.assign(new Error(error.message), error))
     })
     this.#worker.on('error', (error) => this.#rejectAll(error))
     /** Settles when the thread has ended. */
@@ -79,6 +81,14 @@ class Thread {
     return new Promise((resolve, reject) => {
       this.#tasks.set(id, { resolve, reject })
       this.#worker.postMessage({ id, task: String(task), data }, transfer)
+    })
+  }
+
+  /** Has the thread collect its garbage, and run what finalizers are due then. */
+  collect() {
+    return this.run(async () => {
+      globalThis.gc()
+      for (let i = 0; i < 5; i++) await new Promise(setImmediate)
     })
   }
 
