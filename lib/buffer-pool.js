@@ -7,7 +7,7 @@ const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const { ByteBuffer } = require('./byte-buffer')
 const channels = require('./channels')
-const { IDLE, LEASED, SAMPLED, STATE } = require('./ledger')
+const { IDLE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const ends = require('./ends')
 const { Rack } = require('./rack')
@@ -28,6 +28,9 @@ const { giveBack: giveBackKeeping, lease: leaseKeeping } = require('./keeping')
 
 /** The key to a pool on an attachment that is there already. */
 const ATTACHED = Symbol('attached')
+
+/** As many words as a seat has that are used: for memory of V8's, which has no seat. */
+const WORDS_OF_OWN = 5
 
 /** Who releases memory that it was sent, or has moved, may not have a slot for it. */
 const LEASED_ELSEWHERE = 1
@@ -291,7 +294,9 @@ class BufferPool {
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
     const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
     this.#rack.bookUnpooled(size)
-    const words = Float64Array.of(LEASED, 1, 0, 0, 0)
+    const words = new runtime.Floats(WORDS_OF_OWN)
+    words[STATE] = LEASED
+    words[LEASES] = 1
     const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
     slot.size = size
     return buffer

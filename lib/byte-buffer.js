@@ -13,7 +13,6 @@ const {
   FastBuffer,
   allocUnsafeSlow,
   arrayBufferOf,
-  byteLengthOf,
   isUint8Array,
   lengthOf,
   setBytes

@@ -21,6 +21,8 @@ const FILL_BYTES = 256 * 1024
 /** Bytes in one unit of account: every block size is a multiple. Keeps sums small integers. */
 const UNIT = 64
 
+const { floor, max, min } = Math
+
 class Magazine {
   /**
    * @param {number} index of the size class
@@ -32,9 +34,9 @@ class Magazine {
     /** The block size in units. */
     this.units = blockSize / UNIT
     /** The most blocks that it keeps from one turn to the next. */
-    this.capacity = Math.max(1, Math.min(MAGAZINE_BLOCKS, Math.floor(MAGAZINE_BYTES / blockSize)))
+    this.capacity = max(1, min(MAGAZINE_BLOCKS, floor(MAGAZINE_BYTES / blockSize)))
     /** How many blocks are fetched at a time. */
-    this.batch = Math.max(1, Math.min(FILL_BLOCKS, Math.floor(FILL_BYTES / blockSize)))
+    this.batch = max(1, min(FILL_BLOCKS, floor(FILL_BYTES / blockSize)))
     /**
      * The slot that came last, outside of the stack: a lease and a release in turn, as a server
      * makes them, touch nothing else.

@@ -33,7 +33,15 @@ const {
 const detaching = require('./detaching')
 const keeping = require('./keeping')
 const { Magazine, UNIT } = require('./magazine')
-const { allocUnsafeSlow, arrayBufferOf, isExternal, transfer } = require('./runtime')
+const {
+  Floats,
+  WeakReference,
+  allocUnsafeSlow,
+  arrayBufferOf,
+  isExternal,
+  listOf,
+  transfer
+} = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
@@ -41,6 +49,9 @@ const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
 const { seatsPerSegment } = native.layout()
+const { ceil, floor, min } = Math
+
+const CLASSES = blockSizes.length
 
 /** The most bytes that a thread's magazines together keep from one turn to the next. */
 const RACK_BYTES = 64 * 1024 * 1024
@@ -77,8 +88,8 @@ class Rack {
     this.scrubs = settings.zeroOnRelease
     this.way = settings.detachOnRelease ? detaching : keeping
     /** The thread's counters. */
-    this.words = new Float64Array(native.words(attachment))
-    this.magazines = blockSizes.map((blockSize, index) => new Magazine(index, blockSize))
+    this.words = new Floats(native.words(attachment))
+    this.magazines = listOf(CLASSES, (index) => new Magazine(index, blockSizes[index]))
     /**
      * The ledger's segments, by index. Without a prototype: no setter gets to see them.
      *
@@ -254,8 +265,8 @@ class Rack {
 
   /** @param {number} seat */
   segmentOf(seat) {
-    const index = Math.floor(seat / seatsPerSegment)
-    this.segments[index] ??= new Float64Array(native.segment(this.attachment, index))
+    const index = floor(seat / seatsPerSegment)
+    this.segments[index] ??= new Floats(native.segment(this.attachment, index))
     return this.segments[index]
   }
 
@@ -381,7 +392,7 @@ class Rack {
   listen() {
     if (this.hasBell) return
     this.hasBell = true
-    native.listen(this.attachment, answerFor(new WeakRef(this)))
+    native.listen(this.attachment, answerFor(new WeakReference(this)))
   }
 
   /** Looks at what the core has for this thread. */
@@ -423,7 +434,7 @@ class Rack {
    */
   tick(frees, reason) {
     let bytes = 0
-    for (let i = 0; i < this.magazines.length && frees; i++) {
+    for (let i = 0; i < CLASSES && frees; i++) {
       const magazine = this.magazines[i]
       bytes += this.recall(magazine, magazine.takeUnused(), true)
     }
@@ -551,7 +562,7 @@ class Rack {
   /** Brings every magazine, and all together, back under their bounds, by half. */
   spill() {
     this.fold()
-    for (let i = 0; i < this.magazines.length; i++) {
+    for (let i = 0; i < CLASSES; i++) {
       const magazine = this.magazines[i]
       if (magazine.count > magazine.capacity) {
         this.recall(magazine, magazine.count - (magazine.capacity >> 1), false)
@@ -569,10 +580,10 @@ class Rack {
    */
   recallBytes(bytes, condemn) {
     let recalled = 0
-    for (let i = this.magazines.length - 1; i >= 0 && recalled < bytes; i--) {
+    for (let i = CLASSES - 1; i >= 0 && recalled < bytes; i--) {
       const magazine = this.magazines[i]
-      const wanted = Math.ceil((bytes - recalled) / magazine.blockSize)
-      recalled += this.recall(magazine, Math.min(wanted, magazine.count), condemn)
+      const wanted = ceil((bytes - recalled) / magazine.blockSize)
+      recalled += this.recall(magazine, min(wanted, magazine.count), condemn)
     }
     if (this.held === this.leased) this.stopBeingWatched()
     return recalled

@@ -38,6 +38,35 @@ function transferOf(prototype) {
 }
 
 const Bytes = Uint8Array
+const Floats = Float64Array
+const WeakReference = WeakRef
+const OwnPromise = Promise
+
+const arrayFrom = Array.from
+
+/**
+ * An array that no code but ours has seen: neither setters on a prototype nor a patched method come by.
+ *
+ * @template T
+ * @param {number} length
+ * @param {(index: number) => T} make
+ * @returns {T[]}
+ */
+function listOf(length, make) {
+  const shape = { __proto__: null, length }
+  const each = (/** @type {unknown} */ _, /** @type {number} */ index) => make(index)
+  return /** @type {T[]} */ (apply(arrayFrom, Array, [shape, each]))
+}
+
+/** Of a Map and a Set, their methods as functions. */
+const table = {
+  get: uncurry(Map.prototype.get),
+  set: uncurry(Map.prototype.set),
+  delete: uncurry(Map.prototype.delete),
+  forEach: uncurry(Map.prototype.forEach)
+}
+const addTo = uncurry(Set.prototype.add)
+const deleteFrom = uncurry(Set.prototype.delete)
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype)
 
 /**
@@ -132,13 +161,20 @@ const { allocUnsafeSlow } = Buffer
 
 module.exports = {
   FastBuffer,
+  Floats,
+  OwnPromise,
+  WeakReference,
+  addTo,
   allocUnsafeSlow,
   arrayBufferOf,
   byteLengthOf,
+  deleteFrom,
   isExternal,
   isUint8Array,
   lengthOf,
+  listOf,
   setBytes,
+  table,
   transfer,
   uncurry,
   zero,

@@ -13,13 +13,10 @@ const path = require('node:path')
 const { performance } = require('node:perf_hooks')
 const channels = require('./channels')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
-const { uncurry } = require('./runtime')
+const { table } = require('./runtime')
 
 // As they were when cistern was loaded: other code must not run in the middle of a lease.
 const { floor, min, random } = Math
-const deleteFrom = uncurry(Map.prototype.delete)
-const getFrom = uncurry(Map.prototype.get)
-const setIn = uncurry(Map.prototype.set)
 const now = performance.now.bind(performance)
 
 /** Frames of a call site that are kept, beyond ours. */
@@ -116,7 +113,7 @@ class Sampler {
     words[at + SAMPLE] = id
     words[at + STATE] = SAMPLED
     if (this.#records.size === RECORDS) this.forget(firstOf(this.#records))
-    setIn(this.#records, id, { size, stack })
+    table.set(this.#records, id, { size, stack })
   }
 
   /**
@@ -126,7 +123,7 @@ class Sampler {
    */
   drop({ words, at }) {
     words[at + STATE] = LEASED
-    deleteFrom(this.#records, words[at + SAMPLE])
+    table.delete(this.#records, words[at + SAMPLE])
   }
 
   /**
@@ -135,7 +132,7 @@ class Sampler {
    * @param {number} id
    */
   forget(id) {
-    deleteFrom(this.#records, id)
+    table.delete(this.#records, id)
   }
 
   /**
@@ -145,8 +142,8 @@ class Sampler {
    * @param {() => boolean} isFirst whether no leak of the pool was told before
    */
   tell(id, isFirst) {
-    const record = getFrom(this.#records, id)
-    deleteFrom(this.#records, id)
+    const record = table.get(this.#records, id)
+    table.delete(this.#records, id)
     if (record !== undefined) this.#publish(record, isFirst)
   }
 

@@ -5,6 +5,7 @@
 const native = require('./native')
 
 const { blockSizes, maxBlockSize } = native.layout()
+const { clz32 } = Math
 
 /**
  * The index of the smallest class whose blocks hold `size` bytes.
@@ -15,7 +16,7 @@ function classOf(size) {
   const last = size - 1
   // 64 bytes apart up to 256, then four classes in each doubling.
   if (last < 256) return last >> 6
-  const doubling = 31 - Math.clz32(last)
+  const doubling = 31 - clz32(last)
   return (doubling << 2) - 32 + (last >> (doubling - 2))
 }
 

@@ -7,6 +7,7 @@
 
 const native = require('./native')
 const { Abort, Closed } = require('./errors')
+const { OwnPromise, addTo, deleteFrom, table } = require('./runtime')
 
 /**
  * @typedef {object} Waiter
@@ -48,7 +49,7 @@ class Waiting {
    * @returns {Promise<Buffer>}
    */
   wait(magazine, size, signal, stack) {
-    return new Promise((resolve, reject) => {
+    return new OwnPromise((resolve, reject) => {
       let ticket = 0
       const abort = () => {
         native.cancel(this.rack.attachment, ticket)
@@ -60,8 +61,8 @@ class Waiting {
       // First, because it may throw: the signal is the user's.
       signal?.addEventListener('abort', abort)
       ticket = native.wait(this.rack.attachment, magazine.index)
-      this.#waiters.set(ticket, { magazine, size, signal, abort, stack, resolve, reject })
-      awaited.add(this)
+      table.set(this.#waiters, ticket, { magazine, size, signal, abort, stack, resolve, reject })
+      addTo(awaited, this)
     })
   }
 
@@ -80,7 +81,9 @@ class Waiting {
     const waiter = this.#leave(ticket)
     try {
       const lent = native.claim(this.rack.attachment, ticket)
-      if (waiter === undefined || lent === null) return
+      if (waiter === undefined) return
+      // It was granted, and then the pool was closed.
+      if (lent === null) throw new Closed(this.rack.name)
       const { magazine, size, stack } = waiter
       waiter.resolve(this.rack.leaseGranted(magazine, lent, size, stack))
     } catch (error) {
@@ -89,10 +92,13 @@ class Waiting {
   }
 
   #rejectAll() {
-    for (const [ticket, { reject }] of this.#waiters) {
-      this.#leave(ticket)
-      reject(new Closed(this.rack.name))
-    }
+    table.forEach(
+      this.#waiters,
+      (/** @type {Waiter} */ { reject }, /** @type {number} */ ticket) => {
+        this.#leave(ticket)
+        reject(new Closed(this.rack.name))
+      }
+    )
   }
 
   /**
@@ -101,9 +107,9 @@ class Waiting {
    * @param {number} ticket
    */
   #leave(ticket) {
-    const waiter = this.#waiters.get(ticket)
-    this.#waiters.delete(ticket)
-    if (this.#waiters.size === 0) awaited.delete(this)
+    const waiter = table.get(this.#waiters, ticket)
+    table.delete(this.#waiters, ticket)
+    if (this.#waiters.size === 0) deleteFrom(awaited, this)
     try {
       waiter?.signal?.removeEventListener('abort', waiter.abort)
     } catch {

@@ -84,7 +84,12 @@ impl Attachment {
     /// Waits in line for a block of `class`: the bell rings when it is [granted](Self::granted).
     pub fn wait(&self, class: SizeClass) -> Ticket {
         let ticket = self.pool.waiters.wait(class, self.member.clone());
-        self.pool.serve();
+        if self.pool.is_closed() {
+            // Closed since the caller looked: either this takes the ticket out, or `close` does.
+            self.cancel(ticket);
+        } else {
+            self.pool.serve();
+        }
         ticket
     }
 
@@ -123,7 +128,8 @@ impl Attachment {
         let seat = self.ledger().take_seat(class, fresh, key);
         let loan = Loan::new(self.pool.clone(), key, &block, seat);
         self.pool.census.hand_over(&block, Some(Owner::Depot), Some(Owner::BackingStore));
-        let record = Record { block, member: self.member.clone(), seat, key, witness: None };
+        let record =
+            Record { block, member: self.member.clone(), seat, key, witness: None, doubted: false };
         match self.pool.loans.enter(record) {
             Ok(()) => {
                 self.pool.books.class(class).loaned.add();

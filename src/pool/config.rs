@@ -40,7 +40,9 @@ impl Config {
         const SHORTEST: Duration = Duration::from_millis(1);
         /// Where nothing is freed by time: how often threads say whether anything is idle at all.
         const WITHOUT_TIMEOUT: Duration = Duration::from_secs(5);
-        self.idle_timeout.map_or(WITHOUT_TIMEOUT, |timeout| (timeout / 2).max(SHORTEST))
+        /// Above this, clocks may overflow.
+        const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        self.idle_timeout.map_or(WITHOUT_TIMEOUT, |timeout| (timeout / 2).clamp(SHORTEST, LONGEST))
     }
 
     /// Whether nothing may stay idle past the turn in which it was released.

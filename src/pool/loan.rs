@@ -2,6 +2,7 @@
 
 use super::Pool;
 use super::block::Block;
+use super::ledger::SeatState;
 use super::witness::Witness;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -106,13 +107,11 @@ impl Loan {
         }
     }
 
-    /// It is unknown whether a backing store was made. The block stays where it is for ever, in
-    /// quarantine, whether or not a finalizer comes for it.
+    /// It is unknown whether a backing store was made; if it was, JavaScript has not seen it. The block
+    /// counts as quarantined until a finalizer comes for it, and for ever if none does.
     pub fn doubt(&self) {
-        if let Some(record) = self.pool.loans.strike(self.key) {
-            record.member.ledger().leave_seat(record.seat);
-            self.pool.seal(record.block);
-        }
+        let book = |block: &Block| self.pool.book_quarantine(block, SeatState::Idle);
+        self.pool.loans.doubt(self.key, book);
     }
 
     /// The finalizer came: the block goes to the depot, is freed, or goes into quarantine.

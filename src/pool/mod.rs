@@ -379,9 +379,17 @@ impl Pool {
 
     /// Ends a loan whose record was struck out.
     fn end(&self, record: Record, lender: Lender) {
-        let Record { mut block, member, seat, witness, .. } = record;
+        let Record { mut block, member, seat, witness, doubted, .. } = record;
         let left = member.ledger().leave_seat(seat);
         let state = left.state;
+        if doubted {
+            // There was a backing store, and it is gone; nobody has seen it.
+            self.books.class(block.class()).quarantined.take();
+            self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
+            self.keep(block);
+            self.serve();
+            return;
+        }
         if state.is_leased() || state == SeatState::Surrendered {
             member.ledger().add_stray(block.size());
         }
@@ -589,12 +597,6 @@ impl Pool {
         if let Some(me) = self.me.upgrade() {
             keeper::look_after(&me);
         }
-    }
-
-    /// Puts a block into quarantine for good.
-    fn seal(&self, block: Block) {
-        self.book_quarantine(&block, SeatState::Idle);
-        self.quarantine.seal(block);
     }
 
     fn book_quarantine(&self, block: &Block, state: SeatState) {

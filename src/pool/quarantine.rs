@@ -53,7 +53,7 @@ impl Quarantine {
     }
 
     /// Sets a block aside for good. Allocates nothing.
-    pub fn seal(&self, block: Block) {
+    fn seal(&self, block: Block) {
         self.sealed.add();
         self.sealed_bytes.fetch_add(block.size(), Ordering::Relaxed);
         mem::forget(block);

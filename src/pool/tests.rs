@@ -189,17 +189,35 @@ fn withdrawn_loan_is_idle_again() {
 }
 
 #[test]
-fn doubted_loan_is_quarantined_whether_or_not_its_finalizer_comes() {
-    let pool = Pool::new(detaches());
+fn doubted_loan_is_quarantined_until_its_finalizer_comes() {
+    for (config, lender) in [(detaches(), Lender::Alive), (keeps(), Lender::Ending)] {
+        let pool = Pool::new(config);
+        let attachment = pool.attach();
+        let loan = lend(&attachment, 4096);
+        loan.doubt();
+        let stats = balanced(&pool);
+        equal(stats.total.quarantined_bytes, 4096);
+        equal(stats.total.idle_count, 0);
+        assert!(idle(&attachment, class(4096)).is_none(), "nobody has it meanwhile");
+        loan.settle(lender);
+        let stats = balanced(&pool);
+        equal(stats.total.quarantined_bytes, 0);
+        equal(stats.total.idle_count, 1);
+    }
+}
+
+#[test]
+fn who_comes_to_wait_at_a_closed_pool_waits_for_nothing() {
+    let pool = Pool::new(holds(4096));
     let attachment = pool.attach();
-    let loan = lend(&attachment, 4096);
-    loan.doubt();
-    equal(balanced(&pool).total.quarantined_bytes, 4096);
+    let loan = lease(&attachment, 4096);
+    pool.close();
+    let ticket = attachment.wait(class(4096));
+    assert!(pool.nobody_waits());
     loan.settle(Lender::Alive);
-    let stats = balanced(&pool);
-    equal(stats.total.quarantined_bytes, 4096);
-    equal(stats.total.idle_count, 0);
-    assert!(idle(&attachment, class(4096)).is_none(), "nobody has it again");
+    assert!(attachment.granted().is_none());
+    assert!(attachment.claim(ticket).expect("memory").is_none());
+    assert_eq!(pool.held_bytes(), 0);
 }
 
 #[test]
