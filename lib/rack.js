@@ -118,6 +118,8 @@ class Rack {
     this.othersWait = false
     this.keepsNothing = settings.idleTimeout === 0
     this.hasBell = false
+    /** Whether a lease is of one who waited: then the call site here is not the user's. */
+    this.isGranting = false
     /** Whether the last fill got nothing. */
     this.isRefused = false
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
@@ -520,12 +522,11 @@ class Rack {
    */
   leaseGranted(magazine, lent, size, stack) {
     this.seat(magazine, lent)
+    this.isGranting = true
     const buffer = /** @type {Buffer} */ (this.way.lease(this, size))
+    this.isGranting = false
     if (stack) {
-      const slot = /** @type {Slot} */ (slotOf(arrayBufferOf(buffer)))
-      // It may have been sampled here, too, where the call site is not the user's.
-      this.sampler.drop(slot)
-      this.sampler.record(slot, size, stack)
+      this.sampler.record(/** @type {Slot} */ (slotOf(arrayBufferOf(buffer))), size, stack)
     }
     return buffer
   }
@@ -538,6 +539,7 @@ class Rack {
    */
   sample(slot, size) {
     this.sampler.countDown(slot)
+    if (this.isGranting) return
     const { turn } = slot
     const stack = this.sampler.take(this.book)
     // A user's formatter of stacks has run, and may have released the block by a stale view.
