@@ -17,6 +17,7 @@ const {
   lengthOf,
   setBytes
 } = require('./runtime')
+const { isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 
 const { byteLength } = Buffer
@@ -34,10 +35,12 @@ class ByteBuffer {
    * @type {import('./slot').Slot | null}
    */
   #slot = null
+  /** Which lease of the block this is. */
+  #turn = 0
   /**
    * All of the block.
    *
-   * @type {Buffer}
+   * @type {Uint8Array}
    */
   #bytes = NO_BYTES
   #length = 0
@@ -113,15 +116,22 @@ class ByteBuffer {
 
   /** As `release`, but harmless after it. */
   [Symbol.dispose]() {
-    if (this.#slot !== null) this.release()
+    if (this.#slot !== null && this.#slot.turn === this.#turn && isLeased(this.#slot))
+      this.release()
   }
 
   /** Refuses what comes after the release, or after the user has sent the memory elsewhere. */
   #check() {
-    if (this.#slot === null) throw new errors.AlreadyReleased(this.#rack.name, this)
-    if (this.#isShown && lengthOf(this.#bytes) === 0 && this.#slot.size > 0) {
-      throw new errors.Detached(this.#rack.name, this)
-    }
+    const slot = this.#slot
+    if (slot === null || slot.turn !== this.#turn) this.#refuse()
+    else if (this.#isShown && !isLeased(slot)) this.#refuse()
+  }
+
+  #refuse() {
+    const isHere = this.#slot?.arrayBuffer === arrayBufferOf(this.#bytes)
+    // Its ArrayBuffer is still the block's, and has no memory: sent elsewhere, and not released.
+    if (isHere && lengthOf(this.#bytes) === 0) throw new errors.Detached(this.#rack.name, this)
+    throw new errors.AlreadyReleased(this.#rack.name, this)
   }
 
   /** A view of the bytes so far. */
@@ -143,7 +153,8 @@ class ByteBuffer {
       if (size > room) this.#grow(this.#length + size)
     }
     this.#isShown = true
-    this.#length += this.#bytes.write(data, this.#length, encoding)
+    const bytes = new FastBuffer(arrayBufferOf(this.#bytes), 0, lengthOf(this.#bytes))
+    this.#length += bytes.write(data, this.#length, encoding)
   }
 
   /**
@@ -172,6 +183,7 @@ class ByteBuffer {
     const bytes = rack.leaseWhole(size) ?? rack.leaseElsewhere(size)
     this.#bytes = bytes
     this.#slot = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
+    this.#turn = this.#slot.turn
     this.#isShown = false
   }
 

@@ -11,7 +11,7 @@
 const { LEASED, STATE } = require('./ledger')
 const { FastBuffer, transfer, zero } = require('./runtime')
 const { classOf } = require('./size-class')
-const { hang } = require('./tag')
+const { hang, rehang } = require('./tag')
 
 /**
  * A Buffer on an idle block; `undefined` where the pool is closed.
@@ -51,6 +51,9 @@ function giveBack(rack, slot, arrayBuffer) {
   }
   if (rack.scrubs) zero(moved)
   hang(moved, slot)
+  // Otherwise a stale view would lead to the next owner's ArrayBuffer, and keep it from the garbage
+  // collector.
+  rehang(arrayBuffer, rack.gone)
   slot.arrayBuffer = moved
   rack.putBack(slot, magazine)
   return true

@@ -2,11 +2,12 @@
 
 /** A Buffer together with its release. */
 
+const { arrayBufferOf } = require('./runtime')
 const { isLeased } = require('./slot')
+const { slotOf } = require('./tag')
 
 class Lease {
   #buffer
-  #slot
   #turn
 
   /**
@@ -15,8 +16,12 @@ class Lease {
    */
   constructor(buffer, slot) {
     this.#buffer = buffer
-    this.#slot = slot
     this.#turn = slot.turn
+  }
+
+  /** Asked anew each time: to keep it would keep the block's next owner from the garbage collector. */
+  get #slot() {
+    return /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(this.#buffer)))
   }
 
   /** The Buffer, of exactly the length that was asked for. */
@@ -37,7 +42,8 @@ class Lease {
    * @param {Lease} lease
    */
   static isOver(lease) {
-    return lease.#slot.turn !== lease.#turn || !isLeased(lease.#slot)
+    const slot = lease.#slot
+    return slot.turn !== lease.#turn || !isLeased(slot)
   }
 
   [Symbol.dispose]() {

@@ -27,7 +27,7 @@
  * @property {(attachment: Attachment) => ArrayBuffer} words
  * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
  * @property {(attachment: Attachment, answer: () => void) => void} listen
- * @property {(attachment: Attachment, hasIdle: boolean) => void} setIdle
+ * @property {(attachment: Attachment, hasIdle: boolean) => boolean} setIdle whether the core sees to it
  * @property {(attachment: Attachment) => number} takeAsked
  * @property {(attachment: Attachment) => number} takeTrimmed
  * @property {(attachment: Attachment) => boolean} takeSqueezed

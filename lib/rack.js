@@ -34,6 +34,7 @@ const detaching = require('./detaching')
 const keeping = require('./keeping')
 const { Magazine, UNIT } = require('./magazine')
 const {
+  Bytes,
   Floats,
   WeakReference,
   allocUnsafeSlow,
@@ -84,6 +85,9 @@ class Rack {
     this.calibration = new Calibration()
     this.name = settings.name
     this.attachment = attachment
+    /** What hangs on an ArrayBuffer whose memory has moved on. */
+    this.gone = new Slot(pool, null, new ArrayBuffer(0), new Floats(0), 0)
+    this.gone.forget()
     /** Whether release overwrites the block with zeros. */
     this.scrubs = settings.zeroOnRelease
     this.way = settings.detachOnRelease ? detaching : keeping
@@ -386,7 +390,8 @@ class Rack {
       this.scheduleSpill()
       return
     }
-    native.setIdle(this.attachment, true)
+    // Where no thread could be had for it, the next release asks again.
+    this.isWatched = native.setIdle(this.attachment, true)
     this.beAlert()
   }
 
@@ -465,14 +470,26 @@ class Rack {
   }
 
   /**
-   * A Buffer of all of a block, for this library's own use: where nobody else gets to know it, its
+   * A view of all of a block, for this library's own use: where nobody else gets to know it, its
    * memory need not move at release. `undefined` where there is no room, or the pool is closed.
    *
    * @param {number} size whole, from 0 up
+   * @returns {Uint8Array | undefined}
    */
   leaseWhole(size) {
     if (size === 0 || size > this.largest) return undefined
-    return keeping.lease(this, this.magazines[classOf(size)].blockSize)
+    const magazine = this.magazines[classOf(size)]
+    const { blockSize } = magazine
+    if (this.way === keeping) return keeping.lease(this, blockSize)
+    const slot = magazine.take()
+    if (slot === undefined) return this.fill(magazine) ? this.leaseWhole(size) : undefined
+    if (slot.size !== blockSize || slot.view[0] === undefined) {
+      // No Buffer: its class is within reach of other code, which would see the ArrayBuffer.
+      slot.view = new Bytes(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, blockSize)
+      slot.size = blockSize
+    }
+    this.book(magazine, slot, blockSize)
+    return slot.view
   }
 
   /**

@@ -160,6 +160,7 @@ const zeroFill = native.asksForZeroFill()
 const { allocUnsafeSlow } = Buffer
 
 module.exports = {
+  Bytes,
   FastBuffer,
   Floats,
   OwnPromise,

@@ -16,7 +16,7 @@ const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
 const { table } = require('./runtime')
 
 // As they were when cistern was loaded: other code must not run in the middle of a lease.
-const { floor, min, random } = Math
+const { floor, log, log1p, min, random } = Math
 const now = performance.now.bind(performance)
 
 /** Frames of a call site that are kept, beyond ours. */
@@ -41,7 +41,7 @@ const LEASES_AT_ONCE = 128_000
 /** When too many were recorded of late, so many times as many leases go by until the next try. */
 const PAUSE = 32
 
-/** The most leases between two samples, by half: counts are exact up to 2^53. */
+/** The most leases between two samples: counts are exact up to 2^53. */
 const SELDOM = 2 ** 40
 
 class Sampler {
@@ -79,7 +79,9 @@ class Sampler {
   countDown({ words, at }) {
     if (this.#rate === 0) return
     const turn = words[at + LEASES] - words[at + BASE]
-    const leases = 1 + floor(random() * min(2 / this.#rate - 1, SELDOM)) * this.#pause
+    // By the geometric distribution: a block's first lease is as likely as any other.
+    const skipped = this.#rate === 1 ? 0 : floor(log(1 - random()) / log1p(-this.#rate))
+    const leases = 1 + min(skipped, SELDOM) * this.#pause
     words[at + BASE] = -leases - turn
     words[at + LEASES] = -leases
   }
@@ -198,27 +200,40 @@ const OWN_FOLDER = __dirname + path.sep
 function stackBelow(below) {
   /** @type {{ stack?: unknown }} */
   const holder = {}
-  const { stackTraceLimit } = Error
+  const limit = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit')
   try {
     Error.stackTraceLimit = FRAMES + OWN_FRAMES
     Error.captureStackTrace(holder, below)
-    const lines = String(holder.stack).split('\n').slice(1)
-    return lines
-      .filter((line) => !line.includes(OWN_FOLDER))
-      .slice(0, FRAMES)
-      .join('\n')
+    return framesOf(holder.stack)
   } catch {
     // Errors are frozen here, or someone's `prepareStackTrace` throws: no stack, no record.
     return undefined
   } finally {
-    restore(stackTraceLimit)
+    restore(limit)
   }
 }
 
-/** @param {number} limit */
+/**
+ * A stack's frames that are not ours, as text.
+ *
+ * @param {unknown} stack V8's, or whatever someone's `prepareStackTrace` has made of it
+ */
+function framesOf(stack) {
+  const lines = Array.isArray(stack) ? stack.map(String) : String(stack ?? '').split('\n')
+  // V8's has the error itself in front.
+  const frames = Array.isArray(stack) || lines.length === 1 ? lines : lines.slice(1)
+  const text = frames
+    .filter((line) => !line.includes(OWN_FOLDER))
+    .slice(0, FRAMES)
+    .join('\n')
+  return text === '' ? '    at an unknown place' : text
+}
+
+/** @param {PropertyDescriptor | undefined} limit */
 function restore(limit) {
   try {
-    Error.stackTraceLimit = limit
+    if (limit === undefined) Reflect.deleteProperty(Error, 'stackTraceLimit')
+    else Object.defineProperty(Error, 'stackTraceLimit', limit)
   } catch {
     // As it could not be changed.
   }

@@ -37,7 +37,12 @@ class Slot {
     /** Where in `words` the seat begins. */
     this.at = (seat % seatsPerSegment) * wordsPerSeat
     this.seat = seat
-    /** Where one ArrayBuffer serves lease after lease, its Buffer of the last length. */
+    /**
+     * Where one ArrayBuffer serves lease after lease, its view of the last length: a Buffer where users
+     * get it.
+     *
+     * @type {any}
+     */
     this.view = NO_VIEW
     /** That length; 0 without a Buffer. The Buffer's own word on it may be the user's. */
     this.size = 0

@@ -31,6 +31,14 @@ class Tag extends Onto {
     this.#slot = slot
   }
 
+  /**
+   * @param {any} arrayBuffer that carries a slot
+   * @param {import('./slot').Slot} slot
+   */
+  static replace(arrayBuffer, slot) {
+    arrayBuffer.#slot = slot
+  }
+
   /** @param {any} value */
   static read(value) {
     try {
@@ -52,7 +60,10 @@ function hang(arrayBuffer, slot) {
   new Tag(arrayBuffer, slot)
 }
 
+/** Hangs another slot on an ArrayBuffer that carries one. */
+const rehang = Tag.replace
+
 /** The slot that hangs on a value; `undefined` where none does. */
 const slotOf = Tag.read
 
-module.exports = { hang, slotOf }
+module.exports = { hang, rehang, slotOf }

@@ -61,8 +61,8 @@ fn can_run_js(env: sys::napi_env) -> bool {
 ///
 /// # Errors
 ///
-/// [`Code::NoExternal`] and [`Code::Refused`]. The block is back in the depot, or in quarantine
-/// where Node-API does not tell whether an `ArrayBuffer` has it.
+/// [`Code::NoExternal`] and [`Code::Refused`]. The block is back in the depot: nobody has seen an
+/// `ArrayBuffer` of it, whether or not Node-API has made one.
 pub fn lend(
     env: sys::napi_env,
     loan: Loan,
@@ -110,10 +110,10 @@ pub fn lend(
         }
         status => {
             if LAST_RETURN.get() != hint.cast_const().cast() {
-                // SAFETY: the finalizer has not run in this call, so `hint` is alive. It may
-                // still come: the loan stays where it is.
-                let doubtful = unsafe { &*hint };
-                doubtful.loan.doubt();
+                // SAFETY: the finalizer has not run in this call, so `hint` is alive. It may still
+                // come, and takes it then; if it never does, a few bytes are lost.
+                let unused = unsafe { &*hint };
+                unused.loan.withdraw();
             }
             Err(refused(&format!("an ArrayBuffer of {size} bytes"), status))
         }

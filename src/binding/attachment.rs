@@ -189,10 +189,10 @@ pub fn listen(end: &External<ThreadEnd>, answer: Function<'_, (), ()>) -> napi::
     Ok(())
 }
 
-/// Notes whether this thread has something idle.
+/// Notes whether this thread has something idle. Whether anybody will see to it.
 #[napi]
-pub fn set_idle(end: &External<ThreadEnd>, has_idle: bool) {
-    end.set_idle(has_idle);
+pub fn set_idle(end: &External<ThreadEnd>, has_idle: bool) -> bool {
+    end.set_idle(has_idle)
 }
 
 /// How many idle bytes other threads ask this one to give up; asked once.

@@ -97,15 +97,18 @@ pub fn detach(
     if array_buffer.is_empty() {
         return Ok(false);
     }
-    // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
-    // just moved the memory to it, or runs on Node 20, which knows no keys.
-    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
-        return Ok(false);
-    }
+    // Beforehand, because some runtimes call the finalizer within the call that detaches.
+    let before = ledger.state(seat);
     match fate {
         0 => ledger.set_state(seat, SeatState::Detached),
         1 => end.condemn(seat, class),
         _ => end.discard(seat, class),
+    }
+    // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
+    // just moved the memory to it, or runs on Node 20, which knows no keys.
+    if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
+        end.spare(seat, class, before, fate > 0, fate > 1);
+        return Ok(false);
     }
     end.pool().end_if_gone(key);
     Ok(true)

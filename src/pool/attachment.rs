@@ -128,8 +128,7 @@ impl Attachment {
         let seat = self.ledger().take_seat(class, fresh, key);
         let loan = Loan::new(self.pool.clone(), key, &block, seat);
         self.pool.census.hand_over(&block, Some(Owner::Depot), Some(Owner::BackingStore));
-        let record =
-            Record { block, member: self.member.clone(), seat, key, witness: None, doubted: false };
+        let record = Record { block, member: self.member.clone(), seat, key, witness: None };
         match self.pool.loans.enter(record) {
             Ok(()) => {
                 self.pool.books.class(class).loaned.add();
@@ -159,12 +158,33 @@ impl Attachment {
         self.condemn(seat, class);
     }
 
-    /// Notes whether this thread has something idle, for the keeper to look after.
-    pub fn set_idle(&self, has_idle: bool) {
+    /// The `ArrayBuffer` could not be detached: all is as it was `before`.
+    pub fn spare(
+        &self,
+        seat: u32,
+        class: SizeClass,
+        before: SeatState,
+        was_condemned: bool,
+        was_discarded: bool,
+    ) {
+        self.ledger().set_state(seat, before);
+        let books = self.pool.books.class(class);
+        if was_condemned {
+            books.loaned.add();
+            books.freed.take();
+        }
+        if was_discarded {
+            books.discarded.take();
+        }
+    }
+
+    /// Notes whether this thread has something idle, for the keeper to look after. Whether it does.
+    pub fn set_idle(&self, has_idle: bool) -> bool {
         self.member.set_idle(has_idle);
         if has_idle {
             self.pool.be_kept();
         }
+        self.pool.is_kept()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::Pool;
 use super::block::Block;
-use super::ledger::SeatState;
 use super::witness::Witness;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -99,19 +98,14 @@ impl Loan {
         self.pool.loans.watch(self.key, witness);
     }
 
-    /// No backing store was made, for certain. The block goes back to the depot.
-    pub fn withdraw(self) {
+    /// JavaScript has not got the block: the creation of its `ArrayBuffer` failed. It goes back to the
+    /// depot. If there is a backing store all the same, nobody can reach it, and its finalizer will find
+    /// no loan to end.
+    pub fn withdraw(&self) {
         if let Some(record) = self.pool.loans.strike(self.key) {
             record.member.ledger().leave_seat(record.seat);
             self.pool.take_back(record.block);
         }
-    }
-
-    /// It is unknown whether a backing store was made; if it was, JavaScript has not seen it. The block
-    /// counts as quarantined until a finalizer comes for it, and for ever if none does.
-    pub fn doubt(&self) {
-        let book = |block: &Block| self.pool.book_quarantine(block, SeatState::Idle);
-        self.pool.loans.doubt(self.key, book);
     }
 
     /// The finalizer came: the block goes to the depot, is freed, or goes into quarantine.

@@ -27,8 +27,6 @@ pub struct Record {
     pub key: LoanKey,
     /// Who knows when the backing store is gone.
     pub witness: Option<Box<dyn Witness>>,
-    /// Whether it is unknown that there is a backing store: the books have the block in quarantine.
-    pub doubted: bool,
 }
 
 impl Loans {
@@ -77,15 +75,6 @@ impl Loans {
         let mut shard = self.shard(key.place());
         if let Some(record) = shard.get_mut(&key.place()).filter(|record| record.key == key) {
             record.witness = Some(witness);
-        }
-    }
-
-    /// Marks a loan as doubted, where it has not ended, and tells `book` of its block.
-    pub fn doubt(&self, key: LoanKey, book: impl FnOnce(&Block)) {
-        let mut shard = self.shard(key.place());
-        if let Some(record) = shard.get_mut(&key.place()).filter(|record| record.key == key) {
-            record.doubted = true;
-            book(&record.block);
         }
     }
 

@@ -379,21 +379,19 @@ impl Pool {
 
     /// Ends a loan whose record was struck out.
     fn end(&self, record: Record, lender: Lender) {
-        let Record { mut block, member, seat, witness, doubted, .. } = record;
+        let Record { mut block, member, seat, witness, .. } = record;
         let left = member.ledger().leave_seat(seat);
         let state = left.state;
-        if doubted {
-            // There was a backing store, and it is gone; nobody has seen it.
-            self.books.class(block.class()).quarantined.take();
-            self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
-            self.keep(block);
-            self.serve();
-            return;
-        }
         if state.is_leased() || state == SeatState::Surrendered {
             member.ledger().add_stray(block.size());
         }
-        if lender == Lender::Ending && !block.is_hollow() && self.may_live_on(state) {
+        // Native code of another thread may still hold a detached one.
+        let is_held = || witness.as_ref().is_some_and(|witness| !witness.is_gone());
+        let is_in_doubt = match state {
+            SeatState::Detached | SeatState::Surrendered => is_held(),
+            _ => self.may_live_on(state),
+        };
+        if lender == Lender::Ending && !block.is_hollow() && is_in_doubt {
             self.set_aside(Orphan { block, state, witness });
             return;
         }
@@ -493,6 +491,11 @@ impl Pool {
         } else {
             self.be_kept();
         }
+    }
+
+    /// Whether the keeper looks after the pool: not where there is no thread to be had for it.
+    fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::SeqCst)
     }
 
     /// Has the keeper look after the pool, because something is idle.

@@ -189,21 +189,16 @@ fn withdrawn_loan_is_idle_again() {
 }
 
 #[test]
-fn doubted_loan_is_quarantined_until_its_finalizer_comes() {
-    for (config, lender) in [(detaches(), Lender::Alive), (keeps(), Lender::Ending)] {
-        let pool = Pool::new(config);
-        let attachment = pool.attach();
-        let loan = lend(&attachment, 4096);
-        loan.doubt();
-        let stats = balanced(&pool);
-        equal(stats.total.quarantined_bytes, 4096);
-        equal(stats.total.idle_count, 0);
-        assert!(idle(&attachment, class(4096)).is_none(), "nobody has it meanwhile");
-        loan.settle(lender);
-        let stats = balanced(&pool);
-        equal(stats.total.quarantined_bytes, 0);
-        equal(stats.total.idle_count, 1);
-    }
+fn finalizer_of_a_withdrawn_loan_finds_nothing_to_end() {
+    let pool = Pool::new(detaches());
+    let attachment = pool.attach();
+    let loan = lend(&attachment, 4096);
+    loan.withdraw();
+    let again = idle(&attachment, class(4096)).expect("the block");
+    loan.settle(Lender::Alive);
+    equal(balanced(&pool).total.idle_count, 1);
+    assert!(idle(&attachment, class(4096)).is_none(), "it is lent");
+    again.settle(Lender::Alive);
 }
 
 #[test]
