@@ -175,8 +175,8 @@ export interface BufferPoolOptions {
   /** Names the pool in stats, events, metrics and errors. Default: `'pool'`. */
   name?: string | undefined
   /**
-   * The most memory that the pool ever holds, in bytes: leased and idle, in all threads, and what is
-   * set aside. Room is reserved before memory is got. An integer from 1 up, or `Infinity`.
+   * The most memory that the pool ever holds, in bytes of blocks: leased and idle, in all threads, and
+   * what is set aside. Room is reserved before memory is got. An integer from 1 up, or `Infinity`.
    * Default: a quarter of what the process may use, by its cgroup's limit or the machine's memory.
    */
   maxBytes?: number | undefined
