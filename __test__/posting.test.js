@@ -325,9 +325,12 @@ describe('a pooled Buffer that is posted', { skip: !posts }, () => {
       const received = await held(second.run(giveBack))
       assert.equal(received.it.length, 5000)
       assert.ok(isAll(received, 3))
-      assert.equal(pool.stats().inUseCount, 1)
-      if (external) pool.release(received.it)
-      else await closed(pool)
+      if (external) {
+        assert.equal(pool.stats().inUseCount, 1)
+        pool.release(received.it)
+      } else {
+        await closed(pool)
+      }
       await Promise.all([first.terminate(), second.terminate()])
     })
   )
@@ -409,7 +412,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
       const received = await held(thread.run(lend, { size, byte: 1 }))
       const passedOn = await held(thread.run(lend, { size, byte: 2 }))
       await other.run(keep, passedOn.it, [passedOn.it.buffer])
-      assert.equal(pool.stats().inUseCount, 3)
+      if (external) assert.equal(pool.stats().inUseCount, 3)
       assert.equal(pool.stats().freshCount, 3)
       received.it = undefined
       await Promise.all([thread.run(drop), other.run(drop)])
@@ -730,7 +733,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
           )
           worker.on('error', () => {})
           const ended = new Promise((resolve) => worker.once('exit', resolve))
-          const buffer = await held(once(worker, 'message').then(([buffer]) => buffer))
+          const buffer = await held(new Promise((resolve) => worker.once('message', resolve)))
           if (end === 'is terminated') await worker.terminate()
           await ended
           overwrite(pool, size)

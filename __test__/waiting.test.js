@@ -548,6 +548,38 @@ describe('the line', LIMIT, () => {
     await balanced(pool)
   })
 
+  test('does not let those pass it who have not heard of it yet', async (context) => {
+    const pool = new BufferPool({ maxBytes: MIB, idleTimeout: Infinity })
+    const [thread] = await crew(context, pool)
+    const held = fill(pool)
+    pool.release(held.pop())
+    const flags = new Int32Array(new SharedArrayBuffer(12))
+    const busy = thread.run(async ({ pool, held }, flags) => {
+      pool.release(await pool.acquire(64 * 1024))
+      Atomics.store(flags, 0, 1)
+      Atomics.wait(flags, 1, 0)
+      // Still the same turn, and its own block is idle here.
+      pool.acquire(64 * 1024).then((buffer) => {
+        held.push(buffer)
+        Atomics.store(flags, 2, 1)
+      })
+      for (let i = 0; i < 10; i++) await null
+      return Atomics.load(flags, 2)
+    }, flags)
+    await until(() => Atomics.load(flags, 0) === 1, 'it has a block idle')
+    const first = watch(pool.acquire(64 * KIB))
+    Atomics.store(flags, 1, 1)
+    Atomics.notify(flags, 1)
+    assert.equal(await busy, 0, 'it waits, too')
+    const buffer = await first.promise
+    assert.equal(Atomics.load(flags, 2), 0)
+    pool.release(buffer)
+    await until(() => Atomics.load(flags, 2) === 1, 'and comes next')
+    await thread.run(({ pool, held }) => pool.release(held.pop()))
+    releaseAll(pool, held)
+    await balanced(pool)
+  })
+
   test('is served in the midst of threads that lease and release all the time', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     const threads = await crew(context, pool, 2)
@@ -1088,6 +1120,8 @@ describe('what is dropped', LIMIT, () => {
       pool.allocUnsafe(MIB)
       return watch(pool.acquire(1000))
     })()
+    // A WeakRef holds its target for the rest of the job that made it.
+    await settle()
     await collectUntil(() => watched.state === 'resolved', 'it is served')
     assert.equal(watched.value?.length, 1000)
   })
