@@ -23,7 +23,6 @@ const {
   inEveryMode,
   runScript
 } = require('./helpers')
-const { Thread } = require('./thread')
 const { random } = require('./torture')
 
 const KIB = 1024
@@ -807,12 +806,12 @@ describe('what comes back late', () => {
 
   test('of a thread that has ended makes room, too', {
     skip: external && !endsShow
-  }, async () => {
+  }, async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw', leakSampleRate: 0 })
-    const thread = new Thread(pool.handle)
-    await thread.run((self) => {
-      self.held = Array.from({ length: 8 }, () => self.pool.allocUnsafe(128 * 1024).fill(1))
-      for (const buffer of self.held.splice(0, 4)) self.pool.release(buffer)
+    const [thread] = await crew(context, pool)
+    await thread.run(({ pool, held }) => {
+      for (let i = 0; i < 8; i++) held.push(pool.allocUnsafe(128 * 1024).fill(1))
+      for (const buffer of held.splice(0, 4)) pool.release(buffer)
     })
     assert.throws(() => pool.allocUnsafe(MIB), EXHAUSTED)
     await thread.terminate()
