@@ -408,7 +408,7 @@ describe('a pool that is attached', () => {
     const leased = await thread.run((self) => {
       self.kept = []
       try {
-        for (;;) self.kept.push(self.pool.allocUnsafe(65_536))
+        while (self.kept.length < 10) self.kept.push(self.pool.allocUnsafe(65_536))
       } catch (error) {
         return [self.kept.length, error.code]
       }
@@ -699,14 +699,18 @@ describe('attach', () => {
     `
     // Its file is not run: it has code instead.
     const child = fork(__filename, [], { execArgv: ['--eval', source] })
-    child.send(handle)
-    const [theirs] = await once(child, 'message')
-    assert.equal(theirs.code, 'ERR_CISTERN_INVALID_HANDLE')
-    assert.match(theirs.message, new RegExp(FOREIGN))
-    assert.throws(() => BufferPool.attach(theirs.handle), invalid(FOREIGN))
-    child.disconnect()
-    await once(child, 'exit')
-    assert.throws(() => BufferPool.attach(theirs.handle), invalid(FOREIGN))
+    try {
+      child.send(handle)
+      const [theirs] = await once(child, 'message')
+      assert.equal(theirs.code, 'ERR_CISTERN_INVALID_HANDLE')
+      assert.match(theirs.message, new RegExp(FOREIGN))
+      assert.throws(() => BufferPool.attach(theirs.handle), invalid(FOREIGN))
+      child.disconnect()
+      await once(child, 'exit')
+      assert.throws(() => BufferPool.attach(theirs.handle), invalid(FOREIGN))
+    } finally {
+      child.kill()
+    }
   })
 
   test('refuses the handles that earlier processes have left', () => {
