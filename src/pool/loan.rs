@@ -112,8 +112,6 @@ impl Loan {
     ///
     /// Needs no environment and works on any thread.
     pub fn settle(self, lender: Lender) {
-        if let Some(record) = self.pool.loans.strike(self.key) {
-            self.pool.end(record, lender);
-        }
+        self.pool.settle(self.key, lender);
     }
 }

@@ -70,6 +70,14 @@ impl Loans {
         shard.remove(&key.place())
     }
 
+    /// Strikes a loan out, where it has not ended, and takes its record elsewhere before anyone can
+    /// look for it again.
+    pub fn strike_into<T>(&self, key: LoanKey, take: impl FnOnce(Record) -> T) -> Option<T> {
+        let mut shard = self.shard(key.place());
+        shard.get(&key.place()).filter(|record| record.key == key)?;
+        shard.remove(&key.place()).map(take)
+    }
+
     /// Lets a witness watch over a loan, where it has not ended.
     pub fn watch(&self, key: LoanKey, witness: Box<dyn Witness>) {
         let mut shard = self.shard(key.place());

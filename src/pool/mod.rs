@@ -341,7 +341,8 @@ impl Pool {
             None => false,
         };
         let Some(record) = self.loans.strike_if(key, is_gone) else { return false };
-        self.end(record, Lender::Alive);
+        let left = record.member.ledger().leave_seat(record.seat);
+        self.end(record, left);
         true
     }
 
@@ -377,24 +378,41 @@ impl Pool {
         }
     }
 
-    /// Ends a loan whose record was struck out.
-    fn end(&self, record: Record, lender: Lender) {
-        let Record { mut block, member, seat, witness, .. } = record;
-        let left = member.ledger().leave_seat(seat);
-        let state = left.state;
-        if state.is_leased() || state == SeatState::Surrendered {
-            member.ledger().add_stray(block.size());
-        }
-        // Native code of another thread may still hold a detached one.
-        let is_held = || witness.as_ref().is_some_and(|witness| !witness.is_gone());
-        let is_in_doubt = match state {
-            SeatState::Detached | SeatState::Surrendered => is_held(),
-            _ => self.may_live_on(state),
+    /// Ends a loan whose finalizer came, if nothing has ended it before.
+    fn settle(&self, key: LoanKey, lender: Lender) {
+        // In one step, so that who has the memory now, in another thread, can always be told that it is
+        // the pool's: it stands in the register, or lies in quarantine.
+        let leave = |record: Record| {
+            let left = record.member.ledger().leave_seat(record.seat);
+            if lender == Lender::Ending && self.may_have_a_holder(&record, left.state) {
+                self.set_aside(record, left.state);
+                return None;
+            }
+            Some((record, left))
         };
-        if lender == Lender::Ending && !block.is_hollow() && is_in_doubt {
-            self.set_aside(Orphan { block, state, witness });
-            return;
+        match self.loans.strike_into(key, leave) {
+            None => {}
+            Some(Some((record, left))) => self.end(record, left),
+            Some(None) => self.watch_quarantine(),
         }
+    }
+
+    /// Whether another thread may have the block of a loan that its lender's end leaves in `state`.
+    fn may_have_a_holder(&self, record: &Record, state: SeatState) -> bool {
+        // Native code of another thread may still hold a detached one.
+        let is_held = || record.witness.as_ref().is_some_and(|witness| !witness.is_gone());
+        !record.block.is_hollow()
+            && match state {
+                SeatState::Detached | SeatState::Surrendered => is_held(),
+                _ => self.may_live_on(state),
+            }
+    }
+
+    /// Ends a loan that was struck out, and whose backing store is gone.
+    fn end(&self, record: Record, left: Left) {
+        let Record { mut block, member, .. } = record;
+        let state = left.state;
+        book_stray(&member, &block, state);
         // An idle block was scrubbed when it was released.
         if self.config.zero_on_release && state != SeatState::Idle && state != SeatState::Condemned
         {
@@ -592,9 +610,17 @@ impl Pool {
     }
 
     /// A block's lender has ended: into quarantine, by its last word on it.
-    fn set_aside(&self, orphan: Orphan) {
-        self.book_quarantine(&orphan.block, orphan.state);
-        self.quarantine.admit(orphan);
+    fn set_aside(&self, record: Record, state: SeatState) {
+        let Record { block, member, witness, .. } = record;
+        book_stray(&member, &block, state);
+        self.book_quarantine(&block, state);
+        // One that was surrendered before is released in the books: nothing is seized with it.
+        let state = if state == SeatState::Surrendered { SeatState::Detached } else { state };
+        self.quarantine.admit(Orphan { block, state, witness });
+    }
+
+    /// Has the keeper look for what comes out of quarantine.
+    fn watch_quarantine(&self) {
         // Kept or not: the keeper keeps the pool alive, too, until the block is free.
         self.is_kept.store(true, Ordering::SeqCst);
         if let Some(me) = self.me.upgrade() {
@@ -614,6 +640,13 @@ impl Pool {
 
     fn threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes a block that its lender had leased and has not released itself.
+fn book_stray(member: &Member, block: &Block, state: SeatState) {
+    if state.is_leased() || state == SeatState::Surrendered {
+        member.ledger().add_stray(block.size());
     }
 }
 

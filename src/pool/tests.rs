@@ -9,7 +9,8 @@ use super::pressure::Pressure;
 use super::*;
 use std::ptr::NonNull;
 
-use std::sync::atomic::AtomicU32;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread;
 use std::time::Duration;
 
@@ -563,6 +564,36 @@ mod released_elsewhere {
         pool.end_surrendered(address);
         equal(balanced(&pool).total.quarantined_bytes, 0);
         assert_eq!(pool.state_of(address, 4096), None);
+    }
+
+    #[test]
+    fn while_the_lender_dies() {
+        let pool = Pool::new(detaches());
+        for round in 0..2000 {
+            let lender = pool.attach();
+            let (loan, store) = (lease(&lender, 4096), Told::default());
+            loan.watch(Box::new(store.clone()));
+            let address = at(&loan).addr().get();
+            drop(lender);
+            let (start, is_settled) = (Barrier::new(2), AtomicBool::new(false));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    loan.settle(Lender::Ending);
+                    is_settled.store(true, Ordering::SeqCst);
+                });
+                start.wait();
+                while round % 2 == 0 && !is_settled.load(Ordering::SeqCst) {
+                    assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+                }
+                assert!(pool.surrender(address, 4096));
+                assert!(!pool.surrender(address, 4096), "once");
+            });
+            store.is_gone_now();
+            pool.end_surrendered(address);
+        }
+        equal(balanced(&pool).total.idle_count, 1);
+        equal(balanced(&pool).total.release_count, 2000);
     }
 }
 
