@@ -1,0 +1,4 @@
+import * as io from './io.js'
+
+export * from './io.js'
+export default io

@@ -1,0 +1,146 @@
+import type { PathLike } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
+import type { Socket } from 'node:net'
+import type { Readable } from 'node:stream'
+import type { BufferPool, Lease, PooledBuffer } from './index'
+
+/**
+ * The whole body of a request in one pooled block, which is the caller's to release. `lease.buffer` has
+ * exactly the body's length; it is what came, not decompressed. Trailers are at `req.trailers`.
+ *
+ * A Content-Length sizes the block. A body without one moves to larger blocks as it grows. Before the
+ * first byte is read it waits for memory as {@link BufferPool.acquire} does, and the client with it;
+ * larger blocks it gets at once or not at all (as `onExhausted` has it), so that bodies never wait for
+ * one another for ever.
+ *
+ * Where it is rejected nothing stays leased, and `req` is let go of:
+ *
+ * - A server's request is open for the answer. Over HTTP/1 what is still to come is read away: to end
+ *   that, and the connection, answer with `connection: close`. Over HTTP/2 it is read no further, and
+ *   reset when the answer is out.
+ * - Any other stream is destroyed.
+ *
+ * `Expect: 100-continue` is Node's to answer, or in `checkContinue` the caller's with
+ * `res.writeContinue()`, before or after this call.
+ *
+ * @param req a request, of Node's `http`, `https`, `http2`, or of a framework on top of them; a client's
+ *   response; or any other Readable of bytes, or of strings, which are taken as UTF-8
+ * @throws {Error} `ERR_CISTERN_BODY_TOO_LARGE`, with a `statusCode` of 413: by its Content-Length,
+ *   before anything is read, or when more than the limit has come
+ * @throws {Error} `ERR_CISTERN_BODY_USED`: someone else has read of it
+ * @throws {Error} what `req` failed with, `ECONNRESET` for a client that went away, or
+ *   `ERR_STREAM_PREMATURE_CLOSE`; `ERR_HTTP_CONTENT_LENGTH_MISMATCH` where Node did not see to that
+ * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired
+ * @throws {TypeError | RangeError} `ERR_INVALID_ARG_TYPE`, also for a chunk that is no bytes;
+ *   `ERR_INVALID_ARG_VALUE` after `req.setEncoding()`; `ERR_OUT_OF_RANGE`
+ * @throws as {@link BufferPool.acquire} and {@link BufferPool.allocUnsafe}
+ */
+export function readBody(pool: BufferPool, req: Readable, options?: ReadBodyOptions): Promise<Lease>
+
+export interface ReadBodyOptions {
+  /** The longest body that is read, in bytes, or `Infinity`. Default: 16 MiB. */
+  limit?: number | undefined
+  /** Ends the wait, for memory or for the client. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * `res.end(buffer)`, and the release of the buffer: once, when the response has finished, failed or
+ * been closed, and nothing reads the memory any more. It is the pool's from this call on.
+ *
+ * Node sends it without a copy over HTTP/1, HTTPS, HTTP/2 over TLS, sockets and to files. Any other
+ * writable, one that other code has changed (express's `compression`), and HTTP/2 without TLS (which
+ * may send frames of a response that was reset) get a copy, and the buffer is released at once.
+ *
+ * What Node does with a response that takes nothing (HEAD, 204, 304, ended or destroyed already) it
+ * does here; the buffer is released.
+ *
+ * @param res a response of Node's `http`, `https` or `http2` (fastify's `reply.raw`), a client's
+ *   request, or any other Writable
+ * @param buffer any view of a block that is leased from the pool, and is not on its way out already
+ * @returns `res`
+ * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_CISTERN_NOT_POOLED`
+ * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`
+ * @throws what `res.end` throws; the buffer is released then, too
+ */
+export function end<Res extends NodeJS.WritableStream>(
+  pool: BufferPool,
+  res: Res,
+  buffer: Uint8Array
+): Res
+
+/**
+ * A file to a writable through two pooled blocks, read ahead by one, as fast as the writable takes it.
+ * The writable stays open, also where this fails.
+ *
+ * @returns the bytes written
+ * @throws {Error} what opening, reading or writing failed with; an `AbortError`, with code `ABORT_ERR`.
+ *   Nothing stays leased but what the operating system still reads or writes, for as long as it does.
+ * @throws as {@link BufferPool.acquire}
+ */
+export function pumpFile(
+  pool: BufferPool,
+  file: PathLike | FileHandle,
+  writable: NodeJS.WritableStream,
+  options?: PumpFileOptions
+): Promise<number>
+
+export interface PumpFileOptions extends ChunksOptions {
+  /** The first byte. Default: 0, and of a handle its own position does not count. */
+  start?: number | undefined
+  /** The last byte, itself included. Default: the file's last. */
+  end?: number | undefined
+}
+
+/**
+ * The bytes of a file or a Readable, in pooled Buffers. Each is released when the loop moves on, also
+ * by `break` and `throw`: what is to stay must be copied.
+ *
+ * @throws as {@link pumpFile}, and what the Readable failed with
+ */
+export function chunks(
+  pool: BufferPool,
+  source: PathLike | FileHandle | Readable,
+  options?: ChunksOptions
+): AsyncGenerator<PooledBuffer, void, void>
+
+export interface ChunksOptions {
+  /** How much is read at a time, in bytes. Default: 256 KiB. */
+  chunkSize?: number | undefined
+  /** Ends it. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * The `onread` option of `net.connect`, or of `tls.connect` where that makes the connection (to one over
+ * a `socket` that is given Node passes no `onread` on): the socket reads into a pooled block, again and
+ * again, and emits no `'data'`.
+ *
+ * Each socket has a block of its own, from the first bytes that it reads until it is closed. So one that
+ * never connects leases nothing, and several may share the option. Where the pool has no memory, the
+ * socket is destroyed with the pool's error.
+ *
+ * @param callback with what was read, at the beginning of the Buffer, which holds it until the callback
+ *   returns. The Buffer is not the caller's to release or to keep. `false` pauses the socket.
+ * @throws {TypeError | RangeError} `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
+ */
+export function onread(
+  pool: BufferPool,
+  options: OnReadOptions,
+  callback: OnReadCallback
+): {
+  buffer(): Uint8Array
+  callback(this: Socket, length: number, bytes: Uint8Array): boolean
+}
+
+export interface OnReadOptions {
+  /** The most that is read at a time, in bytes. Default: 64 KiB. */
+  size?: number | undefined
+}
+
+export type OnReadCallback = (
+  this: Socket,
+  length: number,
+  buffer: PooledBuffer
+  // biome-ignore lint/suspicious/noConfusingVoidType: whatever is not `false` goes on
+) => boolean | void

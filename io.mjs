@@ -1,0 +1,4 @@
+import io from './io.js'
+
+export const { chunks, end, onread, pumpFile, readBody } = io
+export default io

@@ -1,0 +1,112 @@
+'use strict'
+
+/** What the calls of `cistern/io` are given: each argument checked once, here. */
+
+const { BufferPool } = require('../buffer-pool')
+const { InvalidArgType, OutOfRange } = require('../errors')
+
+/**
+ * @param {unknown} pool
+ * @returns {asserts pool is BufferPool}
+ */
+function checkPool(pool) {
+  if (!(pool instanceof BufferPool)) {
+    throw new InvalidArgType('pool', 'an instance of BufferPool', pool)
+  }
+}
+
+/**
+ * @param {unknown} options
+ * @returns {asserts options is Record<string, unknown>}
+ */
+function checkOptions(options) {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new InvalidArgType('options', 'an object', options)
+  }
+}
+
+/**
+ * @param {unknown} signal an AbortSignal, or `undefined`
+ * @returns {asserts signal is AbortSignal | undefined}
+ */
+function checkSignal(signal) {
+  if (signal === undefined) return
+  if (!has(signal, ['addEventListener', 'removeEventListener']) || !('aborted' in Object(signal))) {
+    throw new InvalidArgType('options.signal', 'an instance of AbortSignal', signal)
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @param {number} min
+ * @param {number} [max]
+ * @returns {asserts value is number}
+ */
+function checkInteger(name, value, min, max = Number.MAX_SAFE_INTEGER) {
+  if (typeof value !== 'number') throw new InvalidArgType(name, 'of type number', value)
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new OutOfRange(name, `an integer >= ${min} && <= ${max}`, value)
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {asserts value is number}
+ */
+function checkLimit(name, value) {
+  if (value !== Infinity) checkInteger(name, value, 0)
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {asserts value is Function}
+ */
+function checkFunction(name, value) {
+  if (typeof value !== 'function') throw new InvalidArgType(name, 'of type function', value)
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {asserts value is import('node:stream').Readable}
+ */
+function checkReadable(name, value) {
+  if (!has(value, ['on', 'read', 'resume', 'removeListener'])) {
+    throw new InvalidArgType(name, 'a stream.Readable', value)
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {asserts value is import('node:stream').Writable}
+ */
+function checkWritable(name, value) {
+  if (!has(value, ['on', 'write', 'end', 'removeListener'])) {
+    throw new InvalidArgType(name, 'a stream.Writable', value)
+  }
+}
+
+/**
+ * Whether a value has methods of all these names.
+ *
+ * @param {any} value
+ * @param {string[]} names
+ */
+function has(value, names) {
+  return names.every((name) => typeof value?.[name] === 'function')
+}
+
+module.exports = {
+  checkFunction,
+  checkInteger,
+  checkLimit,
+  checkOptions,
+  checkPool,
+  checkReadable,
+  checkSignal,
+  checkWritable
+}

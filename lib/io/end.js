@@ -1,0 +1,298 @@
+'use strict'
+
+/**
+ * Ends a writable with a pooled Buffer, which is released when nothing reads that memory any more.
+ *
+ * What shows it is not the same everywhere:
+ *
+ * | writable | nothing reads the memory any more |
+ * |---|---|
+ * | an HTTP/1 message | when it has finished over a connection that lives, or that is closed |
+ * | a socket, a file stream, an http2 stream over TLS | when it calls back for the write |
+ * | an http2 stream without TLS | can't be told: frames of one that was reset may be under way |
+ * | any other | can't be told: it may keep what it gets, or hand it on |
+ *
+ * Where it can't be told, the writable gets a copy.
+ */
+
+const { WriteStream } = require('node:fs')
+const http = require('node:http')
+const https = require('node:https')
+const { Socket } = require('node:net')
+const { Duplex, Writable } = require('node:stream')
+const { isUint8Array } = require('node:util').types
+const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../errors')
+const { Lease } = require('../lease')
+const { arrayBufferOf } = require('../runtime')
+const { slotOf } = require('../tag')
+const { checkPool, checkWritable } = require('./checks')
+
+/** Others give no word on when they are done. */
+const isNode = !('bun' in process.versions) && !('deno' in process.versions)
+
+// As they were when cistern was loaded: what other code has put in their place may keep what it gets.
+const ofMessage = methodsOf(http.OutgoingMessage.prototype)
+const ofSocket = methodsOf(Socket.prototype)
+const ofFile = methodsOf(WriteStream.prototype)
+const ofStream = methodsOf(Writable.prototype)
+const connects = [http.Agent.prototype.createConnection, https.Agent.prototype.createConnection]
+
+/** ArrayBuffers of blocks that are on their way out. */
+const underWay = new WeakSet()
+
+/**
+ * @template Res
+ * @param {import('../buffer-pool').BufferPool} pool
+ * @param {Res} res
+ * @param {Buffer} buffer
+ * @returns {Res}
+ */
+function end(pool, res, buffer) {
+  checkPool(pool)
+  checkWritable('res', res)
+  checkLeased(pool, buffer)
+  const departure = new Departure(pool, buffer)
+  const way = wayOf(res)
+  if (way === undefined) endWithCopy(res, buffer, departure)
+  else way(res, buffer, departure)
+  return res
+}
+
+/** A Buffer on its way out. */
+class Departure {
+  #pool
+  #arrayBuffer
+  #lease
+  #isComplete = false
+
+  /**
+   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {Buffer} buffer leased
+   */
+  constructor(pool, buffer) {
+    const arrayBuffer = arrayBufferOf(buffer)
+    if (underWay.has(arrayBuffer)) {
+      throw new InvalidArgValue('buffer', 'must not be on its way out already', buffer)
+    }
+    const slot = slotOf(arrayBuffer)
+    this.#pool = pool
+    this.#arrayBuffer = arrayBuffer
+    // One that came from another thread has none.
+    this.#lease = slot && new Lease(buffer, slot)
+    underWay.add(arrayBuffer)
+  }
+
+  /** Releases the Buffer, once. */
+  complete = () => {
+    if (this.#isComplete) return
+    this.#isComplete = true
+    underWay.delete(this.#arrayBuffer)
+    try {
+      if (this.#lease !== undefined) this.#lease.release()
+      else if (this.#pool.owns(this.#arrayBuffer)) this.#pool.release(this.#arrayBuffer)
+    } catch {
+      // Marked as untransferable on its way: it comes back when it is collected.
+    }
+  }
+}
+
+/**
+ * How a writable is ended with memory that it must give up; `undefined` where that can't be done.
+ *
+ * @param {any} res
+ * @returns {((res: any, buffer: Buffer, departure: Departure) => void) | undefined}
+ */
+function wayOf(res) {
+  if (!isNode) return undefined
+  if (res instanceof http.OutgoingMessage) return isPlainMessage(res) ? endMessage : undefined
+  if (isPlainSocket(res) || (res instanceof WriteStream && has(res, ofFile))) return endStream
+  if (isHttp2Stream(res)) return res.session?.encrypted ? endStream : undefined
+  if (isHttp2Response(res)) return res.stream.session?.encrypted ? endHttp2Response : undefined
+  return undefined
+}
+
+/**
+ * @param {any} res
+ * @param {Buffer} buffer
+ * @param {Departure} departure
+ */
+function endWithCopy(res, buffer, departure) {
+  const copy = Buffer.from(buffer)
+  departure.complete()
+  res.end(copy)
+}
+
+/**
+ * An HTTP/1 message has finished when the last of it has gone to the operating system; but some Nodes
+ * say so, too, when its connection was destroyed, and that may still be under way.
+ *
+ * @param {any} message
+ * @param {Buffer} buffer
+ * @param {Departure} departure
+ */
+function endMessage(message, buffer, { complete }) {
+  const { socket } = message
+  if (message.writableEnded || message.destroyed || socket?.destroyed) {
+    endUntaken(message, buffer, complete)
+    return
+  }
+  const onFinish = () => {
+    stop()
+    const connection = socket ?? message.socket
+    if (connection?.destroyed) connection.once('close', complete)
+    else complete()
+  }
+  const onClose = () => {
+    stop()
+    complete()
+  }
+  const stop = () => {
+    message.removeListener('finish', onFinish)
+    message.removeListener('close', onClose)
+  }
+  message.on('finish', onFinish)
+  message.on('close', onClose)
+  try {
+    message.end(buffer)
+  } catch (error) {
+    // Node may have taken the Buffer all the same, and send it yet.
+    if (message.writableLength < buffer.length) onClose()
+    throw error
+  }
+}
+
+/**
+ * A stream calls back for a write when it is done with it, and for its end when that, or its own, has
+ * come.
+ *
+ * @param {import('node:stream').Writable} stream
+ * @param {Buffer} buffer
+ * @param {Departure} departure
+ */
+function endStream(stream, buffer, { complete }) {
+  let isWritten = false
+  let hasEnded = false
+  try {
+    stream.write(buffer, (error) => {
+      isWritten = true
+      if (error || hasEnded) complete()
+    })
+    stream.end(() => {
+      hasEnded = true
+      if (isWritten) complete()
+    })
+  } catch (error) {
+    complete()
+    throw error
+  }
+}
+
+/**
+ * An http2 response says that it has finished whenever its stream is closed. The stream calls back for
+ * the write, sooner or later.
+ *
+ * @param {import('node:http2').Http2ServerResponse} res
+ * @param {Buffer} buffer
+ * @param {Departure} departure
+ */
+function endHttp2Response(res, buffer, { complete }) {
+  if (res.writableEnded || res.stream.destroyed) {
+    endUntaken(res, buffer, complete)
+    return
+  }
+  try {
+    res.write(buffer, complete)
+    res.end()
+  } catch (error) {
+    complete()
+    throw error
+  }
+}
+
+/**
+ * Ends a writable that takes no Buffer any more: what it says to that is Node's.
+ *
+ * @param {any} res
+ * @param {Buffer} buffer
+ * @param {() => void} complete
+ */
+function endUntaken(res, buffer, complete) {
+  try {
+    res.end(buffer)
+  } finally {
+    complete()
+  }
+}
+
+/** @param {any} message */
+function isPlainMessage(message) {
+  if (!has(message, ofMessage)) return false
+  const { socket, agent } = message
+  if (socket) return isPlainSocket(socket)
+  // A client's has no connection yet.
+  return message instanceof http.ClientRequest && connects.includes(agent?.createConnection)
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is Socket}
+ */
+function isPlainSocket(value) {
+  return value instanceof Socket && has(value, ofSocket)
+}
+
+/**
+ * @param {any} value
+ * @returns {value is import('node:http2').Http2Stream}
+ */
+function isHttp2Stream(value) {
+  if (!(value instanceof Duplex && 'rstCode' in value && 'session' in value)) return false
+  return value.write === ofStream.write && value.end === ofStream.end
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is import('node:http2').Http2ServerResponse}
+ */
+function isHttp2Response(value) {
+  if (value instanceof Writable) return false
+  // Only here: it takes a while to load.
+  const { Http2ServerResponse } = require('node:http2')
+  return (
+    value instanceof Http2ServerResponse && has(value, methodsOf(Http2ServerResponse.prototype))
+  )
+}
+
+/** @param {any} stream */
+function methodsOf({ write, end, _write, _writev }) {
+  return { write, end, _write, _writev }
+}
+
+/**
+ * @param {any} stream
+ * @param {ReturnType<typeof methodsOf>} methods
+ */
+function has(stream, methods) {
+  return (
+    stream.write === methods.write &&
+    stream.end === methods.end &&
+    stream._write === methods._write &&
+    stream._writev === methods._writev
+  )
+}
+
+/**
+ * @param {import('../buffer-pool').BufferPool} pool
+ * @param {unknown} buffer
+ */
+function checkLeased(pool, buffer) {
+  if (!isUint8Array(buffer)) {
+    throw new InvalidArgType('buffer', 'an instance of Buffer or Uint8Array', buffer)
+  }
+  if (pool.owns(buffer)) return
+  const { name } = pool.stats()
+  const isBack = slotOf(arrayBufferOf(buffer))?.pool === pool
+  throw new (isBack ? AlreadyReleased : NotPooled)(name, buffer, 'buffer')
+}
+
+module.exports = { end }

@@ -1,0 +1,35 @@
+'use strict'
+
+/**
+ * How long an end may be kept back for what is under way, in ms: a read of a file takes less, one of a FIFO
+ * may take for ever.
+ */
+const PATIENCE = 100
+
+/**
+ * Calls back when patience is at an end. What came meanwhile is seen to first, also where the event loop was
+ * held up for longer than that.
+ *
+ * @param {() => void} callback
+ */
+function afterPatience(callback) {
+  return setTimeout(() => setImmediate(callback), PATIENCE)
+}
+
+/**
+ * Waits for a promise that never rejects, but not for ever.
+ *
+ * @param {Promise<unknown>} promise
+ * @returns {Promise<void>}
+ */
+function settled(promise) {
+  return new Promise((resolve) => {
+    const timer = afterPatience(resolve)
+    promise.then(() => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}
+
+module.exports = { afterPatience, settled }
