@@ -1,6 +1,7 @@
 'use strict'
 
-/** `npm run bench`: the fast path beside its floors and rivals, in one thread and in two, then the depot in Rust. */
+/** `npm run bench`: the fast path beside its floors and rivals, in one thread and in two, growable
+ * buffers and files sent, then the depot in Rust. */
 
 require('./check-node')
 const path = require('node:path')
@@ -12,4 +13,5 @@ buildAddon()
 run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'lease.js')])
 run(process.execPath, [path.join(root, 'bench', 'threads.js')])
 run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'byte-buffer.js')])
+run(process.execPath, [path.join(root, 'bench', 'files.js')])
 if (!process.argv.includes('--no-rust')) run('cargo', ['bench', '--quiet', '--bench', 'depot'])

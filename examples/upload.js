@@ -1,0 +1,49 @@
+'use strict'
+
+/**
+ * An upload server: the whole body in one pooled block, its SHA-256 as the answer.
+ *
+ *     node examples/upload.js [port]
+ *     curl --data-binary @package.json http://127.0.0.1:8000/
+ */
+
+const { createHash } = require('node:crypto')
+const http = require('node:http')
+const { BufferPool } = require('cistern')
+const { readBody } = require('cistern/io')
+
+/** The longest body, in bytes. */
+const LIMIT = 64 * 1024 * 1024
+
+// At the ceiling, uploads wait their turn, and their clients with them.
+const pool = new BufferPool({ name: 'uploads', maxBytes: 4 * LIMIT })
+
+async function answer(req, res) {
+  const lease = await readBody(pool, req, { limit: LIMIT })
+  try {
+    // update() is done with the memory when it returns; an asynchronous call would not be.
+    const sha256 = createHash('sha256').update(lease.buffer).digest('hex')
+    res.setHeader('content-type', 'application/json')
+    res.end(`${JSON.stringify({ bytes: lease.buffer.length, sha256 })}\n`)
+  } finally {
+    lease.release()
+  }
+}
+
+const server = http.createServer((req, res) => {
+  if (req.method === 'GET') {
+    res.setHeader('content-type', 'application/json')
+    res.end(`${JSON.stringify(pool.stats())}\n`)
+    return
+  }
+  answer(req, res).catch((error) => {
+    // The client went away, lied about the length, or sent too much: nothing stays leased.
+    res.statusCode = error.statusCode ?? 400
+    res.setHeader('connection', 'close')
+    res.end(`${error.message}\n`)
+  })
+})
+
+server.listen(process.argv[2] ?? 8000, '127.0.0.1', () => {
+  console.log(`http://127.0.0.1:${server.address().port}/`)
+})
