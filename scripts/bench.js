@@ -1,7 +1,9 @@
 'use strict'
 
-/** `npm run bench`: the fast path beside its floors and rivals, in one thread and in two, growable
- * buffers and files sent, then the depot in Rust. */
+/**
+ * `npm run bench`: the fast path beside its floors and rivals, in one thread and in two; the growable
+ * buffer; files over http; then the depot in Rust.
+ */
 
 require('./check-node')
 const path = require('node:path')

@@ -3,39 +3,21 @@
 /**
  * Ends a writable with a pooled Buffer, which is released when nothing reads that memory any more.
  *
- * What shows it is not the same everywhere:
- *
- * | writable | nothing reads the memory any more |
+ * | writable | what shows it |
  * |---|---|
- * | an HTTP/1 message | when it has finished over a connection that lives, or that is closed |
- * | a socket, a file stream, an http2 stream over TLS | when it calls back for the write |
- * | an http2 stream without TLS | can't be told: frames of one that was reset may be under way |
- * | any other | can't be told: it may keep what it gets, or hand it on |
+ * | an HTTP/1 message | it has finished over a connection that lives, or that is closed |
+ * | a socket, a file stream, an http2 stream over TLS | it calls back for the write |
  *
- * Where it can't be told, the writable gets a copy.
+ * Any other gets a copy: `borrowers.js` tells why.
  */
 
-const { WriteStream } = require('node:fs')
-const http = require('node:http')
-const https = require('node:https')
-const { Socket } = require('node:net')
-const { Duplex, Writable } = require('node:stream')
 const { isUint8Array } = require('node:util').types
 const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../errors')
 const { Lease } = require('../lease')
 const { arrayBufferOf } = require('../runtime')
 const { slotOf } = require('../tag')
+const { kindOf } = require('./borrowers')
 const { checkPool, checkWritable } = require('./checks')
-
-/** Others give no word on when they are done. */
-const isNode = !('bun' in process.versions) && !('deno' in process.versions)
-
-// As they were when cistern was loaded: what other code has put in their place may keep what it gets.
-const ofMessage = methodsOf(http.OutgoingMessage.prototype)
-const ofSocket = methodsOf(Socket.prototype)
-const ofFile = methodsOf(WriteStream.prototype)
-const ofStream = methodsOf(Writable.prototype)
-const connects = [http.Agent.prototype.createConnection, https.Agent.prototype.createConnection]
 
 /** ArrayBuffers of blocks that are on their way out. */
 const underWay = new WeakSet()
@@ -52,9 +34,7 @@ function end(pool, res, buffer) {
   checkWritable('res', res)
   checkLeased(pool, buffer)
   const departure = new Departure(pool, buffer)
-  const way = wayOf(res)
-  if (way === undefined) endWithCopy(res, buffer, departure)
-  else way(res, buffer, departure)
+  endWith[kindOf(res) ?? 'other'](res, buffer, departure)
   return res
 }
 
@@ -94,21 +74,6 @@ class Departure {
       // Marked as untransferable on its way: it comes back when it is collected.
     }
   }
-}
-
-/**
- * How a writable is ended with memory that it must give up; `undefined` where that can't be done.
- *
- * @param {any} res
- * @returns {((res: any, buffer: Buffer, departure: Departure) => void) | undefined}
- */
-function wayOf(res) {
-  if (!isNode) return undefined
-  if (res instanceof http.OutgoingMessage) return isPlainMessage(res) ? endMessage : undefined
-  if (isPlainSocket(res) || (res instanceof WriteStream && has(res, ofFile))) return endStream
-  if (isHttp2Stream(res)) return res.session?.encrypted ? endStream : undefined
-  if (isHttp2Response(res)) return res.stream.session?.encrypted ? endHttp2Response : undefined
-  return undefined
 }
 
 /**
@@ -224,61 +189,18 @@ function endUntaken(res, buffer, complete) {
   }
 }
 
-/** @param {any} message */
-function isPlainMessage(message) {
-  if (!has(message, ofMessage)) return false
-  const { socket, agent } = message
-  if (socket) return isPlainSocket(socket)
-  // A client's has no connection yet.
-  return message instanceof http.ClientRequest && connects.includes(agent?.createConnection)
-}
-
 /**
- * @param {unknown} value
- * @returns {value is Socket}
+ * How a writable is ended, by its kind.
+ *
+ * @type {Record<import('./borrowers').Kind | 'other',
+ *   (res: any, buffer: Buffer, departure: Departure) => void>}
  */
-function isPlainSocket(value) {
-  return value instanceof Socket && has(value, ofSocket)
-}
-
-/**
- * @param {any} value
- * @returns {value is import('node:http2').Http2Stream}
- */
-function isHttp2Stream(value) {
-  if (!(value instanceof Duplex && 'rstCode' in value && 'session' in value)) return false
-  return value.write === ofStream.write && value.end === ofStream.end
-}
-
-/**
- * @param {unknown} value
- * @returns {value is import('node:http2').Http2ServerResponse}
- */
-function isHttp2Response(value) {
-  if (value instanceof Writable) return false
-  // Only here: it takes a while to load.
-  const { Http2ServerResponse } = require('node:http2')
-  return (
-    value instanceof Http2ServerResponse && has(value, methodsOf(Http2ServerResponse.prototype))
-  )
-}
-
-/** @param {any} stream */
-function methodsOf({ write, end, _write, _writev }) {
-  return { write, end, _write, _writev }
-}
-
-/**
- * @param {any} stream
- * @param {ReturnType<typeof methodsOf>} methods
- */
-function has(stream, methods) {
-  return (
-    stream.write === methods.write &&
-    stream.end === methods.end &&
-    stream._write === methods._write &&
-    stream._writev === methods._writev
-  )
+const endWith = {
+  message: endMessage,
+  stream: endStream,
+  'http2 stream': endStream,
+  'http2 response': endHttp2Response,
+  other: endWithCopy
 }
 
 /**

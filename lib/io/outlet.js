@@ -5,9 +5,17 @@
  * itself. Every other one is given a copy, to keep.
  */
 
+const { WriteStream } = require('node:fs')
+const { OutgoingMessage } = require('node:http')
+const { Socket } = require('node:net')
+const { Writable } = require('node:stream')
 const { PrematureClose, WriteAfterEnd } = require('../errors')
-const { borrows, callsBack, isDoneWhenClosed, isMessage } = require('./borrower')
+const { isMessage, kindOf } = require('./borrowers')
 const { afterPatience } = require('./patience')
+
+// As they were when cistern was loaded.
+const { write: writeMessage } = OutgoingMessage.prototype
+const { write: writeStream } = Writable.prototype
 
 class Outlet {
   #writable
@@ -135,6 +143,39 @@ class Outlet {
 
   /** The connection is closed, and whatever was on it. */
   #onClosed = () => this.#onDeath(causeOf(this.#writable.errored), true)
+}
+
+/**
+ * Whether a writable is done with a chunk when it has called back, and can be written to at once.
+ *
+ * @param {any} writable
+ */
+function borrows(writable) {
+  if (writable.writableCorked > 0) return false
+  const kind = kindOf(writable, ['write'])
+  if (kind === 'message') return Boolean(writable.socket)
+  if (kind === 'stream') return true
+  const stream = kind === 'http2 stream' ? writable : writable.stream
+  return kind !== undefined && !stream.pending && !stream.destroyed
+}
+
+/**
+ * Whether a writable calls back for each write. One whose method other code has put there may not:
+ * express's compression does not. One that is corked does when its user lets it.
+ *
+ * @param {any} writable
+ */
+function callsBack({ write, writableCorked }) {
+  return (write === writeStream || write === writeMessage) && !(writableCorked > 0)
+}
+
+/**
+ * Whether a writable that is closed is done with what it was lent.
+ *
+ * @param {unknown} writable
+ */
+function isDoneWhenClosed(writable) {
+  return writable instanceof Socket || writable instanceof WriteStream
 }
 
 /**

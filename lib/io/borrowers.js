@@ -1,0 +1,120 @@
+'use strict'
+
+/**
+ * Which writables can be lent memory: those of Node's own that tell when they are done with it.
+ *
+ * A stream's callback says that it takes more. It does not say that it is done with what it has: a
+ * PassThrough hands the very chunk on, and a stream of a user's may collect them. Of Node's own it is known:
+ *
+ * | writable | is done with a chunk |
+ * |---|---|
+ * | a socket, a file stream | when it has called back, or is closed |
+ * | an http message on a socket | when it has called back, or its socket is closed |
+ * | an http2 stream over TLS, which copies | when it has called back |
+ * | an http2 stream without TLS | can't be told: frames of one that was reset may be under way |
+ */
+
+const { WriteStream } = require('node:fs')
+const http = require('node:http')
+const https = require('node:https')
+const { Socket } = require('node:net')
+const { Duplex, Writable } = require('node:stream')
+
+const { ClientRequest, OutgoingMessage } = http
+
+/** Others have streams of their own under these names. */
+const isNode = !('bun' in process.versions) && !('deno' in process.versions)
+
+/** What a writable's user calls, and what a stream's own machinery does. */
+const CALLED = /** @type {const} */ (['write', 'end'])
+const WITHIN = /** @type {const} */ (['_write', '_writev'])
+
+// As they were when cistern was loaded: who puts another in their place may keep the chunk.
+const madeMessage = methodsOf(OutgoingMessage.prototype)
+const madeSocket = methodsOf(Socket.prototype)
+const madeFile = methodsOf(WriteStream.prototype)
+const madeStream = methodsOf(Writable.prototype)
+const madeConnections = [http.Agent, https.Agent].map(({ prototype }) => prototype.createConnection)
+
+/** @param {any} stream */
+function methodsOf({ write, end, _write, _writev }) {
+  return { write, end, _write, _writev }
+}
+
+/**
+ * @typedef {'write' | 'end'} Called what will be called
+ * @typedef {'message' | 'stream' | 'http2 stream' | 'http2 response'} Kind
+ */
+
+/**
+ * What kind of borrower a writable is; `undefined` for none, and for one with a method that other code has
+ * put there.
+ *
+ * @param {any} writable
+ * @param {readonly Called[]} called
+ * @returns {Kind | undefined}
+ */
+function kindOf(writable, called = CALLED) {
+  if (!isNode) return undefined
+  if (isMessage(writable)) return isMessageAsMade(writable, called) ? 'message' : undefined
+  if (writable instanceof Socket) return has(writable, madeSocket, called) ? 'stream' : undefined
+  if (writable instanceof WriteStream) return has(writable, madeFile, called) ? 'stream' : undefined
+  if (isEncryptedStream(writable, called)) return 'http2 stream'
+  return isEncryptedResponse(writable, called) ? 'http2 response' : undefined
+}
+
+/**
+ * @param {any} stream
+ * @param {ReturnType<typeof methodsOf>} made
+ * @param {readonly Called[]} called
+ */
+function has(stream, made, called) {
+  return [...called, ...WITHIN].every((name) => stream[name] === made[name])
+}
+
+/**
+ * @param {unknown} writable
+ * @returns {writable is import('node:http').OutgoingMessage}
+ */
+function isMessage(writable) {
+  return writable instanceof OutgoingMessage
+}
+
+/**
+ * @param {any} message
+ * @param {readonly Called[]} called
+ */
+function isMessageAsMade(message, called) {
+  if (!has(message, madeMessage, called)) return false
+  const { socket, agent } = message
+  if (socket) return socket instanceof Socket && has(socket, madeSocket, CALLED)
+  // A client's that has no connection yet will have one of Node's.
+  return message instanceof ClientRequest && madeConnections.includes(agent?.createConnection)
+}
+
+/**
+ * Whether this is an http2 stream over TLS. Its class has no public name.
+ *
+ * @param {any} stream
+ * @param {readonly Called[]} called
+ */
+function isEncryptedStream(stream, called) {
+  if (!(stream instanceof Duplex && 'rstCode' in stream && 'session' in stream)) return false
+  if (WITHIN.some((name) => Object.hasOwn(stream, name))) return false
+  const { session } = /** @type {any} */ (stream)
+  return Boolean(session?.encrypted) && called.every((name) => stream[name] === madeStream[name])
+}
+
+/**
+ * @param {any} res
+ * @param {readonly Called[]} called
+ */
+function isEncryptedResponse(res, called) {
+  if (res instanceof Writable || !res.stream?.session?.encrypted) return false
+  // Only here: it takes a while to load.
+  const { Http2ServerResponse } = require('node:http2')
+  if (!(res instanceof Http2ServerResponse)) return false
+  return called.every((name) => res[name] === Http2ServerResponse.prototype[name])
+}
+
+module.exports = { isMessage, kindOf }
