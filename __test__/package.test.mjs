@@ -4,11 +4,13 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import cistern, { BufferPool, shared } from 'cistern'
+import * as io from 'cistern/io'
 
 const require = createRequire(import.meta.url)
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..')
@@ -23,10 +25,14 @@ describe('the package', () => {
     assert.equal(required.shared, shared)
     assert.equal(cistern.BufferPool, BufferPool)
     assert.deepEqual(Object.keys(required), ['BufferPool', 'shared'])
+    const requiredIo = require('cistern/io')
+    assert.deepEqual(Object.keys(requiredIo), ['chunks', 'end', 'onread', 'pumpFile', 'readBody'])
+    assert.equal(io.default, requiredIo)
+    assert.deepEqual({ ...io }, { ...requiredIo, default: requiredIo })
   })
 
   test('opens nothing else', () => {
-    for (const subpath of ['cistern/lib/native', 'cistern/lib/metrics', 'cistern/io']) {
+    for (const subpath of ['cistern/lib/native', 'cistern/lib/io/end', 'cistern/io.js']) {
       assert.throws(() => require(subpath), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
     }
   })
@@ -109,27 +115,61 @@ describe('the scripts', () => {
   })
 })
 
-test("The README's server serves, and releases what it has sent", async () => {
+describe('The README', () => {
   const readme = readFileSync(path.join(root, 'README.md'), 'utf8')
-  const [, code] = /```js\n(.*?)```/s.exec(readme)
-  const server = spawn(process.execPath, ['-e', code.replace('8000', '0')], { cwd: root })
-  try {
-    const [line] = await once(server.stdout, 'data')
-    const address = String(line).trim()
-    for (let i = 0; i < 20; i++) {
-      const body = await (await fetch(`${address}path`)).text()
-      assert.equal(body.length, 1024 * 1024)
-      assert.ok(body.startsWith('You asked for /path. You asked'))
-    }
-  } finally {
-    server.kill()
-  }
-})
+  const codes = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code)
+  const codeWith = (text) => codes.find((code) => code.includes(text))
 
-test("The README's tour of the calls runs", () => {
-  const readme = readFileSync(path.join(root, 'README.md'), 'utf8')
-  const [, tour] = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code)
-  assert.ok(tour.includes('pool.trim()'))
-  const { status, stderr } = spawnSync(process.execPath, ['-e', tour], { cwd: root })
-  assert.equal(status, 0, String(stderr))
+  /** Starts a server, and gives its address to a function. */
+  async function serving(args, use) {
+    const server = spawn(process.execPath, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit']
+    })
+    try {
+      const [line] = await once(server.stdout, 'data')
+      await use(String(line).trim())
+    } finally {
+      server.kill()
+    }
+  }
+
+  test('has a server that serves, and releases what it has sent', () =>
+    serving(['-e', codes[0].replace('8000', '0')], async (address) => {
+      for (let i = 0; i < 20; i++) {
+        const body = await (await fetch(`${address}path`)).text()
+        assert.equal(body.length, 1024 * 1024)
+        assert.ok(body.startsWith('You asked for /path. You asked'))
+      }
+    }))
+
+  test('has a tour of the calls that runs', () => {
+    const { status, stderr } = spawnSync(process.execPath, ['-e', codeWith('pool.trim()')], {
+      cwd: root
+    })
+    assert.equal(status, 0, String(stderr))
+  })
+
+  test('has a server of files and bodies that serves both', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'cistern-readme-'))
+    const tell = 'server.on("listening", () => console.log(server.address().port))'
+    const inside = `'${path.join(root, 'package.json')}'`
+    const code = codeWith('readBody(')
+      .replace('8000', '0')
+      .replaceAll("require('cistern", `require('module').createRequire(${inside})('cistern`)
+    const file = path.join(folder, 'server.js')
+    writeFileSync(file, `${code}\n${tell}`)
+    try {
+      await serving([file], async (port) => {
+        const url = `http://127.0.0.1:${port}/`
+        assert.equal(await (await fetch(url)).text(), `${code}\n${tell}`)
+        const body = 'x'.repeat(100_000)
+        const post = (body) => fetch(url, { method: 'POST', body })
+        assert.equal(await (await post(body)).text(), body)
+        assert.equal((await post('x'.repeat(1024 * 1024 + 1))).status, 413)
+      })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
 })
