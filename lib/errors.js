@@ -188,6 +188,14 @@ const AddonMissing = coded(
     `"npm run build" in cistern's folder (it takes Rust: https://rustup.rs). ${cause.message}`
 )
 
+const NoExternalInWorker = coded(
+  'ERR_CISTERN_NO_EXTERNAL',
+  Error,
+  () =>
+    'cistern can be used in the main thread only here: this runtime allows no ArrayBuffer over memory ' +
+    'of an addon, and tells too late that a worker has ended'
+)
+
 /**
  * @param {string} name
  */
@@ -208,6 +216,7 @@ module.exports = {
   InvalidArgValue,
   InvalidHandle,
   LengthMismatch,
+  NoExternalInWorker,
   NotPooled,
   OutOfMemory,
   OutOfRange,

@@ -86,8 +86,12 @@
  * @property {import('../index').ClassFigures[]} classes
  */
 
+const { isMainThread } = require('node:worker_threads')
 const { addonPath } = require('./addon-path')
-const { AddonMissing } = require('./errors')
+const { AddonMissing, NoExternalInWorker } = require('./errors')
+
+/** Others let go of a worker's memory before an addon hears of its end. */
+const isNode = !('bun' in process.versions) && !('deno' in process.versions)
 
 /** @returns {Native} */
 function load() {
@@ -98,4 +102,8 @@ function load() {
   }
 }
 
-module.exports = load()
+const native = load()
+// There the books of this thread would be in memory of V8's.
+if (!isNode && !isMainThread && !native.isExternal()) throw new NoExternalInWorker()
+
+module.exports = native
