@@ -23,6 +23,9 @@ import type { BufferPool, Lease, PooledBuffer } from './index'
  * `Expect: 100-continue` is Node's to answer, or in `checkContinue` the caller's with
  * `res.writeContinue()`, before or after this call.
  *
+ * (A client that resets an HTTP/2 stream without an error, once that is answered, passes for one that has sent
+ * all, unless it had announced a length: Node tells nothing else.)
+ *
  * @param req a request, of Node's `http`, `https`, `http2`, or of a framework on top of them; a client's
  *   response; or any other Readable of bytes, or of strings, which are taken as UTF-8
  * @throws {Error} `ERR_CISTERN_BODY_TOO_LARGE`, with a `statusCode` of 413: by its Content-Length,
@@ -49,8 +52,9 @@ export interface ReadBodyOptions {
  * been closed, and nothing reads the memory any more. It is the pool's from this call on.
  *
  * Node sends it without a copy over HTTP/1, HTTPS, HTTP/2 over TLS, sockets and to files. Any other
- * writable, one that other code has changed (express's `compression`), and HTTP/2 without TLS (which
- * may send frames of a response that was reset) get a copy, and the buffer is released at once.
+ * writable, one that other code has changed (express's `compression`) or corked, a request that asks for a
+ * tunnel, one by an agent of somebody else's, and HTTP/2 without TLS (which may send frames of a response
+ * that was reset) get a copy, and the buffer is released at once.
  *
  * What Node does with a response that takes nothing (HEAD, 204, 304, ended or destroyed already) it
  * does here; the buffer is released.

@@ -36,7 +36,18 @@ const WORDS_OF_OWN = 5
 const LEASED_ELSEWHERE = 1
 const RELEASED = 0
 
+/**
+ * The magazines behind a pool, for the rest of this library.
+ *
+ * @type {(pool: BufferPool) => Rack}
+ */
+let rackOf
+
 class BufferPool {
+  static {
+    rackOf = (pool) => pool.#rack
+  }
+
   #name
   #rack
   #maxBytes
@@ -450,4 +461,4 @@ function openShared() {
   return pool
 }
 
-module.exports = { BufferPool, openShared }
+module.exports = { BufferPool, rackOf, openShared }

@@ -126,6 +126,12 @@ class Rack {
     this.isGranting = false
     /** Whether the last fill got nothing. */
     this.isRefused = false
+    /**
+     * What gives up memory that is leased and can be done without.
+     *
+     * @type {Set<() => void>}
+     */
+    this.spares = new Set()
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
     this.waiting = new Waiting(this)
   }
@@ -415,7 +421,10 @@ class Rack {
     const tick = native.takeTick(attachment)
     if (tick > 0) this.tick(tick > 1, tick > 2 ? 'pressure' : 'idle')
     const asked = native.takeAsked(attachment)
-    if (asked > 0) this.recallBytes(asked, false)
+    if (asked > 0) {
+      this.giveUpSpares()
+      this.recallBytes(asked, false)
+    }
     this.noteOthers()
     this.waiting.collect()
     this.publishTrim(native.takeFreedAsIdle(attachment), 'idle')
@@ -464,9 +473,14 @@ class Rack {
 
   /** Gives up what is idle for those who wait, in whichever thread. */
   giveUpForOthers() {
+    this.giveUpSpares()
     this.recallBytes(Infinity, false)
     this.noteOthers()
     this.waiting.collect()
+  }
+
+  giveUpSpares() {
+    for (const giveUp of this.spares) giveUp()
   }
 
   /**

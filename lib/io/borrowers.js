@@ -14,12 +14,13 @@
  * | an http2 stream without TLS | can't be told: frames of one that was reset may be under way |
  */
 
-const { WriteStream } = require('node:fs')
+const fs = require('node:fs')
 const http = require('node:http')
 const https = require('node:https')
 const { Socket } = require('node:net')
 const { Duplex, Writable } = require('node:stream')
 
+const { WriteStream } = fs
 const { ClientRequest, OutgoingMessage } = http
 
 /** Others have streams of their own under these names. */
@@ -29,12 +30,18 @@ const isNode = !('bun' in process.versions) && !('deno' in process.versions)
 const CALLED = /** @type {const} */ (['write', 'end'])
 const WITHIN = /** @type {const} */ (['_write', '_writev'])
 
+/** By what an agent gets connections. */
+const AGENTS = ['addRequest', 'createSocket', 'createConnection']
+
 // As they were when cistern was loaded: who puts another in their place may keep the chunk.
 const madeMessage = methodsOf(OutgoingMessage.prototype)
 const madeSocket = methodsOf(Socket.prototype)
 const madeFile = methodsOf(WriteStream.prototype)
 const madeStream = methodsOf(Writable.prototype)
-const madeConnections = [http.Agent, https.Agent].map(({ prototype }) => prototype.createConnection)
+const madeAgents = [http.Agent.prototype, https.Agent.prototype].map((prototype) => ({
+  prototype,
+  methods: AGENTS.map((name) => /** @type {any} */ (prototype)[name])
+}))
 
 /** @param {any} stream */
 function methodsOf({ write, end, _write, _writev }) {
@@ -58,7 +65,9 @@ function kindOf(writable, called = CALLED) {
   if (!isNode) return undefined
   if (isMessage(writable)) return isMessageAsMade(writable, called) ? 'message' : undefined
   if (writable instanceof Socket) return has(writable, madeSocket, called) ? 'stream' : undefined
-  if (writable instanceof WriteStream) return has(writable, madeFile, called) ? 'stream' : undefined
+  if (writable instanceof WriteStream) {
+    return has(writable, madeFile, called) && writesByNode(writable) ? 'stream' : undefined
+  }
   if (isEncryptedStream(writable, called)) return 'http2 stream'
   return isEncryptedResponse(writable, called) ? 'http2 response' : undefined
 }
@@ -86,10 +95,43 @@ function isMessage(writable) {
  */
 function isMessageAsMade(message, called) {
   if (!has(message, madeMessage, called)) return false
-  const { socket, agent } = message
-  if (socket) return socket instanceof Socket && has(socket, madeSocket, CALLED)
-  // A client's that has no connection yet will have one of Node's.
-  return message instanceof ClientRequest && madeConnections.includes(agent?.createConnection)
+  const { socket } = message
+  if (socket && !(socket instanceof Socket && has(socket, madeSocket, CALLED))) return false
+  if (!(message instanceof ClientRequest)) return Boolean(socket)
+  return !asksForTunnel(message) && (Boolean(socket) || willGetSocket(message))
+}
+
+/**
+ * Whether a request, once it is answered, leaves its connection to whoever asked for that, with all that it
+ * has still to send.
+ *
+ * @param {import('node:http').ClientRequest} request
+ */
+function asksForTunnel(request) {
+  return request.method === 'CONNECT' || request.getHeader('upgrade') !== undefined
+}
+
+/**
+ * Whether a request that has no connection yet will have one of Node's.
+ *
+ * @param {any} request
+ */
+function willGetSocket({ agent }) {
+  if (!agent) return false
+  const made = madeAgents.find(({ prototype }) => prototype === Object.getPrototypeOf(agent))
+  return made !== undefined && AGENTS.every((name, i) => agent[name] === made.methods[i])
+}
+
+/**
+ * Whether a file stream writes by Node's own functions, and not by some that its user has passed.
+ *
+ * @param {any} stream
+ */
+function writesByNode(stream) {
+  const symbol = Object.getOwnPropertySymbols(stream).find(
+    ({ description }) => description === 'kFs'
+  )
+  return symbol !== undefined && stream[symbol] === fs
 }
 
 /**

@@ -18,6 +18,7 @@ const { arrayBufferOf } = require('../runtime')
 const { slotOf } = require('../tag')
 const { kindOf } = require('./borrowers')
 const { checkPool, checkWritable } = require('./checks')
+const { onClosed } = require('./connection')
 
 /** ArrayBuffers of blocks that are on their way out. */
 const underWay = new WeakSet()
@@ -34,7 +35,9 @@ function end(pool, res, buffer) {
   checkWritable('res', res)
   checkLeased(pool, buffer)
   const departure = new Departure(pool, buffer)
-  endWith[kindOf(res) ?? 'other'](res, buffer, departure)
+  // Node writes a corked message in another order than it tells when it has finished.
+  const kind = /** @type {any} */ (res).writableCorked > 0 ? undefined : kindOf(res)
+  endWith[kind ?? 'other'](res, buffer, departure)
   return res
 }
 
@@ -89,7 +92,8 @@ function endWithCopy(res, buffer, departure) {
 
 /**
  * An HTTP/1 message has finished when the last of it has gone to the operating system; but some Nodes
- * say so, too, when its connection was destroyed, and that may still be under way.
+ * say so, too, when its connection was destroyed, and that may still be under way. One that is closed
+ * may have left its connection behind, with what that has still to send.
  *
  * @param {any} message
  * @param {Buffer} buffer
@@ -101,15 +105,18 @@ function endMessage(message, buffer, { complete }) {
     endUntaken(message, buffer, complete)
     return
   }
+  const connectionOf = () => socket ?? message.socket
   const onFinish = () => {
     stop()
-    const connection = socket ?? message.socket
-    if (connection?.destroyed) connection.once('close', complete)
+    const connection = connectionOf()
+    if (connection?.destroyed) whenClosed(connection, complete)
     else complete()
   }
   const onClose = () => {
     stop()
-    complete()
+    const connection = connectionOf()
+    if (connection?.writableLength > 0) whenClosed(connection, complete)
+    else complete()
   }
   const stop = () => {
     message.removeListener('finish', onFinish)
@@ -124,6 +131,15 @@ function endMessage(message, buffer, { complete }) {
     if (message.writableLength < buffer.length) onClose()
     throw error
   }
+}
+
+/**
+ * @param {import('node:net').Socket} connection
+ * @param {() => void} callback
+ */
+function whenClosed(connection, callback) {
+  if (connection.closed) callback()
+  else onClosed(connection, callback)
 }
 
 /**

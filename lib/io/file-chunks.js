@@ -2,6 +2,7 @@
 
 /** A file's chunks, each in a block of its own. While one is used, the next is read. */
 
+const { Ahead } = require('./ahead')
 const { leaseAtOnce } = require('./lease-at-once')
 
 const ignore = () => {}
@@ -12,11 +13,7 @@ class FileChunks {
   #blockBytes
   #isOpen = false
   #isStopped = false
-  /**
-   * The chunk that is read ahead.
-   *
-   * @type {Promise<Buffer | undefined> | undefined}
-   */
+  /** @type {Ahead | undefined} */
   #ahead
   /** What the file does now: it can't be closed before. @type {Promise<unknown>} */
   #underWay = Promise.resolve()
@@ -39,7 +36,7 @@ class FileChunks {
    */
   async next(signal) {
     if (!this.#isOpen) await this.#open()
-    const chunk = await (this.#takeAhead() ?? this.#acquireAndRead(signal))
+    const chunk = await (this.#takeAhead()?.claim(signal) ?? this.#acquireAndRead(signal))
     // What did not fill its block is a file's last chunk, or a FIFO's, which may have no more for long.
     if (chunk?.length === this.#blockBytes) this.#readAhead()
     return chunk
@@ -49,8 +46,7 @@ class FileChunks {
   async stop() {
     this.#isStopped = true
     await this.#underWay
-    const chunk = await this.#takeAhead()?.catch(ignore)
-    if (chunk !== undefined) this.#pool.release(chunk)
+    await this.#takeAhead()?.drop()
     await new Promise((resolve) => this.#file.close(() => resolve(undefined)))
   }
 
@@ -72,7 +68,7 @@ class FileChunks {
   #readAhead() {
     if (this.#isStopped || this.#file.left === 0) return
     const block = leaseAtOnce(this.#pool, this.#blockBytes)
-    if (block !== undefined) this.#ahead = this.#read(block)
+    if (block !== undefined) this.#ahead = new Ahead(this.#pool, this.#read(block))
   }
 
   /** @param {AbortSignal} signal */

@@ -1,7 +1,6 @@
 'use strict'
 
-const { arrayBufferOf } = require('../runtime')
-const { slotOf } = require('../tag')
+const { rackOf } = require('../buffer-pool')
 
 /**
  * A block for what is faster with it and goes on without it: `undefined` where the pool has no room for it
@@ -11,17 +10,14 @@ const { slotOf } = require('../tag')
  * @param {number} size
  */
 function leaseAtOnce(pool, size) {
-  let block
+  const rack = rackOf(pool)
+  if (size > rack.largest) return undefined
   try {
-    block = pool.allocUnsafe(size)
+    return rack.leaseAtOnce(size)
   } catch {
-    // Closed, or at its ceiling: both are for the next `acquire` to tell.
+    // The system has no memory: the next `acquire` will tell.
     return undefined
   }
-  const isPooled = slotOf(arrayBufferOf(block))?.magazine !== null
-  if (isPooled) return block
-  pool.release(block)
-  return undefined
 }
 
 module.exports = { leaseAtOnce }

@@ -16,15 +16,16 @@ const SERVER = 0
  * - Anything else is destroyed.
  *
  * @param {any} stream
+ * @param {boolean} isRead whether Node takes it for one that somebody reads, and will not read it away
  */
-function letGo(stream) {
+function letGo(stream, isRead) {
   if (stream.destroyed) return
   const core = stream.stream ?? stream
   if (core.session?.type === SERVER) {
     stream.pause()
     closeWhenAnswered(core)
   } else if (typeof stream.method === 'string') {
-    if (stream.readableFlowing !== null) stream.resume()
+    if (isRead || stream.readableFlowing !== null) stream.resume()
   } else {
     destroy(stream)
   }

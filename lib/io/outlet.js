@@ -11,6 +11,7 @@ const { Socket } = require('node:net')
 const { Writable } = require('node:stream')
 const { PrematureClose, WriteAfterEnd } = require('../errors')
 const { isMessage, kindOf } = require('./borrowers')
+const { offClosed, onClosed } = require('./connection')
 const { afterPatience } = require('./patience')
 
 // As they were when cistern was loaded.
@@ -49,20 +50,23 @@ class Outlet {
   /** Looks after the writable. Throws where it takes no writes any more. */
   watch() {
     const writable = this.#writable
-    if (writable.destroyed || writable.closed) throw causeOf(writable.errored)
+    // In line behind another one, a response does not hear of its connection's end (before Node 26).
+    const connection = isMessage(writable) ? (writable.socket ?? writable.req?.socket) : undefined
+    if (writable.destroyed || writable.closed || connection?.closed) {
+      throw causeOf(writable.errored)
+    }
     if (writable.writableEnded) throw new WriteAfterEnd()
     this.#isWatched = true
     writable.on('error', this.#onError)
     writable.on('close', this.#onClose)
-    // In line behind another one, a response does not hear of its connection's end (before Node 26).
-    if (isMessage(writable)) this.#watchConnection(writable.socket ?? writable.req?.socket)
+    this.#watchConnection(connection)
   }
 
   /** @param {import('node:net').Socket | null | undefined} socket */
   #watchConnection(socket) {
     if (this.#connection || !socket) return
     this.#connection = socket
-    socket.on('close', this.#onClosed)
+    onClosed(socket, this.#onClosed)
   }
 
   unwatch() {
@@ -72,7 +76,7 @@ class Outlet {
     writable.removeListener('error', this.#onError)
     writable.removeListener('close', this.#onClose)
     if (this.#listensToDrain) writable.removeListener('drain', this.#drained)
-    this.#connection?.removeListener('close', this.#onClosed)
+    if (this.#connection) offClosed(this.#connection, this.#onClosed)
   }
 
   /**
@@ -118,7 +122,8 @@ class Outlet {
       this.#listensToDrain = true
       writable.on('drain', this.#drained)
     }
-    if (writable.write(bytes, undefined, done)) process.nextTick(done)
+    // What says nothing may never say more, either.
+    if (writable.write(bytes, undefined, done) !== false) process.nextTick(done)
   }
 
   #drained = () => this.#onDrain()

@@ -27,6 +27,7 @@ const { Lease } = require('../lease')
 const { FastBuffer, arrayBufferOf, byteLengthOf } = require('../runtime')
 const { slotOf } = require('../tag')
 const { checkLimit, checkOptions, checkPool, checkReadable, checkSignal } = require('./checks')
+const { offClosed, onClosed } = require('./connection')
 const { letGo } = require('./letting-go')
 
 /** The most bytes of a body by default: 16 MiB. */
@@ -67,6 +68,12 @@ class Reading {
   #block
   #length = 0
   #hasBegun = false
+  /**
+   * Of an HTTP/1 message.
+   *
+   * @type {import('node:net').Socket | undefined}
+   */
+  #connection
   #isSettled = false
   /**
    * Ends the wait for memory.
@@ -108,6 +115,7 @@ class Reading {
       return this.#fail(new BodyTooLarge(this.#limit, this.#announced, true))
     }
     this.#signal?.addEventListener('abort', this.#onAbort)
+    if (req instanceof IncomingMessage) this.#watch(req)
     req.on('error', this.#fail)
     req.on('close', this.#onClose)
     req.on('end', this.#onEnd)
@@ -116,6 +124,23 @@ class Reading {
     this.#waiting = new AbortController()
     const { signal } = this.#waiting
     this.#pool.acquire(bytes, { signal }).then(this.#begin, this.#fail)
+  }
+
+  /**
+   * Node lets go of a request when its response has finished: it would throw away what is still to come, and
+   * tell nobody when the connection ends before that.
+   *
+   * @param {IncomingMessage} req
+   */
+  #watch(req) {
+    const { socket } = req
+    // Of one that was made by hand there is none.
+    if (!socket) return
+    this.#connection = socket
+    if (socket.closed) this.#onClosed()
+    else onClosed(socket, this.#onClosed)
+    // Nobody is given anything yet, but Node knows that someone reads.
+    req.read(0)
   }
 
   /** @param {Buffer} [block] */
@@ -193,6 +218,14 @@ class Reading {
     if (req.destroyed || isBroken(req)) this.#fail(req.errored ?? new PrematureClose())
   }
 
+  // Where Node tells of it, that comes first, and says more.
+  #onClosed = () => {
+    setImmediate(() => {
+      const req = this.#req
+      if (!req.complete) this.#fail(req.errored ?? new PrematureClose())
+    })
+  }
+
   #onAbort = () => this.#fail(new Abort(this.#signal?.reason))
 
   #finish() {
@@ -218,7 +251,7 @@ class Reading {
 
   /** @param {unknown} error for which the rest of the body has no reader any more */
   #fail = (error) => {
-    if (this.#refuse(error)) letGo(this.#req)
+    if (this.#refuse(error)) letGo(this.#req, this.#connection !== undefined)
   }
 
   /**
@@ -241,6 +274,7 @@ class Reading {
     req.removeListener('end', this.#onEnd)
     req.removeListener('data', this.#onData)
     this.#signal?.removeEventListener('abort', this.#onAbort)
+    if (this.#connection) offClosed(this.#connection, this.#onClosed)
     // With a reason: to make one, with its stack, costs microseconds.
     this.#waiting?.abort(null)
     return true
@@ -256,7 +290,8 @@ function flawOf(req) {
   if (req.readableEnded && req.readableDidRead) return new BodyUsed(req)
   if (req.errored) return req.errored
   if (isBroken(req) || (req.destroyed && !req.readableEnded)) return new PrematureClose()
-  if (req.readableDidRead) return new BodyUsed(req)
+  // Who listens to 'readable' takes it away.
+  if (req.readableDidRead || req.listenerCount('readable') > 0) return new BodyUsed(req)
   const { readableEncoding } = req
   if (readableEncoding) return new InvalidArgValue('req', DECODES, readableEncoding)
   return undefined

@@ -125,8 +125,15 @@ class SourceFile {
    * @param {Buffer} block
    */
   #readHandle(handle, block) {
-    handle.read(block, 0, this.#lengthFor(block), this.#position).then(
-      ({ bytesRead }) => this.#pass(null, bytesRead),
+    const length = this.#lengthFor(block)
+    // Another's handle may throw, and tell what it likes.
+    const read = async () => {
+      const { bytesRead } = await handle.read(block, 0, length, this.#position)
+      checkInteger('bytesRead', bytesRead, 0, length)
+      return bytesRead
+    }
+    read().then(
+      (bytesRead) => this.#pass(null, bytesRead),
       (error) => {
         const hasNoPositions = error.code === 'ESPIPE' && this.#isFlexible
         if (hasNoPositions && this.#position !== null) {
