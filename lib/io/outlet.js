@@ -29,6 +29,8 @@ class Outlet {
    */
   #connection
   #isWatched = false
+  /** Whether a write of memory that was lent is under way. */
+  #isLent = false
   #listensToDrain = false
   #onDrain = () => {}
   /** @type {NodeJS.Timeout | undefined} */
@@ -76,6 +78,11 @@ class Outlet {
     writable.removeListener('error', this.#onError)
     writable.removeListener('close', this.#onClose)
     if (this.#listensToDrain) writable.removeListener('drain', this.#drained)
+    // Else the end of the connection may be all that tells when the memory is free.
+    if (!this.#isLent) this.#leaveConnection()
+  }
+
+  #leaveConnection() {
     if (this.#connection) offClosed(this.#connection, this.#onClosed)
   }
 
@@ -94,6 +101,7 @@ class Outlet {
     if (writable.writableEnded) throw new WriteAfterEnd()
     if (borrows(writable)) {
       if (isMessage(writable)) this.#watchConnection(writable.socket)
+      this.#isLent = true
       writable.write(bytes, this.#called)
       return true
     }
@@ -130,6 +138,8 @@ class Outlet {
 
   /** @param {Error | null} [error] */
   #called = (error) => {
+    this.#isLent = false
+    if (!this.#isWatched) this.#leaveConnection()
     // Its event comes later, and would end the process if nobody listened.
     if (error && this.#isWatched) {
       this.#timer ??= afterPatience(() => this.#onError(error))
