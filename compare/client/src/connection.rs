@@ -9,20 +9,31 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::response::{Progress, ResponseReader};
+use crate::script::Script;
 use crate::tally::Tally;
-
-/// The replies of the comparison are far smaller, so that a read empties the socket.
-const READ_BUFFER: usize = 16 * 1024;
 
 /// A keep-alive connection with one request in flight.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     reader: ResponseReader,
+    /// The place of the current request in the script.
+    request: usize,
     /// Bytes of the current request that are out; the request's length once it is under way.
     written: usize,
     sent_at: Instant,
     connected: bool,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What to ask for.
+    pub script: Script,
+    /// What was counted.
+    pub tally: Tally,
+    /// Where replies are read to, and thrown away.
+    pub scratch: Vec<u8>,
 }
 
 /// The connection is of no further use: refused, reset, closed or out of step.
@@ -42,6 +53,7 @@ impl Connection {
         Ok(Self {
             stream,
             reader: ResponseReader::default(),
+            request: 0,
             written: 0,
             sent_at: Instant::now(),
             connected: false,
@@ -53,15 +65,15 @@ impl Connection {
     /// # Errors
     ///
     /// [`Lost`], already counted.
-    pub fn drive(&mut self, event: &Event, request: &[u8], tally: &mut Tally) -> Result<(), Lost> {
-        let outcome = self.try_drive(event, request, tally);
+    pub fn drive(&mut self, event: &Event, shared: &mut Shared) -> Result<(), Lost> {
+        let outcome = self.try_drive(event, shared);
         if outcome.is_err() {
-            tally.error();
+            shared.tally.error();
         }
         outcome.map_err(|_| Lost)
     }
 
-    fn try_drive(&mut self, event: &Event, request: &[u8], tally: &mut Tally) -> io::Result<()> {
+    fn try_drive(&mut self, event: &Event, shared: &mut Shared) -> io::Result<()> {
         if !self.connected {
             if let Some(error) = self.stream.take_error()? {
                 return Err(error);
@@ -72,18 +84,20 @@ impl Connection {
                 Err(error) => return Err(error),
             }
             self.stream.set_nodelay(true)?;
+            self.request = shared.script.draw();
             self.sent_at = Instant::now();
         }
-        if event.is_writable() && self.written < request.len() {
-            self.send(request)?;
+        if event.is_writable() {
+            self.send(&shared.script)?;
         }
         if event.is_readable() || event.is_read_closed() {
-            self.receive(event.is_read_closed(), request, tally)?;
+            self.receive(event.is_read_closed(), shared)?;
         }
         Ok(())
     }
 
-    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+    fn send(&mut self, script: &Script) -> io::Result<()> {
+        let request = &script.at(self.request).bytes;
         while self.written < request.len() {
             match self.stream.write(&request[self.written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -96,10 +110,10 @@ impl Connection {
         Ok(())
     }
 
-    fn receive(&mut self, closing: bool, request: &[u8], tally: &mut Tally) -> io::Result<()> {
-        let mut buffer = [0; READ_BUFFER];
+    fn receive(&mut self, closing: bool, shared: &mut Shared) -> io::Result<()> {
+        let Shared { script, tally, scratch } = shared;
         loop {
-            let count = match self.stream.read(&mut buffer) {
+            let count = match self.stream.read(scratch) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -107,25 +121,27 @@ impl Connection {
                 Err(error) => return Err(error),
             };
             tally.bytes(count);
-            match self.reader.feed(&buffer[..count]) {
+            match self.reader.feed(&scratch[..count]) {
                 Ok(Progress::More) => {}
-                Ok(Progress::Done { status }) => {
+                Ok(Progress::Done { status, length }) => {
                     let now = Instant::now();
-                    if status == 200 {
+                    let expected = script.at(self.request).body.unwrap_or(length);
+                    if status == 200 && length == expected {
                         tally.reply(now - self.sent_at);
                     } else {
                         tally.error();
                     }
                     self.sent_at = now;
                     self.written = 0;
-                    self.send(request)?;
+                    self.request = script.draw();
+                    self.send(script)?;
                 }
                 Err(_) => return Err(ErrorKind::InvalidData.into()),
             }
             // A read that does not fill the buffer has emptied the socket, and what comes later is a
             // new edge (epoll(7), question 9): the second read, which would only say "would block",
             // is saved. A closed peer gives no further edge, so there the end has to be read.
-            if count < buffer.len() && !closing {
+            if count < scratch.len() && !closing {
                 return Ok(());
             }
         }

@@ -7,13 +7,22 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Shared};
 use crate::plan::Plan;
+use crate::script::Script;
 use crate::tally::{Outcome, Tally};
 
 /// Pause before a lost connection is opened again: a server that refuses must not turn the client
 /// into a busy loop.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How much longer than told a warm-up may take, until the first reply has come. A server that reads 200
+/// files of megabytes at the same time answers none of them for a second, or for two.
+const FIRST_REPLY: Duration = Duration::from_secs(6);
+
+/// Read at a time. Large enough that a body of megabytes takes few system calls, small enough for the
+/// second-level cache.
+const READ_BYTES: usize = 256 * 1024;
 
 /// Longest sleep while no phase ends.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -35,14 +44,14 @@ pub fn run(
     on_warm: impl FnOnce(),
     on_measured: impl FnOnce(&Outcome) -> ControlFlow<()>,
 ) -> io::Result<()> {
-    let request = plan.request();
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(plan.connections);
     let mut slots: Vec<Option<Connection>> = Vec::new();
     slots.resize_with(plan.connections, || None);
     let mut retry_at = Some(Instant::now());
 
-    let mut tally = Tally::start();
+    let mut shared =
+        Shared { script: Script::new(plan), tally: Tally::start(), scratch: vec![0; READ_BYTES] };
     let mut phase = Phase::Warmup { ends: Instant::now() + plan.warmup };
     let mut on_warm = Some(on_warm);
     let mut on_measured = Some(on_measured);
@@ -50,18 +59,19 @@ pub fn run(
     loop {
         let now = Instant::now();
         if retry_at.is_some_and(|at| at <= now) {
-            retry_at = open_missing(plan, &poll, &mut slots, &mut tally).then(|| now + RETRY_PAUSE);
+            retry_at =
+                open_missing(plan, &poll, &mut slots, &mut shared.tally).then(|| now + RETRY_PAUSE);
         }
         match phase {
-            Phase::Warmup { ends } if ends <= now => {
-                tally = Tally::start();
+            Phase::Warmup { ends } if ends <= now && !is_cold(plan, &shared.tally, ends, now) => {
+                shared.tally = Tally::start();
                 phase = Phase::Measured { ends: Instant::now() + plan.duration };
                 if let Some(on_warm) = on_warm.take() {
                     on_warm();
                 }
             }
             Phase::Measured { ends } if ends <= now => {
-                let outcome = tally.finish();
+                let outcome = shared.tally.finish();
                 phase = Phase::After;
                 if let Some(on_measured) = on_measured.take() {
                     if on_measured(&outcome).is_break() {
@@ -81,7 +91,7 @@ pub fn run(
         for event in &events {
             let slot = &mut slots[event.token().0];
             let Some(connection) = slot else { continue };
-            if connection.drive(event, &request, &mut tally).is_err() {
+            if connection.drive(event, &mut shared).is_err() {
                 if let Some(lost) = slot.take() {
                     // The socket is closed by the drop anyway, so a refusal changes nothing.
                     let _ = lost.close(poll.registry());
@@ -90,6 +100,11 @@ pub fn run(
             }
         }
     }
+}
+
+/// Whether the first reply is still waited for. Where there is no warm-up, nothing is.
+fn is_cold(plan: &Plan, tally: &Tally, ends: Instant, now: Instant) -> bool {
+    !plan.warmup.is_zero() && !tally.has_replies() && now < ends + FIRST_REPLY
 }
 
 /// Opens what is not open; true if some could not be.
@@ -114,6 +129,8 @@ fn open_missing(
 
 fn sleep_until(phase: &Phase, retry_at: Option<Instant>, now: Instant) -> Duration {
     let phase_ends = match phase {
+        // Past its end it waits for a reply, which wakes it, or a little.
+        Phase::Warmup { ends } if *ends <= now => Some(now + RETRY_PAUSE),
         Phase::Warmup { ends } | Phase::Measured { ends } => Some(*ends),
         Phase::After => None,
     };

@@ -1,11 +1,11 @@
 //! The command line of the load client.
 
-use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::process::{exit, ExitCode};
+use std::process::ExitCode;
 use std::thread;
 
 use cistern_load::load;
+use cistern_load::parent::{exit_when_stdin_closes, say};
 use cistern_load::plan::{Plan, USAGE};
 
 /// As the comparison's own: 2 for a wrong command line.
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         }
     };
     if plan.until_stdin_closes {
-        thread::spawn(exit_when_stdin_closes);
+        thread::spawn(|| exit_when_stdin_closes());
     }
     let outcome = load::run(
         &plan,
@@ -43,27 +43,6 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("cistern-load: {error}");
             ExitCode::FAILURE
-        }
-    }
-}
-
-/// A line that the runner has at once. A runner that has gone away needs no answer.
-fn say(line: &str) {
-    let mut stdout = io::stdout().lock();
-    if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {
-        exit(1);
-    }
-}
-
-/// Ties this process to the one that started it: stdin closes when that one ends, however it ends.
-fn exit_when_stdin_closes() {
-    let mut ignored = [0; 64];
-    let mut stdin = io::stdin().lock();
-    loop {
-        match stdin.read(&mut ignored) {
-            Ok(1..) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => exit(0),
         }
     }
 }

@@ -7,10 +7,12 @@ use lexopt::prelude::*;
 
 /// The text of `--help`.
 pub const USAGE: &str = "\
-usage: cistern-load ADDRESS [--connections N] [--warmup SECONDS] [--duration SECONDS] [--path PATH]
-                    [--until-stdin-closes]
+usage: cistern-load ADDRESS [--connections N] [--warmup SECONDS] [--duration SECONDS]
+                    [--path PATH | --sizes BYTES,...] [--until-stdin-closes]
 
 Prints `warm` when the warm-up is over and one line of JSON when the measured window is.
+--sizes asks for /BYTES, one size after the other and then again from the first; a reply with a body of
+another length is an error.
 --until-stdin-closes keeps the load up after that, and ends the client as soon as stdin closes.";
 
 /// As many as `wrk` is usually told; enough to keep one Node process busy.
@@ -30,8 +32,10 @@ pub struct Plan {
     pub warmup: Duration,
     /// Time that counts.
     pub duration: Duration,
-    /// The path of every request.
+    /// The path of every request, where no sizes are given.
     pub path: String,
+    /// The sizes of the bodies to ask for, in turn: `/N` for each, and N bytes are expected.
+    pub sizes: Vec<usize>,
     /// Keep the load up after the result, until standard input closes.
     pub until_stdin_closes: bool,
 }
@@ -46,6 +50,7 @@ impl Plan {
             warmup: Duration::from_millis(500),
             duration: Duration::from_secs(2),
             path: "/".to_owned(),
+            sizes: Vec::new(),
             until_stdin_closes: false,
         }
     }
@@ -64,6 +69,7 @@ impl Plan {
                 Long("warmup") => plan.warmup = seconds(&mut args)?,
                 Long("duration") => plan.duration = seconds(&mut args)?,
                 Long("path") => plan.path = args.value()?.string()?,
+                Long("sizes") => plan.sizes = sizes(&args.value()?.string()?)?,
                 Long("until-stdin-closes") => plan.until_stdin_closes = true,
                 Long("help") | Short('h') => return Ok(None),
                 Value(value) if address.is_none() => address = Some(value.parse()?),
@@ -79,12 +85,14 @@ impl Plan {
         }
         Ok(Some(plan))
     }
+}
 
-    /// The bytes of every request.
-    #[must_use]
-    pub fn request(&self) -> Vec<u8> {
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", self.path, self.address).into_bytes()
-    }
+fn sizes(list: &str) -> Result<Vec<usize>, lexopt::Error> {
+    let wrong = |_| format!("--sizes must be whole numbers with commas between them, not '{list}'");
+    list.split(',')
+        .map(|size| size.parse().map_err(wrong))
+        .collect::<Result<_, _>>()
+        .map_err(Into::into)
 }
 
 fn seconds(args: &mut lexopt::Parser) -> Result<Duration, lexopt::Error> {
@@ -111,6 +119,7 @@ mod tests {
             "1.5",
             "--path",
             "/x",
+            "--sizes=10,20",
             "--until-stdin-closes",
         ])
         .unwrap()
@@ -123,6 +132,7 @@ mod tests {
                 warmup: Duration::from_millis(250),
                 duration: Duration::from_millis(1500),
                 path: "/x".to_owned(),
+                sizes: vec![10, 20],
                 until_stdin_closes: true,
             }
         );
@@ -137,6 +147,8 @@ mod tests {
             &["127.0.0.1:80", "--connections", "0"],
             &["127.0.0.1:80", "--duration", "0"],
             &["127.0.0.1:80", "--warmup", "-1"],
+            &["127.0.0.1:80", "--sizes", "10,many"],
+            &["127.0.0.1:80", "--sizes", ""],
             &["127.0.0.1:80", "--unknown"],
         ] {
             assert!(parse(args).is_err(), "{args:?} was taken");

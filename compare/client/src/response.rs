@@ -18,6 +18,8 @@ pub enum Progress {
     Done {
         /// Its status code.
         status: u16,
+        /// The length of its body.
+        length: usize,
     },
 }
 
@@ -35,9 +37,10 @@ pub struct ResponseReader {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Body {
+pub(crate) struct Body {
     status: u16,
-    left: usize,
+    length: usize,
+    pub(crate) left: usize,
 }
 
 impl ResponseReader {
@@ -81,7 +84,7 @@ impl ResponseReader {
         let left = body.left.checked_sub(came).ok_or(Malformed)?;
         if left == 0 {
             self.body = None;
-            return Ok(Progress::Done { status: body.status });
+            return Ok(Progress::Done { status: body.status, length: body.length });
         }
         self.body = Some(Body { left, ..body });
         Ok(Progress::More)
@@ -89,7 +92,7 @@ impl ResponseReader {
 }
 
 /// The body to expect and the length of the head, or `None` while the head has not ended.
-fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, Malformed> {
+pub(crate) fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, Malformed> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head_length) = response.parse(head).map_err(|_| Malformed)?
@@ -97,14 +100,14 @@ fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, Malformed> {
         return Ok(None);
     };
     let status = response.code.ok_or(Malformed)?;
-    let left = response
+    let length = response
         .headers
         .iter()
         .find(|header| header.name.eq_ignore_ascii_case("content-length"))
         .and_then(|header| std::str::from_utf8(header.value).ok())
         .and_then(|value| value.trim().parse().ok())
         .ok_or(Malformed)?;
-    Ok(Some((Body { status, left }, head_length)))
+    Ok(Some((Body { status, length, left: length }, head_length)))
 }
 
 #[cfg(test)]
@@ -117,7 +120,7 @@ mod tests {
     fn whole_reply() {
         let mut reader = ResponseReader::default();
         for _ in 0..2 {
-            assert_eq!(reader.feed(REPLY), Ok(Progress::Done { status: 200 }));
+            assert_eq!(reader.feed(REPLY), Ok(Progress::Done { status: 200, length: 2 }));
         }
     }
 
@@ -128,7 +131,11 @@ mod tests {
             for _ in 0..2 {
                 let (first, second) = REPLY.split_at(cut);
                 assert_eq!(reader.feed(first), Ok(Progress::More), "cut at {cut}");
-                assert_eq!(reader.feed(second), Ok(Progress::Done { status: 200 }), "cut at {cut}");
+                assert_eq!(
+                    reader.feed(second),
+                    Ok(Progress::Done { status: 200, length: 2 }),
+                    "cut at {cut}"
+                );
             }
         }
     }
@@ -140,13 +147,16 @@ mod tests {
         for byte in rest {
             assert_eq!(reader.feed(&[*byte]), Ok(Progress::More));
         }
-        assert_eq!(reader.feed(&[*last]), Ok(Progress::Done { status: 200 }));
+        assert_eq!(reader.feed(&[*last]), Ok(Progress::Done { status: 200, length: 2 }));
     }
 
     #[test]
     fn other_status() {
         let reply = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(ResponseReader::default().feed(reply), Ok(Progress::Done { status: 500 }));
+        assert_eq!(
+            ResponseReader::default().feed(reply),
+            Ok(Progress::Done { status: 500, length: 0 })
+        );
     }
 
     #[test]

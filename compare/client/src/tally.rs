@@ -11,6 +11,11 @@ const MAX_LATENCY: Duration = Duration::from_secs(60);
 /// Digits that a latency keeps: 0.1 %, well below the noise of any run.
 const LATENCY_DIGITS: u8 = 3;
 
+/// Where the distribution of latencies is cut: below a tenth of a millisecond once, then each bucket
+/// ends a quarter above the one before.
+const FIRST_BUCKET_MICROS: u64 = 100;
+const BUCKET_GROWTH: f64 = 1.25;
+
 /// Counters that run from [`Tally::start`] to [`Tally::finish`].
 #[derive(Debug)]
 pub struct Tally {
@@ -48,6 +53,12 @@ impl Tally {
         self.latency_micros.saturating_record(micros);
     }
 
+    /// Whether a reply has come.
+    #[must_use]
+    pub fn has_replies(&self) -> bool {
+        self.requests > 0
+    }
+
     /// Bytes came, head or body.
     pub fn bytes(&mut self, count: usize) {
         self.bytes += count as u64;
@@ -56,6 +67,17 @@ impl Tally {
     /// A request went wrong: another status, a short or malformed reply, a connection lost.
     pub fn error(&mut self) {
         self.errors += 1;
+    }
+
+    fn buckets(&self) -> Vec<Bucket> {
+        self.latency_micros
+            .iter_log(FIRST_BUCKET_MICROS, BUCKET_GROWTH)
+            .map(|step| Bucket {
+                edge_ms: step.value_iterated_to() as f64 / 1e3,
+                count: step.count_since_last_iteration(),
+            })
+            .skip_while(|bucket| bucket.count == 0)
+            .collect()
     }
 
     /// Closes the window.
@@ -71,9 +93,19 @@ impl Tally {
             latency_p90_ms: millis(0.9),
             latency_p99_ms: millis(0.99),
             latency_max_ms: self.latency_micros.max() as f64 / 1e3,
+            latency: self.buckets(),
             cpu_seconds: cpu_time().saturating_sub(self.cpu_at_start).as_secs_f64(),
         }
     }
+}
+
+/// Replies that took so long, and no longer than the bucket before allows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    /// The longest time, in milliseconds.
+    pub edge_ms: f64,
+    /// How many replies.
+    pub count: u64,
 }
 
 /// The result of one measured window.
@@ -95,6 +127,8 @@ pub struct Outcome {
     pub latency_p99_ms: f64,
     /// The slowest.
     pub latency_max_ms: f64,
+    /// How the times are spread, from the first bucket that holds any to the last.
+    pub latency: Vec<Bucket>,
     /// Processor time of this client in the window, user and system.
     pub cpu_seconds: f64,
 }
@@ -106,7 +140,8 @@ impl Outcome {
         format!(
             concat!(
                 r#"{{"requests":{},"bytes":{},"errors":{},"seconds":{:.6},"latencyP50Ms":{},"#,
-                r#""latencyP90Ms":{},"latencyP99Ms":{},"latencyMaxMs":{},"cpuSeconds":{:.6}}}"#
+                r#""latencyP90Ms":{},"latencyP99Ms":{},"latencyMaxMs":{},"#,
+                r#""latency":{{"edgesMs":[{}],"counts":[{}]}},"cpuSeconds":{:.6}}}"#
             ),
             self.requests,
             self.bytes,
@@ -116,9 +151,15 @@ impl Outcome {
             self.latency_p90_ms,
             self.latency_p99_ms,
             self.latency_max_ms,
+            listed(self.latency.iter().map(|bucket| bucket.edge_ms)),
+            listed(self.latency.iter().map(|bucket| bucket.count)),
             self.cpu_seconds,
         )
     }
+}
+
+fn listed(numbers: impl Iterator<Item = impl ToString>) -> String {
+    numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// Processor time of this process so far, user and system.
@@ -154,6 +195,22 @@ mod tests {
             let error: f64 = (value - expected) / expected;
             assert!(error.abs() < 0.002, "{value} for {expected}");
         }
+    }
+
+    #[test]
+    fn buckets_hold_every_reply_once() {
+        let mut tally = Tally::start();
+        for millis in 1..=100 {
+            tally.reply(Duration::from_millis(millis));
+        }
+        let buckets = tally.finish().latency;
+        assert!(buckets[0].count > 0, "it begins where the replies do");
+        assert!(buckets.windows(2).all(|pair| pair[0].edge_ms < pair[1].edge_ms));
+        assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), 100);
+        let until_ten: u64 =
+            buckets.iter().filter(|bucket| bucket.edge_ms <= 10.0).map(|bucket| bucket.count).sum();
+        assert!((8..=10).contains(&until_ten), "{until_ten}");
+        assert!(tally.finish().to_json().contains(r#""latency":{"edgesMs":["#));
     }
 
     #[test]

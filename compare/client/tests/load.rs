@@ -99,6 +99,22 @@ fn warm_up_is_left_out() {
 }
 
 #[test]
+fn warm_up_waits_for_the_first_reply() {
+    let address = server(|stream| {
+        let mut is_first = true;
+        answer(stream, |stream| {
+            if is_first {
+                thread::sleep(Duration::from_millis(800));
+            }
+            is_first = false;
+            stream.write_all(OK).unwrap_or_default();
+        });
+    });
+    let outcome = measure(address, Duration::from_millis(100));
+    assert!(outcome.requests > 0);
+}
+
+#[test]
 fn replies_in_pieces() {
     let address = server(|stream| {
         answer(stream, |stream| {
