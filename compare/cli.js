@@ -3,7 +3,9 @@
 
 const { Command, CommanderError, InvalidArgumentError } = require('commander')
 const { compare } = require('./commands/compare')
+const { DEFAULT_FILE, htmlFile } = require('./commands/html-option')
 const { list } = require('./commands/list')
+const { transcript } = require('./commands/transcript')
 const { drawResult } = require('./report')
 const { coloursFor } = require('./report/colours')
 const { readResult } = require('./report/result-file')
@@ -22,8 +24,8 @@ const MAX_ROUNDS = 1000
 const MIN_DURATION = 0.1
 const MAX_DURATION = 600
 
-/** Options that are planned and refused until they are there. */
-const NOT_BUILT_YET = ['--html', '--workload']
+/** For both commands that can draw the page. */
+const HTML = `draw it as a page with plots, too (FILE: ${DEFAULT_FILE} if left out)`
 
 function rounds(text) {
   const value = Number(text)
@@ -42,11 +44,14 @@ function program(exit) {
   const cli = new Command('cistern-compare')
     .description("Measures pooled Buffers against V8's garbage-collected ones, over real HTTP.")
     .version(version)
-    .argument('[experiment...]', 'which to run; all without it')
-    .option('--runs <N>', 'rounds, in each of which every arm runs once (default: 3)', rounds)
-    .option('--duration <SECONDS>', 'measured time of each run (default: 1.6)', seconds)
+    .enablePositionalOptions()
+    .argument('[experiment...]', 'which to run; all without it, but with --workload none')
+    .option('--runs <N>', 'rounds, in each of which every arm runs once (default: 3 or 5)', rounds)
+    .option('--duration <SECONDS>', 'measured time of each run (default: 0.15 to 0.9)', seconds)
     .option('--json <FILE>', 'keep the raw figures there, saved after each run')
-    .option('--full', '9 rounds of 5 s, for figures to publish')
+    .option('--html [FILE]', HTML)
+    .option('--workload <FILE>', 'run your own: a module with serve or run (README.md has one)')
+    .option('--full', 'more and longer rounds, for figures to publish')
     .showHelpAfterError('(--help tells more)')
     .exitOverride()
     .action(async (names, options) => exit(await compare(names, options)))
@@ -58,24 +63,26 @@ function program(exit) {
     .command('report')
     .description('draw a saved result again')
     .argument('<FILE>', 'written by --json')
-    .action((file) => {
-      console.log(drawResult(readResult(file), coloursFor(process.stdout, process.env)))
+    .option('--html [FILE]', HTML)
+    .action((file, options) => {
+      const result = readResult(file)
+      const page = htmlFile(options)
+      console.log(drawResult(result, coloursFor(process.stdout, process.env)))
+      page?.write(result)
     })
+  cli
+    .command('transcript')
+    .description(
+      'print the memory that is free before and after each of 100 Buffers of 1 MiB in one request'
+    )
+    .argument('[ARM]', 'of http-buffers', 'v8-allocUnsafe')
+    .action(async (arm) => exit(await transcript(arm)))
   return cli
-}
-
-/** @param {string[]} args */
-function refusePlanned(args) {
-  const planned = NOT_BUILT_YET.find((option) =>
-    args.some((arg) => arg === option || arg.startsWith(`${option}=`))
-  )
-  if (planned) throw new UsageError(`${planned} is not built yet.`)
 }
 
 async function main(args) {
   let code = 0
   try {
-    refusePlanned(args)
     await program((told) => {
       code = told
     }).parseAsync(args, { from: 'user' })

@@ -8,8 +8,8 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
-/** Cargo's two worlds: the addon, and the comparison's load client. */
-const crates = ['Cargo.toml', 'compare/client/Cargo.toml']
+/** Cargo's worlds: the addon, and the comparison's load client with its probe. */
+const crates = ['Cargo.toml', 'compare/client/Cargo.toml', 'compare/client/probe/Cargo.toml']
 
 // Ctrl-C reaches the command that runs as well, and this process waits for how that ends.
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})

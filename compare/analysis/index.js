@@ -1,11 +1,13 @@
 'use strict'
 
-const { BASELINE, CANDIDATE, LIMIT, TUNED, UNSAFE } = require('../arms')
+const { roles: common } = require('../arms')
+const { controlOf } = require('./control')
 const { describeInterval } = require('./interval')
 const { medians } = require('./medians')
 const { pairedRatios } = require('./ratio')
 const { verdict } = require('./verdict')
 const { warnings, SERVER_IDLE } = require('./warnings')
+const { unitOf } = require('./unit')
 
 /**
  * Turns raw runs into what a reader wants to know. Pure: the raw experiment stays as it is.
@@ -14,27 +16,52 @@ const { warnings, SERVER_IDLE } = require('./warnings')
  * @returns {object} the experiment in the shape of the JSON
  */
 function analyse(raw) {
+  const { notes = [], ...told } = raw
+  const unit = unitOf(raw)
+  const roles = { ...(raw.roles ?? common), baseline: raw.baseline }
   const runsOf = (name) => raw.arms.find((arm) => arm.name === name)?.runs ?? []
   const arms = raw.arms.map((arm) => ({
     ...arm,
     median: medians(arm.runs),
-    ratio: pairedRatios(arm.runs, runsOf(BASELINE))
+    ratio: pairedRatios(arm.runs, runsOf(roles.baseline))
   }))
-  const candidate = runsOf(CANDIDATE)
-  const starved = arms.some(
-    ({ name, median }) =>
-      [CANDIDATE, BASELINE].includes(name) && median.serverCpuShare < SERVER_IDLE
-  )
-  const roles = {
+  const speedOf = (runs, others) =>
+    pairedRatios(runs.map(unit.withSpeed), others.map(unit.withSpeed))
+  const ratio = (role, other) => speedOf(runsOf(roles[role]), runsOf(roles[other]))
+  const starved =
+    !raw.waits &&
+    arms.some(
+      ({ name, median }) =>
+        [roles.candidate, roles.baseline].includes(name) && median.serverCpuShare < SERVER_IDLE
+    )
+  const control = controlOf(arms, unit.main)
+  const analysed = { ...told, roles, arms, ...(control && { control }), ratios: ratiosOf(arms) }
+  const said = verdict({
+    unit,
+    candidate: roles.candidate,
+    baseline: roles.baseline,
     starved,
-    settings: arms.find((arm) => arm.name === TUNED)?.settings,
-    toBaseline: pairedRatios(candidate, runsOf(BASELINE)),
-    toTuned: pairedRatios(candidate, runsOf(TUNED)),
-    toLimit: pairedRatios(candidate, runsOf(LIMIT)),
-    tunedToBaseline: pairedRatios(runsOf(TUNED), runsOf(BASELINE)),
-    unsafeToBaseline: pairedRatios(runsOf(UNSAFE), runsOf(BASELINE))
+    control,
+    noise: speedOf(runsOf(control?.name), runsOf(roles.baseline)).speed,
+    settings: arms.find((arm) => arm.name === roles.tuned)?.settings,
+    toBaseline: ratio('candidate', 'baseline'),
+    toTuned: ratio('candidate', 'tuned'),
+    toLimit: ratio('candidate', 'limit'),
+    tunedToBaseline: ratio('tuned', 'baseline'),
+    unsafeToBaseline: ratio('unsafe', 'baseline')
+  })
+  return { ...analysed, warnings: [...notes, ...warnings(analysed)], verdict: said }
+
+  /** Of the main figure, each arm's to the tuned baseline's and to the limit's. */
+  function ratiosOf(arms) {
+    const to = (other) =>
+      Object.fromEntries(
+        arms
+          .map(({ name, runs }) => [name, pairedRatios(runs, runsOf(other))[unit.main]])
+          .filter(([, ratio]) => ratio !== undefined)
+      )
+    return { toTuned: to(roles.tuned), toLimit: to(roles.limit) }
   }
-  return { ...raw, arms, warnings: warnings({ ...raw, arms }), verdict: verdict(roles) }
 }
 
 module.exports = { analyse, describeInterval }

@@ -7,6 +7,8 @@
 const METRICS = [
   /** Replies with status 200 per second, counted by the load client. */
   'requestsPerSecond',
+  /** Of a plain loop, which serves no requests. */
+  'nsPerOperation',
   /** Bytes of Buffers that were taken, filled and let go per second. Not bytes on the wire. */
   'bytesPerSecond',
   'latencyP50Ms',
@@ -14,14 +16,25 @@ const METRICS = [
   /** Resident memory of the server process. */
   'rssMeanBytes',
   'rssPeakBytes',
+  /** The same, with what is shared with other processes divided among them, when the window closes. */
+  'pssBytes',
   /** Memory outside the heap that V8 knows of. */
   'externalPeakBytes',
+  /** V8's heap in use. */
+  'heapPeakBytes',
   /** Collections of any kind, and the time in which they held up the server. */
   'gcCount',
   'gcTimeMs',
   'gcMaxPauseMs',
   /** Processor time of the server, all of its threads, per request. */
   'cpuMicrosPerRequest',
+  'cpuUserMicrosPerRequest',
+  'cpuSystemMicrosPerRequest',
+  /** How late the server's event loop came round to its timers. */
+  'eventLoopDelayP50Ms',
+  'eventLoopDelayP99Ms',
+  /** By the scheduler, wanted or not. */
+  'contextSwitches',
   /** First touches of pages that the kernel had to supply. */
   'minorPageFaults',
   /** Bytes of Buffers handed out. */
@@ -32,7 +45,9 @@ const METRICS = [
   'errors',
   /** Processor time over wall time: 1 is one core. */
   'clientCpuShare',
-  'serverCpuShare'
+  'serverCpuShare',
+  /** What the server's own sampling of its memory took. */
+  'samplingShare'
 ]
 
 module.exports = { METRICS }

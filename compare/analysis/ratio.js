@@ -14,10 +14,11 @@ const { METRICS } = require('./metrics')
  *
  * @param {Record<string, number>[]} runs each with its `round`
  * @param {Record<string, number>[]} others
- * @returns {Record<string, Ratio>} without the metrics for which no round has a ratio
+ * @returns {Record<string, Ratio>} without the metrics for which no round has a ratio; of `speed`, too,
+ *   where the runs have it
  */
 function pairedRatios(runs, others) {
-  const entries = METRICS.map((metric) => [metric, pairedRatio(runs, others, metric)])
+  const entries = [...METRICS, 'speed'].map((metric) => [metric, pairedRatio(runs, others, metric)])
   return Object.fromEntries(entries.filter(([, ratio]) => ratio !== undefined))
 }
 

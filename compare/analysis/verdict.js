@@ -1,13 +1,18 @@
 'use strict'
 
-const { BASELINE, CANDIDATE, DEFAULTS } = require('../arms')
+const { BASELINE, DEFAULTS } = require('../arms')
 
 /**
  * @typedef {Record<string, import('./ratio').Ratio>} Ratios
  *
  * @typedef {object} Roles who is compared with whom; an empty object where an arm did not run
+ * @property {import('./unit').Unit} unit
+ * @property {string} candidate the arm that the verdict is about
+ * @property {string} baseline
  * @property {string} [settings] of the tuned V8, in words
  * @property {boolean} [starved] the pool or the baseline did not have a core for itself
+ * @property {{ ratio: import('./ratio').Ratio, holds: boolean }} [control] the baseline against itself
+ * @property {import('./ratio').Ratio} [noise] the same, in speed: what chance alone can do
  * @property {Ratios} toBaseline the pool against the baseline
  * @property {Ratios} toTuned the pool against the tuned V8
  * @property {Ratios} toLimit the pool against one static buffer
@@ -22,18 +27,23 @@ const { BASELINE, CANDIDATE, DEFAULTS } = require('../arms')
  * @returns {string}
  */
 function verdict(roles) {
-  const base = roles.toBaseline.requestsPerSecond
-  if (!base) return `No verdict: ${CANDIDATE} and ${BASELINE} have no round in common.`
+  const { candidate, baseline, control, unit } = roles
+  const base = roles.toBaseline.speed
+  if (!base) return `No verdict: ${candidate} and ${baseline} have no round in common.`
 
-  const tuned = roles.toTuned.requestsPerSecond
-  const facts = `${CANDIDATE} serves ${comparedWith(base, tuned, roles)}`
+  const tuned = roles.toTuned.speed
+  const facts = `${candidate} ${unit.does} ${comparedWith(base, tuned, roles)}`
   if (roles.starved) {
     return `The machine was too busy for a verdict: ${facts}; close other programs and run it again.`
   }
-  if (base.high < 1) {
+  if (control && !control.holds) {
+    return `The machine was too noisy for a claim, ${baseline} against itself came out at ${times(control.ratio)}: ${facts}; close other programs and run it again, or take more rounds with --full.`
+  }
+  const { low, high } = roles.noise ?? { low: 1, high: 1 }
+  if (base.high < low) {
     return `Pooling costs more than it brings here: ${facts}; ${insteadOfPooling(roles)}.`
   }
-  if (base.low <= 1) {
+  if (base.low <= high) {
     return `Pooling makes no clear difference here: ${facts}; ${insteadOfPooling(roles)}.`
   }
   if (tuned && tuned.high < 1) {
@@ -45,10 +55,16 @@ function verdict(roles) {
   return `Pooling pays here: ${facts}${sideEffects(roles)}.`
 }
 
-function comparedWith(base, tuned, { settings, toLimit }) {
-  const clauses = [`${times(base)} the requests per second of Buffer.allocUnsafe`]
+/** What the usual baseline does, or the name of another. */
+function plainOf({ baseline }) {
+  return baseline === BASELINE ? 'Buffer.allocUnsafe' : baseline
+}
+
+function comparedWith(base, tuned, roles) {
+  const { unit, settings, toLimit } = roles
+  const clauses = [`${times(base)} the ${unit.plural} per second of ${plainOf(roles)}`]
   if (tuned) clauses.push(`${times(tuned)} those of the best tuned V8 (${settings})`)
-  const limit = toLimit.requestsPerSecond
+  const limit = toLimit.speed
   if (limit) clauses.push(`${percent(limit)} of the limit that one static buffer sets`)
   return listed(clauses)
 }
@@ -61,15 +77,18 @@ function sideEffects({ toBaseline: { gcTimeMs, rssPeakBytes } }) {
 }
 
 function insteadOfPooling(roles) {
-  const unsafe = roles.unsafeToBaseline.requestsPerSecond
+  const { unit } = roles
+  const unsafe = roles.unsafeToBaseline.speed
   if (!unsafe || unsafe.low <= 1) return withoutPool(roles)
-  return `${withoutPool(roles)}; or take detachOnRelease: false, for ${times(unsafe)} its requests per second without the safe release`
+  return `${withoutPool(roles)}; or take detachOnRelease: false, for ${times(unsafe)} its ${unit.plural} per second without the safe release`
 }
 
 function withoutPool(roles) {
-  const tuned = roles.tunedToBaseline.requestsPerSecond
-  if (!tuned || tuned.low <= 1 || roles.settings === DEFAULTS) return 'keep Buffer.allocUnsafe'
-  return `keep Buffer.allocUnsafe and ${startWith(roles)}, for ${times(tuned)} its requests per second`
+  const { unit } = roles
+  const plain = plainOf(roles)
+  const tuned = roles.tunedToBaseline.speed
+  if (!tuned || tuned.low <= 1 || roles.settings === DEFAULTS) return `keep ${plain}`
+  return `keep ${plain} and ${startWith(roles)}, for ${times(tuned)} its ${unit.plural} per second`
 }
 
 function startWith({ settings }) {

@@ -1,6 +1,7 @@
 'use strict'
 
 const { max, min } = require('simple-statistics')
+const { unitOf } = require('./unit')
 
 /** Fewer rounds give no idea of the error. */
 const MIN_ROUNDS = 3
@@ -13,6 +14,9 @@ const SERVER_IDLE = 0.85
 
 /** From the lowest to the highest round, over the median, above which an arm is called unsteady. */
 const UNSTEADY = 0.3
+
+/** Above this share of a run the sampling itself shows in its figures. */
+const SAMPLING_DEAR = 0.01
 
 /**
  * What a reader should know before believing the figures. Each warning says what to do.
@@ -27,7 +31,8 @@ function warnings(experiment) {
     ...fewRounds(experiment),
     ...clientBusy(experiment),
     ...serverIdle(experiment),
-    ...unsteady(experiment)
+    ...unsteady(experiment),
+    ...sampled(experiment)
   ]
 }
 
@@ -66,7 +71,8 @@ function clientBusy({ arms }) {
   ]
 }
 
-function serverIdle({ arms }) {
+function serverIdle({ arms, waits }) {
+  if (waits) return []
   const idle = extremes(arms, 'serverCpuShare', min).filter(({ share }) => share < SERVER_IDLE)
   if (idle.length === 0) return []
   return [
@@ -77,22 +83,34 @@ function serverIdle({ arms }) {
 /** Per arm the share of its most extreme round: one disturbed round of three can turn a verdict. */
 function extremes(arms, metric, choose) {
   return arms
-    .map(({ name, runs }) => ({ name, shares: runs.map((run) => run[metric]) }))
+    .map(({ name, runs }) => ({
+      name,
+      shares: runs.map((run) => run[metric]).filter(Number.isFinite)
+    }))
     .filter(({ shares }) => shares.length > 0)
     .map(({ name, shares }) => ({ name, share: choose(shares) }))
 }
 
-function unsteady({ arms }) {
+function unsteady({ arms, ...experiment }) {
+  const { main } = unitOf(experiment)
   const spreads = arms
     .filter(({ runs }) => runs.length > 0)
     .map(({ name, runs, median }) => {
-      const figures = runs.map((run) => run.requestsPerSecond)
-      return { name, share: (max(figures) - min(figures)) / median.requestsPerSecond }
+      const figures = runs.map((run) => run[main])
+      return { name, share: (max(figures) - min(figures)) / median[main] }
     })
     .filter(({ share }) => share > UNSTEADY)
   if (spreads.length === 0) return []
   return [
-    `Requests per second differ much between rounds (${told(spreads)} from lowest to highest): the arm itself is unsteady, or something else was running. Close other programs, or use --full.`
+    `Rounds of the same arm differ much (${told(spreads)} from lowest to highest): the arm itself is unsteady, or something else was running. Close other programs, or use --full.`
+  ]
+}
+
+function sampled({ arms }) {
+  const dear = extremes(arms, 'samplingShare', max).filter(({ share }) => share > SAMPLING_DEAR)
+  if (dear.length === 0) return []
+  return [
+    `To sample the memory took more than ${SAMPLING_DEAR * 100} % of a run (${told(dear)}): the figures of these arms are that much too low.`
   ]
 }
 

@@ -2,19 +2,24 @@
 
 /**
  * @param {object} options of the pool
- * @param {boolean} releases whether Buffers are given back, or left to the garbage collector
  * @returns {import('./index').OpenArm}
  */
-function open(options, releases) {
+function open(options) {
   // Here and not at the top: an arm of V8 must not depend on the library, nor carry its memory.
   const { BufferPool } = require('cistern')
+  const { end } = require('cistern/io')
   const pool = new BufferPool(options)
   return {
     take: (size) => pool.allocUnsafe(size),
-    give: releases ? (buffer) => pool.release(buffer) : () => {},
+    give: (buffer) => pool.release(buffer),
+    end: (response, buffer) => end(pool, response, buffer),
     stats: () => pool.stats(),
     close: () => pool.close()
   }
+}
+
+function openWithoutRelease() {
+  return { ...open({}), give() {}, end: (response, buffer) => response.end(buffer) }
 }
 
 /** Buffers from cistern. */
@@ -22,16 +27,16 @@ module.exports = [
   {
     name: 'pool-gc',
     about: 'cistern, never released: only the finalizer brings Buffers back',
-    open: () => open({}, false)
+    open: openWithoutRelease
   },
   {
     name: 'pool-reuse',
     about: 'cistern with detachOnRelease: false: the same ArrayBuffer again',
-    open: () => open({ detachOnRelease: false }, true)
+    open: () => open({ detachOnRelease: false })
   },
   {
     name: 'pool-safe',
     about: 'cistern as it comes: released, and stale views made zero-length',
-    open: () => open({}, true)
+    open: () => open({})
   }
 ]

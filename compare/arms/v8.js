@@ -3,8 +3,12 @@
 /** The garbage collector finds what is dropped. */
 function drop() {}
 
+function end(response, buffer) {
+  response.end(buffer)
+}
+
 function allocUnsafe() {
-  return { take: (size) => Buffer.allocUnsafe(size), give: drop, close: drop }
+  return { take: (size) => Buffer.allocUnsafe(size), give: drop, end, close: drop }
 }
 
 /** Buffers from V8, returned by its garbage collector. */
@@ -12,7 +16,7 @@ module.exports = [
   {
     name: 'v8-alloc',
     about: 'Buffer.alloc: zeroed memory from V8',
-    open: () => ({ take: (size) => Buffer.alloc(size), give: drop, close: drop })
+    open: () => ({ take: (size) => Buffer.alloc(size), give: drop, end, close: drop })
   },
   {
     name: 'v8-allocUnsafe',

@@ -1,16 +1,17 @@
 'use strict'
 
-const { arms } = require('../arms')
 const { experiments: all, findExperiment } = require('../experiments')
+const { ownExperiment } = require('../experiments/own')
 const { drawExperiment, drawHead } = require('../report')
 const { coloursFor } = require('../report/colours')
 const { duration } = require('../report/format')
 const { Progress } = require('../report/progress')
 const { ResultFile } = require('../report/result-file')
-const { ClientError, ensureClient } = require('../runner/client-build')
+const { ClientError, ensurePrograms } = require('../runner/client-build')
 const { Comparison } = require('../runner/comparison')
 const { makePlan } = require('../runner/plan')
 const { tunedCandidates } = require('../runner/tuned')
+const { htmlFile } = require('./html-option')
 
 /** Exit codes of a process that a signal has ended are 128 and its number. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
@@ -18,29 +19,31 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
 /**
  * Runs the comparison and prints it.
  *
- * @param {string[]} names of experiments; all, if there are none
- * @param {{ runs?: number, duration?: number, json?: string, full?: boolean }} options
+ * @param {string[]} names of experiments; all, if there are none and no workload is given
+ * @param {{ workload?: string, runs?: number, duration?: number, json?: string, html?: string | true,
+ *   full?: boolean }} options
  * @returns {Promise<number>} the exit code
  */
 async function compare(names, options) {
-  const experiments = names.length === 0 ? all : [...new Set(names.map(findExperiment))]
+  const experiments = await chosen(names, options.workload)
   const file = options.json === undefined ? undefined : new ResultFile(options.json)
+  const page = htmlFile(options)
   const plan = makePlan(options)
   const progress = new Progress(process.stderr)
   const stop = stopOnSignal()
   try {
-    const client = await ensureClient({
+    const programs = await ensurePrograms({
       signal: stop.signal,
       onBuild: () => progress.say('Building the load client, once.')
     })
     const result = await new Comparison({
-      arms,
       plan,
-      client,
+      programs,
       candidates: tunedCandidates(),
       signal: stop.signal,
-      observer: observer(progress, file, plan)
+      observer: observer(progress, { file, page })
     }).run(experiments)
+    page?.write(result)
     return exitCode(result)
   } catch (error) {
     if (stop.signal.aborted) return stop.exitCode()
@@ -67,13 +70,23 @@ async function compare(names, options) {
   }
 }
 
-function observer(progress, file, plan) {
+/**
+ * @param {string[]} names
+ * @param {string} [workload] the file of a person's own
+ */
+async function chosen(names, workload) {
+  const named = [...new Set(names.map(findExperiment))]
+  if (workload !== undefined) return [...named, await ownExperiment(workload)]
+  return names.length === 0 ? all : named
+}
+
+function observer(progress, { file, page }) {
   const colours = coloursFor(process.stdout, process.env)
-  let meta
+  let latest
   let headDrawn = false
   return {
-    planned({ seconds, workloads, arms }) {
-      const told = `${workloads} ${workloads === 1 ? 'workload' : 'workloads'}, ${arms} arms, ${plan.rounds} ${plan.rounds === 1 ? 'round' : 'rounds'} of ${plan.run.durationSeconds} s and heats for v8-tuned: about ${duration(seconds)}.`
+    planned({ seconds, workloads, runs }) {
+      const told = `${counted(workloads, 'workload')}, ${counted(runs, 'run')} of their arms and heats for the tuned ones: about ${duration(seconds)}.`
       progress.say(told)
       progress.start(seconds)
     },
@@ -81,16 +94,21 @@ function observer(progress, file, plan) {
     stepped: (figure) => progress.stepped(figure),
     skipped: (seconds) => progress.skip(seconds),
     changed(result) {
-      meta = result.meta
+      latest = result
       file?.write(result)
     },
     finished(experiment) {
-      const parts = [drawExperiment(experiment, meta, colours)]
-      if (!headDrawn) parts.unshift(drawHead({ meta }))
+      const parts = [drawExperiment(experiment, latest.meta, colours)]
+      if (!headDrawn) parts.unshift(drawHead(latest))
       headDrawn = true
       progress.withoutBar(() => process.stdout.write(`${parts.join('\n\n')}\n\n`))
+      page?.write(latest)
     }
   }
+}
+
+function counted(number, noun) {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
 
 /** Ctrl-C ends all children and lets the report be printed; a second one ends this process at once. */

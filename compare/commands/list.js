@@ -1,20 +1,22 @@
 'use strict'
 
-const { arms } = require('../arms')
 const { experiments } = require('../experiments')
 
-/** @returns {string} the experiments and the arms */
+/** @returns {string} the experiments, their workloads and their arms */
 function list() {
-  const width = Math.max(...arms.map((arm) => arm.name.length))
+  return experiments.map(describe).join('\n\n')
+}
+
+function describe({ name, question, workloads, arms }) {
+  const kinds = new Set([...arms, ...workloads.flatMap((workload) => workload.arms ?? [])])
+  const width = Math.max(...[...kinds].map((arm) => arm.name.length))
   return [
-    'Experiments:',
-    ...experiments.flatMap(({ name, question, workloads }) => [
-      `  ${name}: ${question}`,
-      ...workloads.map(({ variant, title }) => `    ${variant ? `${variant}: ` : ''}${title}`)
-    ]),
-    '',
-    'Arms of each:',
-    ...arms.map(({ name, about }) => `  ${name.padEnd(width)}  ${about}`)
+    `${name}: ${question}`,
+    ...workloads.map(
+      ({ variant, title, fullOnly }) =>
+        `  ${variant ? `${variant}: ` : ''}${title}${fullOnly ? ' (only with --full)' : ''}`
+    ),
+    ...[...kinds].map((arm) => `    ${arm.name.padEnd(width)}  ${arm.about}`)
   ].join('\n')
 }
 

@@ -1,10 +1,30 @@
 'use strict'
 
-const { PerformanceObserver } = require('node:perf_hooks')
+const { PerformanceObserver, constants } = require('node:perf_hooks')
 
-/** Notes every garbage collection of the process, with its start and duration. */
+/** What the kinds of collections are called, by the numbers that Node gives them. */
+const KINDS = new Map([
+  [constants.NODE_PERFORMANCE_GC_MINOR, 'scavenge'],
+  [constants.NODE_PERFORMANCE_GC_MINOR_MARK_SWEEP, 'minor mark-compact'],
+  [constants.NODE_PERFORMANCE_GC_MAJOR, 'mark-compact'],
+  [constants.NODE_PERFORMANCE_GC_INCREMENTAL, 'incremental'],
+  [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weak callbacks']
+])
+
+/** Set where memory outside of the heap made V8 collect. */
+const EXTERNAL = constants.NODE_PERFORMANCE_GC_FLAGS_ALL_EXTERNAL_MEMORY
+
+/**
+ * @typedef {object} Pause
+ * @property {number} atMs since the window began
+ * @property {number} ms
+ * @property {string} kind
+ * @property {boolean} external whether memory outside of the heap was the reason
+ */
+
+/** Notes every garbage collection of the process. */
 class GcWatch {
-  #pauses = []
+  #entries = []
   #observer
 
   constructor() {
@@ -15,23 +35,37 @@ class GcWatch {
   /**
    * @param {number} start as of performance.now(), ms
    * @param {number} end
-   * @returns {{ gcCount: number, gcTimeMs: number, gcMaxPauseMs: number }}
+   * @returns {{ gcCount: number, gcTimeMs: number, gcMaxPauseMs: number, pauses: Pause[] }}
    */
   between(start, end) {
     this.#note(this.#observer.takeRecords())
-    const inside = this.#pauses
-      .filter((pause) => pause.startTime >= start && pause.startTime < end)
-      .map((pause) => pause.duration)
+    const pauses = this.#entries
+      .filter(({ startTime }) => startTime >= start && startTime < end)
+      .map(({ startTime, duration, detail }) => ({
+        atMs: round(startTime - start),
+        ms: round(duration),
+        kind: KINDS.get(detail.kind) ?? 'unknown',
+        external: (detail.flags & EXTERNAL) !== 0
+      }))
+    const lengths = pauses.map(({ ms }) => ms)
     return {
-      gcCount: inside.length,
-      gcTimeMs: inside.reduce((total, duration) => total + duration, 0),
-      gcMaxPauseMs: inside.reduce((longest, duration) => Math.max(longest, duration), 0)
+      gcCount: pauses.length,
+      gcTimeMs: lengths.reduce((total, ms) => total + ms, 0),
+      gcMaxPauseMs: Math.max(0, ...lengths),
+      pauses
     }
   }
 
   #note(entries) {
-    for (const { startTime, duration } of entries) this.#pauses.push({ startTime, duration })
+    for (const { startTime, duration, detail } of entries) {
+      this.#entries.push({ startTime, duration, detail })
+    }
   }
+}
+
+/** To microseconds: a saved result is read by people, too. @param {number} ms */
+function round(ms) {
+  return Math.round(ms * 1000) / 1000
 }
 
 module.exports = { GcWatch }

@@ -2,6 +2,7 @@
 
 const fs = require('node:fs')
 const { performance } = require('node:perf_hooks')
+const { median } = require('simple-statistics')
 
 /** Often enough to see a sawtooth of collections, seldom enough to cost well under 1 % of a core. */
 const SAMPLE_EVERY_MS = 25
@@ -11,21 +12,30 @@ const RESET_HIGH_WATER = '5'
 
 /**
  * Samples the memory of the process. By a timer, and from `sampleIfDue` as well, since a server under
- * load may not come round to its timers for a long time.
+ * load may not come round to its timers for a long time. Notes what the sampling itself takes.
  */
 class MemoryWatch {
+  #stats
   #timer
+  #startedAt = 0
   #lastAt = Number.NEGATIVE_INFINITY
   #running = false
-  #count = 0
-  #rssSum = 0
-  #rssPeak = 0
-  #externalPeak = 0
   #exactPeak = false
+  /** What each sample took. @type {number[]} */
+  #takenMs = []
+  #series = emptySeries()
+
+  /** @param {(() => { inUseBytes: number, idleBytes?: number }) | undefined} stats of the arm */
+  constructor(stats) {
+    this.#stats = stats
+  }
 
   start() {
     this.#exactPeak = resetHighWater()
     this.#running = true
+    this.#series = emptySeries()
+    this.#takenMs = []
+    this.#startedAt = performance.now()
     this.#sample()
     this.#timer = setInterval(() => this.sampleIfDue(), SAMPLE_EVERY_MS).unref()
   }
@@ -34,26 +44,49 @@ class MemoryWatch {
     if (this.#running && performance.now() - this.#lastAt >= SAMPLE_EVERY_MS) this.#sample()
   }
 
-  /** @returns {{ rssMeanBytes: number, rssPeakBytes: number, externalPeakBytes: number }} */
+  /** @returns {object} the metrics, and the samples as `series` */
   stop() {
     this.#sample()
     this.#running = false
     clearInterval(this.#timer)
+    const { rssBytes, externalBytes, heapBytes, poolBytes, ...rest } = this.#series
+    const peak = Math.max(...rssBytes)
     return {
-      rssMeanBytes: this.#rssSum / this.#count,
-      rssPeakBytes: Math.max(this.#rssPeak, this.#exactPeak ? highWaterBytes() : 0),
-      externalPeakBytes: this.#externalPeak
+      rssMeanBytes: rssBytes.reduce((sum, bytes) => sum + bytes, 0) / rssBytes.length,
+      rssPeakBytes: Math.max(peak, this.#exactPeak ? highWaterBytes() : 0),
+      ...proportionalBytes(),
+      externalPeakBytes: Math.max(...externalBytes),
+      heapPeakBytes: Math.max(...heapBytes),
+      // By the median: a sample during which another process ran tells of that one.
+      samplingShare:
+        (median(this.#takenMs) * this.#takenMs.length) / (this.#lastAt - this.#startedAt),
+      series: {
+        ...rest,
+        rssBytes,
+        externalBytes,
+        heapBytes,
+        ...(poolBytes.length > 0 && { poolBytes })
+      }
     }
   }
 
   #sample() {
-    this.#lastAt = performance.now()
-    const { rss, external } = process.memoryUsage()
-    this.#count++
-    this.#rssSum += rss
-    this.#rssPeak = Math.max(this.#rssPeak, rss)
-    this.#externalPeak = Math.max(this.#externalPeak, external)
+    const now = performance.now()
+    this.#lastAt = now
+    const { rss, external, heapUsed } = process.memoryUsage()
+    const series = this.#series
+    series.atMs.push(Math.round((now - this.#startedAt) * 10) / 10)
+    series.rssBytes.push(rss)
+    series.externalBytes.push(external)
+    series.heapBytes.push(heapUsed)
+    const { inUseBytes = 0, idleBytes } = this.#stats?.() ?? {}
+    if (idleBytes !== undefined) series.poolBytes.push(inUseBytes + idleBytes)
+    this.#takenMs.push(performance.now() - now)
   }
+}
+
+function emptySeries() {
+  return { atMs: [], rssBytes: [], externalBytes: [], heapBytes: [], poolBytes: [] }
 }
 
 /** True if the kernel's high-water mark now counts from here; elsewhere the samples have to do. */
@@ -67,9 +100,27 @@ function resetHighWater() {
 }
 
 function highWaterBytes() {
-  const status = fs.readFileSync('/proc/self/status', 'latin1')
-  const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0
-  return Number(kibibytes) * 1024
+  return kibibytesOf('/proc/self/status', /^VmHWM:\s+(\d+) kB$/m)
+}
+
+/**
+ * What the process has of the memory that it shares with others, and all of its own. Once, after the
+ * window: the kernel walks all pages for it, which takes milliseconds.
+ */
+function proportionalBytes() {
+  try {
+    return { pssBytes: kibibytesOf('/proc/self/smaps_rollup', /^Pss:\s+(\d+) kB$/m) }
+  } catch {
+    return {}
+  }
+}
+
+/**
+ * @param {string} file of the kernel's
+ * @param {RegExp} line with the figure
+ */
+function kibibytesOf(file, line) {
+  return Number(line.exec(fs.readFileSync(file, 'latin1'))?.[1] ?? 0) * 1024
 }
 
 module.exports = { MemoryWatch }

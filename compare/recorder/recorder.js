@@ -2,6 +2,7 @@
 
 const { performance } = require('node:perf_hooks')
 const { setImmediate: nextTurn } = require('node:timers/promises')
+const { EventLoopWatch } = require('./event-loop')
 const { GcWatch } = require('./gc')
 const { MemoryWatch } = require('./memory')
 
@@ -11,27 +12,30 @@ const { MemoryWatch } = require('./memory')
  */
 class Recorder {
   #gc = new GcWatch()
-  #memory = new MemoryWatch()
+  #eventLoop = new EventLoopWatch()
+  #memory
   #stats
   #requests = 0
   #bytes = 0
   #start
 
   /**
-   * @param {() => { allocBytes: number, inUseBytes: number }} [stats] of the arm; without it the bytes
-   *   asked for and V8's ArrayBuffers stand in
+   * @param {() => { allocBytes: number, inUseBytes: number, idleBytes?: number }} [stats] of the arm;
+   *   without it the bytes asked for and V8's ArrayBuffers stand in
    */
   constructor(stats) {
+    this.#memory = new MemoryWatch(stats)
     this.#stats = stats ?? (() => this.#statsOfV8())
   }
 
   /**
-   * To be called once per request.
+   * To be called once per request, or for many operations at once.
    *
-   * @param {number} bytes of Buffers that the request used
+   * @param {number} bytes of Buffers that were used
+   * @param {number} [count] of requests or operations
    */
-  request(bytes) {
-    this.#requests++
+  request(bytes, count = 1) {
+    this.#requests += count
     this.#bytes += bytes
     this.#memory.sampleIfDue()
   }
@@ -39,6 +43,7 @@ class Recorder {
   /** Opens the window. */
   start() {
     this.#memory.start()
+    this.#eventLoop.start()
     this.#start = this.#counters()
   }
 
@@ -50,16 +55,22 @@ class Recorder {
   async stop() {
     const start = this.#start
     const end = this.#counters()
+    const eventLoop = this.#eventLoop.stop()
     const memory = this.#memory.stop()
     // Entries of collections are queued; the last ones come in the turn after.
     await nextTurn()
     const seconds = (end.at - start.at) / 1e3
     const requests = end.requests - start.requests
+    const perRequest = (name) => (requests === 0 ? null : (end[name] - start[name]) / requests)
     return {
       bytesPerSecond: (end.bytes - start.bytes) / seconds,
       ...memory,
+      ...eventLoop,
       ...this.#gc.between(start.at, end.at),
-      cpuMicrosPerRequest: requests === 0 ? null : (end.cpuMicros - start.cpuMicros) / requests,
+      cpuMicrosPerRequest: perRequest('cpuMicros'),
+      cpuUserMicrosPerRequest: perRequest('cpuUserMicros'),
+      cpuSystemMicrosPerRequest: perRequest('cpuSystemMicros'),
+      contextSwitches: end.contextSwitches - start.contextSwitches,
       minorPageFaults: end.minorPageFaults - start.minorPageFaults,
       allocBytes: end.stats.allocBytes - start.stats.allocBytes,
       inUseBytes: end.stats.inUseBytes,
@@ -74,6 +85,9 @@ class Recorder {
       requests: this.#requests,
       bytes: this.#bytes,
       cpuMicros: usage.userCPUTime + usage.systemCPUTime,
+      cpuUserMicros: usage.userCPUTime,
+      cpuSystemMicros: usage.systemCPUTime,
+      contextSwitches: usage.voluntaryContextSwitches + usage.involuntaryContextSwitches,
       minorPageFaults: usage.minorPageFault,
       stats: this.#stats()
     }

@@ -6,16 +6,43 @@ const { count, gigabytes, megabytes, short } = require('./format')
  * The figures of the table, each a median over the rounds.
  *
  * @type {readonly { metric: string, heading: string, format: (value: number) => string,
- *   better: 'higher' | 'lower' }[]}
+ *   better: 'higher' | 'lower', unit?: 'request' | 'operation' }[]} `unit`: only where that is counted
  */
 const columns = [
-  { metric: 'requestsPerSecond', heading: 'req/s', format: count, better: 'higher' },
+  {
+    metric: 'requestsPerSecond',
+    heading: 'req/s',
+    format: count,
+    better: 'higher',
+    unit: 'request'
+  },
+  { metric: 'nsPerOperation', heading: 'ns/op', format: count, better: 'lower', unit: 'operation' },
   { metric: 'bytesPerSecond', heading: 'GB/s', format: gigabytes, better: 'higher' },
-  { metric: 'latencyP99Ms', heading: 'p99 ms', format: short, better: 'lower' },
+  { metric: 'latencyP99Ms', heading: 'p99 ms', format: short, better: 'lower', unit: 'request' },
   { metric: 'rssPeakBytes', heading: 'peak RSS MB', format: megabytes, better: 'lower' },
   { metric: 'gcTimeMs', heading: 'GC ms', format: short, better: 'lower' },
-  { metric: 'cpuMicrosPerRequest', heading: 'CPU µs/req', format: short, better: 'lower' },
+  {
+    metric: 'cpuMicrosPerRequest',
+    heading: 'CPU µs/req',
+    format: short,
+    better: 'lower',
+    unit: 'request'
+  },
+  {
+    metric: 'cpuMicrosPerRequest',
+    heading: 'CPU µs/op',
+    format: short,
+    better: 'lower',
+    unit: 'operation'
+  },
   { metric: 'minorPageFaults', heading: 'faults', format: count, better: 'lower' }
 ]
 
-module.exports = { columns }
+/**
+ * @param {'request' | 'operation'} [unit]
+ */
+function columnsFor(unit = 'request') {
+  return columns.filter((column) => column.unit === undefined || column.unit === unit)
+}
+
+module.exports = { columnsFor }

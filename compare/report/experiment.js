@@ -1,7 +1,8 @@
 'use strict'
 
-const { count, percent } = require('./format')
-const { table } = require('./table')
+const { percent } = require('./format')
+const { commandOf, figureOf } = require('./heat')
+const { evidenceTable, table } = require('./table')
 
 /**
  * One table with all that belongs to it. Pure: the same result gives the same text.
@@ -21,28 +22,45 @@ function drawExperiment(experiment, meta, colours) {
     caption(experiment, meta),
     load(experiment, meta),
     heats(experiment),
+    ...(experiment.evidence ?? []).map((evidence) => evidenceTable(evidence, colours)),
     ...(experiment.warnings ?? []).map((warning) => `${colours.yellow('Warning:')} ${warning}`),
     `${colours.bold('Verdict:')} ${experiment.verdict}`
   ]
   return parts.filter(Boolean).join('\n')
 }
 
-function caption({ arms }, { durationSeconds, interval }) {
+function caption(experiment, meta) {
+  const { arms, throughput = 'bytes of Buffers taken, filled and let go' } = experiment
+  const { durationSeconds, interval } = { ...meta, ...defined(experiment) }
   const runs = arms.map((arm) => arm.runs.length)
   const rounds = Math.max(...runs)
   const what = rounds === 1 ? 'One round' : `Medians of ${rounds} rounds`
   const length = durationSeconds ? ` of ${durationSeconds} s` : ''
   const spread = rounds > 1 && interval ? ` (in brackets: ${interval})` : ''
-  return `${what}${length}${spread}. GB/s: bytes of Buffers taken, filled and let go. GC ms, faults: in one round.`
+  return `${what}${length}${spread}. GB/s: ${throughput}. GC ms, faults: in one round.`
+}
+
+/** How a workload was run, where that is its own affair. */
+function defined({ durationSeconds, connections }) {
+  return {
+    ...(durationSeconds === undefined ? {} : { durationSeconds }),
+    ...(connections === undefined ? {} : { connections })
+  }
 }
 
 /** The client's share: whoever reads the table must see that the client was not what was measured. */
-function load({ arms }, { connections }) {
+function load(experiment, meta) {
+  const { arms } = experiment
+  const { connections } = { ...meta, ...defined(experiment) }
   const client = range(arms, 'clientCpuShare')
   const server = range(arms, 'serverCpuShare')
   if (!client || !server) return ''
-  const through = connections ? ` through ${connections} connections` : ''
-  return `Load${through}: the client used ${client} of a core, the server ${server}.`
+  const through = connections ? `, ${connected(connections)}` : ''
+  return `Load by cistern-load${through}: the client used ${client} of a core, the server ${server}.`
+}
+
+function connected(connections) {
+  return `${connections} ${connections === 1 ? 'connection' : 'connections'}`
 }
 
 function range(arms, metric) {
@@ -52,23 +70,13 @@ function range(arms, metric) {
   return low === high ? low : `${low} to ${high}`
 }
 
-function heats({ tuned = [] }) {
+function heats({ tuned = [], tunedIn, unit }) {
   if (tuned.length === 0) return ''
-  const width = Math.max(...tuned.map((heat) => figure(heat).length))
-  const lines = tuned.map((heat) => `  ${figure(heat).padStart(width)}  ${heat.settings}`)
-  const head = `Settings tried for v8-tuned, each with the lowest of its short runs; the first was taken: ${command(tuned[0])}`
+  const width = Math.max(...tuned.map((heat) => figureOf(heat, unit).length))
+  const lines = tuned.map((heat) => `  ${figureOf(heat, unit).padStart(width)}  ${heat.settings}`)
+  const where = tunedIn ? ` in ${tunedIn}` : ''
+  const head = `Settings tried for v8-tuned${where}, each with the lowest of its short runs; the first was taken: ${commandOf(tuned[0])}`
   return [head, ...lines].join('\n')
-}
-
-/** What to type to have the same settings. */
-function command({ env = {}, flags = [] }) {
-  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-  return [...variables, 'node', ...flags].join(' ')
-}
-
-function figure({ requestsPerSecond, error }) {
-  if (error) return 'failed'
-  return requestsPerSecond === undefined ? '' : `${count(requestsPerSecond)} req/s`
 }
 
 module.exports = { drawExperiment }

@@ -29,6 +29,10 @@ function checkExperiment(experiment, index) {
   expect(isListOf(experiment.arms, isObject), `${place} has no arms`)
   expect(isOptional(experiment.warnings, isString), `${place} has wrong warnings`)
   expect(isOptional(experiment.tuned, isHeat), `${place} has a wrong list of heats`)
+  expect(isOptional(experiment.evidence, isTable), `${place} has wrong evidence`)
+  expect(isAbsentOr(experiment.roles, isObject), `${place} has wrong roles`)
+  expect(isAbsentOr(experiment.ratios, isRatioTable), `${place} has wrong ratios`)
+  expect(isAbsentOr(experiment.control, isControl), `${place} has a wrong control`)
   experiment.arms.forEach((arm, position) => {
     checkArm(arm, `${place}.arms[${position}]`)
   })
@@ -44,10 +48,56 @@ function checkArm(arm, place) {
   )
   expect(isObject(arm.ratio), `${place} has no ratio`)
   expect(Object.values(arm.ratio).every(isRatio), `${place} has a wrong ratio`)
+  arm.runs.forEach((run, position) => {
+    checkRun(run, `${place}.runs[${position}]`)
+  })
+}
+
+/** What a run may have besides its metrics. */
+function checkRun({ series, latency, pauses }, place) {
+  expect(isAbsentOr(series, isSeries), `${place} has a wrong series`)
+  expect(isAbsentOr(latency, isHistogram), `${place} has a wrong latency`)
+  expect(isOptional(pauses, isPause), `${place} has wrong pauses`)
+}
+
+function isSeries(series) {
+  return isObject(series) && Object.values(series).every(isNumbers) && isNumbers(series.atMs)
+}
+
+function isHistogram(latency) {
+  return isObject(latency) && isNumbers(latency.edgesMs) && isNumbers(latency.counts)
+}
+
+function isPause(pause) {
+  return isObject(pause) && Number.isFinite(pause.ms) && isString(pause.kind)
+}
+
+function isTable(table) {
+  return (
+    isObject(table) &&
+    isString(table.title) &&
+    isListOf(table.columns, isString) &&
+    isListOf(table.rows, (row) => isListOf(row, isCell))
+  )
+}
+
+function isRatioTable(ratios) {
+  return (
+    isObject(ratios) &&
+    Object.values(ratios).every((table) => isObject(table) && Object.values(table).every(isRatio))
+  )
+}
+
+function isControl(control) {
+  return isObject(control) && isRatio(control.ratio)
 }
 
 function isRatio(ratio) {
   return isObject(ratio) && [ratio.value, ratio.low, ratio.high].every(Number.isFinite)
+}
+
+function isCell(value) {
+  return isString(value) || Number.isFinite(value)
 }
 
 function isHeat(heat) {
@@ -59,7 +109,15 @@ function isString(value) {
 }
 
 function isOptional(list, isMember) {
-  return list === undefined || isListOf(list, isMember)
+  return isAbsentOr(list, (value) => isListOf(value, isMember))
+}
+
+function isAbsentOr(value, isRight) {
+  return value === undefined || isRight(value)
+}
+
+function isNumbers(list) {
+  return isListOf(list, Number.isFinite)
 }
 
 function isListOf(list, isMember) {

@@ -2,8 +2,8 @@
 
 const Table = require('cli-table3')
 const { LIMIT } = require('../arms')
-const { columns } = require('./columns')
-const { ratio } = require('./format')
+const { columnsFor } = require('./columns')
+const { count, ratio, short } = require('./format')
 
 /** Stands where there is no figure. */
 const NONE = '–'
@@ -13,43 +13,69 @@ const NONE = '–'
  * @param {ReturnType<import('picocolors').createColors>} colours
  * @returns {string} one row per arm
  */
-function table({ arms, baseline }, colours) {
+function table({ arms, baseline, unit, roles }, colours) {
+  const limit = roles ? roles.limit : LIMIT
+  const columns = columnsFor(unit)
   const drawn = new Table({
-    head: ['arm', ...columns.map((column) => column.heading), 'req/s × baseline'],
+    head: ['arm', ...columns.map((column) => column.heading), `${columns[0].heading} × baseline`],
     colAligns: ['left', ...columns.map(() => 'right'), 'right'],
     style: { head: [], border: [], compact: true }
   })
-  const best = columns.map((column) => bestOf(arms, column))
+  const best = columns.map((column) => bestOf(arms, column, limit))
   for (const arm of arms) {
     const figures = columns.map(({ metric, format }, index) => {
       const value = arm.median[metric]
       if (value === undefined) return NONE
       return value === best[index] ? colours.bold(format(value)) : format(value)
     })
-    drawn.push([nameOf(arm, baseline, colours), ...figures, ratioOf(arm, baseline)])
+    drawn.push([
+      nameOf(arm, baseline, limit, colours),
+      ...figures,
+      ratioOf(arm, baseline, columns[0].metric)
+    ])
   }
   return drawn.toString()
 }
 
 /** The best figure of a column. The limit is none of the contenders. */
-function bestOf(arms, { metric, better }) {
+function bestOf(arms, { metric, better }, limit) {
   const values = arms
-    .filter((arm) => arm.name !== LIMIT)
+    .filter((arm) => arm.name !== limit)
     .map((arm) => arm.median[metric])
     .filter((value) => value !== undefined)
   if (values.length === 0) return undefined
   return better === 'higher' ? Math.max(...values) : Math.min(...values)
 }
 
-function nameOf(arm, baseline, colours) {
+function nameOf(arm, baseline, limit, colours) {
   if (arm.error) return `${arm.name} ${colours.red('(failed)')}`
   if (arm.name === baseline) return `${arm.name} ${colours.cyan('(baseline)')}`
-  return arm.name === LIMIT ? `${arm.name} ${colours.dim('(limit)')}` : arm.name
+  return arm.name === limit ? `${arm.name} ${colours.dim('(limit)')}` : arm.name
 }
 
-function ratioOf(arm, baseline) {
+function ratioOf(arm, baseline, metric) {
   if (arm.name === baseline && arm.runs.length > 0) return '1'
-  return arm.ratio.requestsPerSecond ? ratio(arm.ratio.requestsPerSecond) : NONE
+  return arm.ratio[metric] ? ratio(arm.ratio[metric]) : NONE
 }
 
-module.exports = { table }
+/**
+ * @param {{ title: string, columns: string[], rows: (string | number)[][], note?: string }} evidence
+ * @param {ReturnType<import('picocolors').createColors>} colours
+ * @returns {string} a table of its own, with its title above and its note below
+ */
+function evidenceTable({ title, columns, rows, note }, colours) {
+  const drawn = new Table({
+    head: columns,
+    colAligns: columns.map((_, index) => (index === 0 ? 'left' : 'right')),
+    style: { head: [], border: [], compact: true }
+  })
+  for (const row of rows) drawn.push(row.map(cell))
+  return [colours.bold(title), drawn.toString(), note].filter(Boolean).join('\n')
+}
+
+function cell(value) {
+  if (typeof value !== 'number') return value
+  return Number.isInteger(value) ? count(value) : short(value)
+}
+
+module.exports = { table, evidenceTable }

@@ -6,11 +6,12 @@ const path = require('node:path')
 
 const CRATE = path.join(__dirname, '../client')
 const TARGET = path.join(CRATE, 'target')
-const BINARY = path.join(
-  TARGET,
-  'release',
-  process.platform === 'win32' ? 'cistern-load.exe' : 'cistern-load'
-)
+
+/** What is built, as an experiment's runner knows it. */
+const PROGRAMS = { load: program('cistern-load'), upstream: program('cistern-upstream') }
+
+/** Windows has other ways to find the functions of Node. */
+const PROBE = process.platform === 'win32' ? undefined : library('cistern_probe')
 
 /** Lines of cargo's output that tell what went wrong. */
 const TOLD_LINES = 15
@@ -19,26 +20,60 @@ const TOLD_LINES = 15
 class ClientError extends Error {}
 
 /**
- * The load client's program, built first if it is missing or older than its source.
+ * The programs of `client/`, built first if one is missing or older than its source.
  *
  * @param {{ signal: AbortSignal, onBuild: () => void }} options
- * @returns {Promise<string>} its path
+ * @returns {Promise<typeof PROGRAMS & { probe?: string }>} their paths; the library that tells addresses
+ *   is among them where it could be built
  * @throws {ClientError} with a sentence for the user
  */
-async function ensureClient({ signal, onBuild }) {
-  if (modified(BINARY) < newestSource()) {
+async function ensurePrograms({ signal, onBuild }) {
+  const files = Object.values(PROGRAMS)
+  if (isOld(files, CRATE)) {
     onBuild()
-    await build(signal)
-    // cargo leaves a program alone that is up to date by its own measure.
-    fs.utimesSync(BINARY, new Date(), new Date())
+    await build('cistern-load', signal)
+    touch(files)
   }
-  return BINARY
+  return { ...PROGRAMS, probe: await ensureProbe(signal) }
 }
 
-function newestSource() {
-  const source = path.join(CRATE, 'src')
-  const files = fs.readdirSync(source).map((name) => path.join(source, name))
-  const manifests = ['Cargo.toml', 'Cargo.lock'].map((name) => path.join(CRATE, name))
+async function ensureProbe(signal) {
+  if (PROBE === undefined) return undefined
+  if (isOld([PROBE], path.join(CRATE, 'probe'))) {
+    try {
+      await build('cistern-probe', signal)
+    } catch (error) {
+      if (error instanceof ClientError) return undefined
+      throw error
+    }
+    touch([PROBE])
+  }
+  return PROBE
+}
+
+function library(name) {
+  const ending = process.platform === 'darwin' ? 'dylib' : 'so'
+  return path.join(TARGET, 'release', `lib${name}.${ending}`)
+}
+
+/** Whether one of the files is missing or older than the source of its crate. */
+function isOld(files, crate) {
+  return Math.min(...files.map(modified)) < newestSource(crate)
+}
+
+/** cargo leaves alone what is up to date by its own measure. */
+function touch(files) {
+  for (const file of files) fs.utimesSync(file, new Date(), new Date())
+}
+
+function program(name) {
+  return path.join(TARGET, 'release', process.platform === 'win32' ? `${name}.exe` : name)
+}
+
+function newestSource(crate) {
+  const source = path.join(crate, 'src')
+  const files = fs.readdirSync(source, { recursive: true }).map((name) => path.join(source, name))
+  const manifests = ['Cargo.toml', 'Cargo.lock'].map((name) => path.join(crate, name))
   return Math.max(...[...files, ...manifests].map(modified))
 }
 
@@ -47,8 +82,17 @@ function modified(file) {
   return fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.NEGATIVE_INFINITY
 }
 
-function build(signal) {
-  const args = ['build', '--release', '--locked', '--quiet', '--target-dir', TARGET]
+function build(crate, signal) {
+  const args = [
+    'build',
+    '--package',
+    crate,
+    '--release',
+    '--locked',
+    '--quiet',
+    '--target-dir',
+    TARGET
+  ]
   return new Promise((resolve, reject) => {
     const cargo = spawn('cargo', [...args, '--manifest-path', path.join(CRATE, 'Cargo.toml')], {
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -71,4 +115,4 @@ function build(signal) {
   })
 }
 
-module.exports = { ensureClient, ClientError }
+module.exports = { ensurePrograms, ClientError }

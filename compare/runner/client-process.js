@@ -1,15 +1,18 @@
 'use strict'
 
 const { spawn } = require('node:child_process')
-const { createInterface } = require('node:readline')
 const { Child } = require('./child')
+const { Lines } = require('./lines')
 
 /** Beyond the time that it was told to take. */
 const GRACE_SECONDS = 10
 
+const NAME = 'the load client'
+
 /**
  * @typedef {object} Load what the client measured, see `client/src/tally.rs`
  * @property {number} requests
+ * @property {number} bytes
  * @property {number} errors
  * @property {number} seconds
  * @property {number} latencyP50Ms
@@ -27,7 +30,7 @@ class ClientProcess {
   /**
    * @param {string} binary
    * @param {number} port
-   * @param {import('./plan').Timing} timing
+   * @param {import('./plan').Timing & { sizes?: number[] }} timing and what to ask for
    * @param {AbortSignal} signal
    */
   constructor(binary, port, timing, signal) {
@@ -37,6 +40,7 @@ class ClientProcess {
       ...['--connections', timing.connections],
       ...['--warmup', timing.warmupSeconds],
       ...['--duration', timing.durationSeconds],
+      ...(timing.sizes ? ['--sizes', timing.sizes] : []),
       // The load must last until the server has closed its own window.
       '--until-stdin-closes'
     ]
@@ -45,37 +49,24 @@ class ClientProcess {
       signal,
       killSignal: 'SIGKILL'
     })
-    this.#child = new Child(this.#process, 'the load client')
-    this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]()
+    this.#child = new Child(this.#process, NAME)
+    this.#lines = new Lines(this.#process, this.#child, NAME)
   }
 
   /** Resolves when the warm-up is over. */
   async warm() {
-    await this.#line(this.#timing.warmupSeconds + GRACE_SECONDS, 'warm up')
+    await this.#lines.next(this.#timing.warmupSeconds + GRACE_SECONDS, 'warm up')
   }
 
   /** @returns {Promise<Load>} */
   async load() {
-    return JSON.parse(await this.#line(this.#timing.durationSeconds + GRACE_SECONDS, 'measure'))
+    const seconds = this.#timing.durationSeconds + GRACE_SECONDS
+    return JSON.parse(await this.#lines.next(seconds, 'measure'))
   }
 
   /** Ends it, whatever it does. */
   kill() {
     return this.#child.kill()
-  }
-
-  async #line(seconds, what) {
-    const { value, done } = await this.#child.until(this.#nextLine(), seconds, what)
-    if (done)
-      throw this.#child.failure(`the load client fell silent instead of going on to ${what}`)
-    return value
-  }
-
-  async #nextLine() {
-    const line = await this.#lines.next()
-    // Its output ends a moment before the process does, and that end tells more.
-    if (line.done) await this.#child.end(GRACE_SECONDS)
-    return line
   }
 }
 

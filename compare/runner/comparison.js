@@ -2,8 +2,8 @@
 
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
-const { TUNED, BASELINE } = require('../arms')
 const { analyse, describeInterval } = require('../analysis')
+const { CONTROL } = require('../arms/control')
 const { random, shuffled } = require('../random')
 const { count } = require('../report/format')
 const { SCHEMA } = require('../report/schema')
@@ -11,7 +11,8 @@ const { runArm } = require('./arm-run')
 const { holdHeats } = require('./heats')
 const { launchWith } = require('./launch')
 const { describeRun } = require('./machine')
-const { secondsOf, workloadSeconds } = require('./plan')
+const { secondsOf } = require('./plan')
+const { rawEntry, secondsOfTasks, tasksOf } = require('./task')
 
 /**
  * Ctrl-C reaches the children as well: what looks like the failure of an arm may be that, and the
@@ -19,9 +20,11 @@ const { secondsOf, workloadSeconds } = require('./plan')
  */
 const SIGNAL_GRACE_MS = 50
 
+const NS_PER_SECOND = 1e9
+
 /**
  * @typedef {object} Observer is told how it goes
- * @property {(total: { seconds: number, workloads: number, arms: number }) => void} planned
+ * @property {(total: { seconds: number, workloads: number, runs: number }) => void} planned
  * @property {(step: { label: string, seconds: number }) => void} step something starts
  * @property {(figure: string) => void} stepped it has ended
  * @property {(seconds: number) => void} skipped something planned will not happen
@@ -31,27 +34,26 @@ const SIGNAL_GRACE_MS = 50
 
 /** Runs experiments, arm by arm, in interleaved rounds. */
 class Comparison {
-  #arms
   #plan
-  #client
+  #programs
   #candidates
   #signal
   #observer
   #result
+  /** The heats that were held, by their workload. */
+  #heats = new Map()
 
   /**
    * @param {object} options
-   * @param {readonly { name: string, about: string }[]} options.arms
    * @param {import('./plan').Plan} options.plan
-   * @param {string} options.client the load client's program
-   * @param {import('./tuned').Settings[]} options.candidates for the tuned arm
+   * @param {import('../experiments').Runner['programs']} options.programs
+   * @param {import('./tuned').Settings[]} options.candidates for the tuned arms
    * @param {AbortSignal} options.signal ends everything
    * @param {Observer} options.observer
    */
-  constructor({ arms, plan, client, candidates, signal, observer }) {
-    this.#arms = arms
+  constructor({ plan, programs, candidates, signal, observer }) {
     this.#plan = plan
-    this.#client = client
+    this.#programs = programs
     this.#candidates = candidates
     this.#signal = signal
     this.#observer = observer
@@ -67,61 +69,90 @@ class Comparison {
    * @returns {Promise<object>} the result in the shape of the JSON, also if it was ended early
    */
   async run(experiments) {
-    const tasks = experiments.flatMap((experiment) =>
-      experiment.workloads.map((workload) => ({ experiment, workload }))
-    )
-    const counts = { arms: this.#arms.length, candidates: this.#candidates.length }
+    const tasks = experiments.flatMap((experiment) => tasksOf(experiment, this.#plan))
     this.#observer.planned({
-      seconds: tasks.length * workloadSeconds(this.#plan, counts),
+      seconds: secondsOfTasks(tasks, this.#plan, this.#candidates.length),
       workloads: tasks.length,
-      arms: this.#arms.length
+      runs: tasks.reduce((sum, { kinds, schedule }) => sum + kinds.length * schedule.rounds, 0)
     })
-    for (const { experiment, workload } of tasks) {
+    for (const experiment of experiments) {
       if (this.#signal.aborted) break
-      await this.#runWorkload(experiment, workload)
+      const own = tasks.filter((task) => task.experiment === experiment)
+      await this.#runExperiment(experiment, own)
     }
     this.#result.meta.finished = !this.#signal.aborted
     this.#observer.changed(this.#result)
     return this.#result
   }
 
-  async #runWorkload(experiment, workload) {
-    const raw = {
-      name: experiment.name,
-      variant: workload.variant,
-      title: workload.title,
-      question: experiment.question,
-      baseline: BASELINE,
-      tuned: [],
-      arms: this.#arms.map(({ name, about }) => ({ name, about, runs: [] }))
+  async #runExperiment(experiment, tasks) {
+    const prepared = await this.#prepare(experiment)
+    const entries = []
+    try {
+      for (const task of tasks) {
+        if (this.#signal.aborted) break
+        await this.#runWorkload(task, prepared, entries)
+      }
+    } finally {
+      await prepared.close?.()
     }
+  }
+
+  /** What cannot be prepared fails all arms, each with the reason. */
+  async #prepare(experiment) {
+    const runner = { programs: this.#programs, signal: this.#signal }
+    try {
+      return (await experiment.prepare?.(runner)) ?? { settings: {} }
+    } catch (error) {
+      return { settings: {}, error: { message: error.message, output: error.output ?? '' } }
+    }
+  }
+
+  async #runWorkload(task, { settings, error }, entries) {
+    const raw = rawEntry(task, settings)
+    for (const arm of raw.arms) arm.error = error
+    entries.push(raw)
     const place = this.#result.experiments.length
-    const tuned = await this.#chooseTuned(raw)
+    let inspected = []
+    const save = () => {
+      const evidence = [
+        ...(task.workload.evidence?.(entries.map(withoutControl)) ?? []),
+        ...inspected
+      ]
+      this.#result.experiments[place] = analyse({ ...raw, evidence })
+      this.#observer.changed(this.#result)
+    }
+    const tuned = await this.#chooseTuned(task, raw, settings)
+    const launchOf = (arm) => launchWith(arm.name === task.roles.tuned ? tuned : undefined)
+    const specOf = ({ name }) => this.#specOf(raw, kindOf(task, name), settings, task.schedule.run)
     const next = random(this.#plan.seed)
-    for (let round = 1; round <= this.#plan.rounds; round++) {
+    for (let round = 1; round <= task.schedule.rounds; round++) {
       for (const arm of shuffled(raw.arms, next)) {
         if (this.#signal.aborted) break
         // What failed once is not waited for again.
         if (arm.error) {
-          this.#observer.skipped(secondsOf(this.#plan.run))
+          this.#observer.skipped(secondsOf(task.schedule.run))
           continue
         }
-        await this.#runOnce(raw, arm, round, arm.name === TUNED ? tuned : undefined)
-        this.#result.experiments[place] = analyse(raw)
-        this.#observer.changed(this.#result)
+        await this.#runOnce(task, raw, arm, round, { spec: specOf(arm), launch: launchOf(arm) })
+        save()
       }
+    }
+    if (!this.#signal.aborted) {
+      inspected = await this.#inspect(task, raw, { specOf, launchOf })
+      save()
     }
     const analysed = this.#result.experiments[place]
     if (analysed) this.#observer.finished(analysed)
   }
 
-  async #runOnce(raw, arm, round, settings) {
-    const label = `${titleOf(raw)}, round ${round} of ${this.#plan.rounds}: ${arm.name}`
-    this.#observer.step({ label, seconds: secondsOf(this.#plan.run) })
+  async #runOnce({ workload, schedule, kinds }, raw, arm, round, { spec, launch }) {
+    const label = `${titleOf(raw)}, round ${round} of ${schedule.rounds}: ${arm.name}`
+    this.#observer.step({ label, seconds: secondsOf(schedule.run) })
     try {
-      const run = await this.#race(raw, arm.name, settings, this.#plan.run)
+      const run = await this.#race(workload, kinds, spec, launch)
       arm.runs.push({ round, ...run })
-      this.#observer.stepped(requestsPerSecond(run.requestsPerSecond))
+      this.#observer.stepped(figureOf(run))
     } catch (error) {
       if (await this.#wasAborted()) return
       arm.error = { message: error.message, output: error.output ?? '' }
@@ -130,37 +161,70 @@ class Comparison {
   }
 
   /** The settings that win the heats; notes all of them, and fails the tuned arm if none runs. */
-  async #chooseTuned(raw) {
-    const arm = raw.arms.find(({ name }) => name === TUNED)
-    if (!arm) return undefined
-    raw.tuned = await holdHeats(this.#candidates, this.#plan.heats, async (settings) => {
-      this.#signal.throwIfAborted()
-      const label = `${titleOf(raw)}, heat for ${TUNED}: ${settings.settings}`
-      this.#observer.step({ label, seconds: secondsOf(this.#plan.heat) })
-      try {
-        const run = await this.#race(raw, TUNED, settings, this.#plan.heat)
-        this.#observer.stepped(requestsPerSecond(run.requestsPerSecond))
-        return run.requestsPerSecond
-      } catch (error) {
-        if (!(await this.#wasAborted())) this.#observer.stepped(`failed: ${error.message}`)
-        throw error
-      }
-    })
-    const [winner] = raw.tuned
+  async #chooseTuned(task, raw, settings) {
+    const arm = raw.arms.find(({ name }) => name === task.roles.tuned)
+    if (!arm || arm.error || this.#candidates.length === 0) return undefined
+    const heats =
+      this.#heats.get(task.heatWorkload) ??
+      (await holdHeats(this.#candidates, this.#plan.heats, (candidate) =>
+        this.#heat(task, settings, candidate)
+      ))
+    this.#heats.set(task.heatWorkload, heats)
+    const [winner] = heats
     arm.settings = winner.settings
     if (winner.error) arm.error = { message: `every setting failed: ${winner.error}`, output: '' }
-    raw.tuned = raw.tuned.map(({ env, ...told }) => ({ ...told, env: withoutFolders(env) }))
+    raw.tuned = heats.map(({ env, ...told }) => ({ ...told, env: withoutFolders(env) }))
     return winner
   }
 
-  #race(raw, arm, settings, timing) {
+  async #heat({ experiment, heatWorkload, kinds, roles, schedule }, settings, candidate) {
+    this.#signal.throwIfAborted()
+    const place = { name: experiment.name, variant: heatWorkload.variant }
+    const label = `${titleOf(place)}, heat for ${roles.tuned}: ${candidate.settings}`
+    this.#observer.step({ label, seconds: secondsOf(schedule.heat) })
+    try {
+      const spec = this.#specOf(place, { name: roles.tuned }, settings, schedule.heat)
+      const run = await this.#race(heatWorkload, kinds, spec, launchWith(candidate))
+      this.#observer.stepped(figureOf(run))
+      return perSecond(run)
+    } catch (error) {
+      if (!(await this.#wasAborted())) this.#observer.stepped(`failed: ${error.message}`)
+      throw error
+    }
+  }
+
+  /** More tables, from processes of their own: what they measure would slow down the runs. */
+  async #inspect({ workload, schedule }, raw, { specOf, launchOf }) {
+    if (!workload.inspect) return []
+    const arms = withoutControl(raw).arms.filter((arm) => !arm.error)
+    this.#observer.step({
+      label: `${titleOf(raw)}, evidence`,
+      seconds: (workload.inspectSeconds ?? 0) * arms.length
+    })
+    try {
+      const inspection = { specOf, launchOf, programs: this.#programs, signal: this.#signal }
+      const tables = await workload.inspect(arms, { ...inspection, timing: schedule.run })
+      this.#observer.stepped('taken')
+      return tables
+    } catch (error) {
+      if (await this.#wasAborted()) return []
+      raw.notes.push(`Evidence could not be taken: ${error.message}.`)
+      this.#observer.stepped(`failed: ${error.message}`)
+      return []
+    }
+  }
+
+  #specOf({ name, variant }, arm, settings, timing) {
+    return { experiment: name, variant, arm: arm.as ?? arm.name, settings, timing }
+  }
+
+  #race(workload, kinds, spec, launch) {
     return runArm({
-      experiment: raw.name,
-      variant: raw.variant,
-      arm,
-      launch: launchWith(settings),
-      timing,
-      client: this.#client,
+      workload,
+      kind: kinds.find(({ name }) => name === spec.arm),
+      spec,
+      launch,
+      programs: this.#programs,
       signal: this.#signal
     })
   }
@@ -169,6 +233,15 @@ class Comparison {
     if (!this.#signal.aborted) await sleep(SIGNAL_GRACE_MS)
     return this.#signal.aborted
   }
+}
+
+/** The baseline again shows nothing but the noise of the runs. */
+function withoutControl(entry) {
+  return { ...entry, arms: entry.arms.filter(({ role }) => role !== CONTROL) }
+}
+
+function kindOf({ kinds }, name) {
+  return kinds.find((kind) => kind.name === name)
 }
 
 /** Names the libraries, but not the places where this machine has them. */
@@ -181,8 +254,15 @@ function titleOf({ name, variant }) {
   return variant ? `${name} ${variant}` : name
 }
 
-function requestsPerSecond(figure) {
-  return `${count(figure)} req/s`
+/** Requests or operations. */
+function perSecond({ requestsPerSecond, nsPerOperation }) {
+  return requestsPerSecond ?? NS_PER_SECOND / nsPerOperation
+}
+
+function figureOf({ requestsPerSecond, nsPerOperation }) {
+  return requestsPerSecond === undefined
+    ? `${count(nsPerOperation)} ns per operation`
+    : `${count(requestsPerSecond)} req/s`
 }
 
 module.exports = { Comparison }

@@ -22,4 +22,12 @@ function launchWith({ flags = [], env = {} } = {}) {
   return { flags, env: { ...plainEnvironment(), ...env } }
 }
 
-module.exports = { launchWith }
+/**
+ * @param {NodeJS.ProcessEnv} env of a launch
+ * @returns {Record<string, string>} what of it tunes V8 or the allocator
+ */
+function tuningOf(env) {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => TUNING.test(name)))
+}
+
+module.exports = { launchWith, tuningOf }

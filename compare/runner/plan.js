@@ -1,22 +1,24 @@
 'use strict'
 
-/** Rounds and seconds of a usual run: with its heats it stays below 190 s. */
-const USUAL = { rounds: 3, durationSeconds: 1.6, warmupSeconds: 0.4 }
+const { heatCount } = require('./heats')
+
+/** Rounds and seconds of a usual run, where a workload has no pace of its own. */
+const USUAL = { rounds: 5, durationSeconds: 0.3, warmupSeconds: 0.1 }
 
 /** Of `--full`: long enough for the collector's slow cycles, and enough rounds to see outliers. */
 const FULL = { rounds: 9, durationSeconds: 5, warmupSeconds: 1 }
 
 /** A heat only has to rank settings that lie far apart. */
-const HEAT = { durationSeconds: 0.25, warmupSeconds: 0.15 }
+const HEAT = { durationSeconds: 0.15, warmupSeconds: 0.07 }
 
 /** For each candidate, in a fresh process each: some settings do well in one process and not in the next. */
-const HEATS = 3
+const HEATS = 2
 
 /** One request in flight on each: enough to keep one Node process busy. */
 const CONNECTIONS = 20
 
 /** Measured: to start a server and a client and to end them, in seconds. */
-const OVERHEAD_SECONDS = 0.12
+const OVERHEAD_SECONDS = 0.15
 
 /** Decides the order of the arms within the rounds. */
 const SEED = 2
@@ -27,12 +29,19 @@ const SEED = 2
  * @property {number} durationSeconds
  * @property {number} connections
  *
- * @typedef {object} Plan
+ * @typedef {object} Schedule of one workload
  * @property {number} rounds
  * @property {Timing} run
  * @property {Timing} heat
- * @property {number} heats for each candidate
+ *
+ * @typedef {object} Settled
+ * @property {number} [runs] rounds, where the command line has settled them
+ * @property {number} [duration] the same of the window
+ * @property {boolean} full
+ * @property {number} heats passes over the candidates
  * @property {number} seed
+ *
+ * @typedef {Schedule & Settled} Plan with the schedule of a workload that has no pace of its own
  */
 
 /**
@@ -40,19 +49,29 @@ const SEED = 2
  * @returns {Plan}
  */
 function makePlan({ runs, duration, full = false } = {}) {
-  const base = full ? FULL : USUAL
-  const durationSeconds = duration ?? base.durationSeconds
+  const plan = { runs, duration, full, heats: HEATS, seed: SEED }
+  return { ...plan, ...scheduleOf(plan, {}) }
+}
+
+/**
+ * @param {Settled} plan
+ * @param {{ pace?: import('../experiments').AnyWorkload['pace'], connections?: number }} workload
+ * @returns {Schedule}
+ */
+function scheduleOf({ runs, duration, full }, { pace = {}, connections = CONNECTIONS }) {
+  const { rounds, durationSeconds, warmupSeconds } = full
+    ? { ...FULL, ...pace.full }
+    : { ...USUAL, ...pace.usual }
   const timing = (seconds, warmup) => ({
     durationSeconds: seconds,
     warmupSeconds: Math.min(warmup, seconds),
-    connections: CONNECTIONS
+    connections
   })
+  const run = timing(duration ?? durationSeconds, warmupSeconds)
   return {
-    rounds: runs ?? base.rounds,
-    run: timing(durationSeconds, base.warmupSeconds),
-    heat: timing(Math.min(durationSeconds, HEAT.durationSeconds), HEAT.warmupSeconds),
-    heats: HEATS,
-    seed: SEED
+    rounds: runs ?? rounds,
+    run,
+    heat: timing(Math.min(run.durationSeconds, HEAT.durationSeconds), HEAT.warmupSeconds)
   }
 }
 
@@ -63,21 +82,14 @@ function secondsOf(timing) {
 
 /**
  * @param {Plan} plan
- * @param {number} candidates settings to choose from
- * @returns {number} heats that the choice takes
- */
-function heatCount(plan, candidates) {
-  return candidates > 1 ? candidates * plan.heats : 0
-}
-
-/**
- * @param {Plan} plan
- * @param {{ arms: number, candidates: number }} counts
+ * @param {object} workload
+ * @param {{ arms: number, candidates: number }} counts `candidates` is 0 where no heats are held
  * @returns {number} seconds that one workload takes
  */
-function workloadSeconds(plan, { arms, candidates }) {
-  const heats = heatCount(plan, candidates) * secondsOf(plan.heat)
-  return heats + plan.rounds * arms * secondsOf(plan.run)
+function workloadSeconds(plan, workload, { arms, candidates }) {
+  const { rounds, run, heat } = scheduleOf(plan, workload)
+  const heats = heatCount(candidates, plan.heats) * secondsOf(heat)
+  return heats + rounds * arms * secondsOf(run) + (workload.inspectSeconds ?? 0) * arms
 }
 
-module.exports = { makePlan, secondsOf, workloadSeconds }
+module.exports = { makePlan, scheduleOf, secondsOf, workloadSeconds }

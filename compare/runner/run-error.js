@@ -28,6 +28,7 @@ function withoutPaths(text) {
     .replaceAll(`${ROOT}${path.sep}`, '')
     .replaceAll(ROOT, '.')
     .replaceAll(path.dirname(process.execPath), '…')
+    .replaceAll(os.tmpdir(), '…')
     .replaceAll(os.homedir(), '~')
 }
 

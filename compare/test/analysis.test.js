@@ -2,6 +2,7 @@
 
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
+const { median, sampleWithReplacement } = require('simple-statistics')
 const { analyse } = require('../analysis')
 const { describeInterval, intervalOfMedian } = require('../analysis/interval')
 const { medians } = require('../analysis/medians')
@@ -37,23 +38,73 @@ test('its value is the median of the rounds, its interval their lowest and highe
   assert.deepEqual(requestsPerSecond, { value: 3, low: 2, high: 5, rounds: 3 })
 })
 
-test('the interval is the lowest and the highest until rounds suffice to leave out the outermost', () => {
+test('the interval is that of the bootstrap: the lowest and the highest until rounds suffice', () => {
   const ascending = (count) => Array.from({ length: count }, (_, index) => index + 1)
   const expected = new Map([
     [1, [1, 1]],
     [3, [1, 3]],
     [5, [1, 5]],
     [6, [1, 6]],
-    [8, [1, 8]],
+    [7, [2, 6]],
     [9, [2, 8]],
     [12, [3, 10]],
+    [15, [4, 12]],
     [20, [6, 15]]
   ])
   for (const [count, [low, high]] of expected) {
     assert.deepEqual(intervalOfMedian(ascending(count).reverse()), { low, high }, `${count} values`)
   }
-  assert.match(describeInterval(5), /^lowest and highest of/)
-  assert.match(describeInterval(6), /^95 % interval/)
+  assert.match(describeInterval(5), /^95 % bootstrap interval .* the lowest and the highest$/)
+  assert.match(describeInterval(7), /^95 % bootstrap interval .* paired by round$/)
+})
+
+test('the interval is what drawing at random comes to', () => {
+  const values = Array.from({ length: 15 }, () => Math.random())
+  const drawn = Array.from({ length: 20_000 }, () => median(sampleWithReplacement(values, 15)))
+  const { low, high } = intervalOfMedian(values)
+  const share = drawn.filter((one) => one >= low && one <= high).length / drawn.length
+  assert.ok(share >= 0.945, `${share} of the medians lie inside`)
+  const inside = drawn.filter((one) => one > low && one < high).length / drawn.length
+  assert.ok(inside < 0.955, `${inside} of them would do with less`)
+})
+
+test('the control arm holds where its interval holds 1', () => {
+  const control = (...values) => ({
+    ...experiment({ 'v8-allocUnsafe': steady(100) }),
+    arms: [
+      ...experiment({ 'v8-allocUnsafe': steady(100), 'pool-safe': steady(200) }).arms,
+      {
+        name: 'v8-allocUnsafe again',
+        role: 'control',
+        runs: values.map((requestsPerSecond, i) => ({ round: i + 1, requestsPerSecond, errors: 0 }))
+      }
+    ]
+  })
+  const quiet = analyse(control(99, 100, 101))
+  assert.deepEqual(quiet.control, {
+    name: 'v8-allocUnsafe again',
+    ratio: { value: 1, low: 0.99, high: 1.01, rounds: 3 },
+    holds: true
+  })
+  assert.match(quiet.verdict, /^Pooling pays/)
+  const noisy = analyse(control(110, 120, 130))
+  assert.equal(noisy.control.holds, false)
+  assert.match(noisy.verdict, /^The machine was too noisy/)
+})
+
+test('a loop is compared by its speed, and its ratios are those of its time', () => {
+  const loops = experiment({ 'v8-allocUnsafe': [], 'pool-safe': [], static: [] })
+  const times = [400, 100, 50]
+  for (const [index, arm] of loops.arms.entries()) {
+    arm.runs = [1, 2, 3].map((round) => ({ round, nsPerOperation: times[index], errors: 0 }))
+  }
+  const analysed = analyse({ ...loops, unit: 'operation' })
+  assert.equal(analysed.arms[1].ratio.nsPerOperation.value, 0.25)
+  assert.equal(analysed.ratios.toLimit['pool-safe'].value, 2)
+  assert.match(
+    analysed.verdict,
+    /^Pooling pays here: pool-safe does 4\.0 times \(.*\) the operations/
+  )
 })
 
 test('a round that one of them lacks is left out', () => {
@@ -146,7 +197,7 @@ test('fewer than three rounds are warned of', () => {
 test('an arm that differs much between rounds is warned of, and no other', () => {
   const unsteady = [100, 200, 300].map((requestsPerSecond) => ({ requestsPerSecond }))
   const [warning, ...others] = warningsOf({ static: steady(100), 'v8-allocUnsafe': unsteady })
-  assert.match(warning, /differ much between rounds \(v8-allocUnsafe 100 % from/)
+  assert.match(warning, /differ much \(v8-allocUnsafe 100 % from/)
   assert.deepEqual(others, [])
 })
 

@@ -15,7 +15,8 @@ test('--version tells the version and --help all options', async () => {
   ])
   const { code, stdout } = await runCli(['--help'])
   assert.equal(code, 0)
-  for (const word of ['--runs', '--duration', '--json', '--full', 'list', 'report']) {
+  const words = '--runs --duration --json --html --workload --full list report transcript'
+  for (const word of words.split(' ')) {
     assert.ok(stdout.includes(word), word)
   }
 })
@@ -23,7 +24,16 @@ test('--version tells the version and --help all options', async () => {
 test('list tells experiments and arms', async () => {
   const { code, stdout } = await runCli(['list'])
   assert.equal(code, 0)
-  for (const name of ['http-buffers', '100x1MiB', 'proxy', 'v8-allocUnsafe', 'pool-safe']) {
+  for (const name of [
+    'http-buffers',
+    '100x1MiB',
+    'proxy',
+    'file-serving',
+    '8MiB-200',
+    'go-put',
+    'v8-allocUnsafe',
+    'pool-safe'
+  ]) {
     assert.ok(stdout.includes(name), name)
   }
 })
@@ -31,11 +41,17 @@ test('list tells experiments and arms', async () => {
 test('a wrong command line is refused with a sentence and exit code 2', async (context) => {
   const folder = temporaryFolder(context)
   const cases = [
-    [['unheard-of'], /'unheard-of' is unknown\. There are: http-buffers, proxy\./],
-    [['file-serving'], /'file-serving' is not built yet\./],
-    [['byte-buffer'], /'byte-buffer' is not built yet\./],
-    [['proxy', '--html', 'x.html'], /--html is not built yet\./],
-    [['--workload=x.js'], /--workload is not built yet\./],
+    [
+      ['unheard-of'],
+      /'unheard-of' is unknown\. There are: http-buffers, file-serving, byte-buffer, proxy\./
+    ],
+    [['--html', folder], /Can't write '.*': it is a folder\./],
+    [['--html', 'proxy'], /'proxy' stands where --html has its file/],
+    [['--json', 'same', '--html', './same'], /--json and --html are the same file/],
+    [['report', 'x.json', '--runs', '3'], /unknown option '--runs'/],
+    [['--workload'], /argument missing/],
+    [['--workload', 'nowhere.js'], /Can't read the workload 'nowhere\.js': there is no such file/],
+    [['--workload', folder], /there is no such file/],
     [['--bogus'], /unknown option '--bogus'/],
     [['--runs', '0'], /'0' is invalid\. It must be a whole number from 1 to 1000/],
     [['--runs', '1.5'], /'1\.5' is invalid/],
@@ -46,6 +62,7 @@ test('a wrong command line is refused with a sentence and exit code 2', async (c
     [['--duration=-1'], /'-1' is invalid/],
     [['--json', folder], /Can't write '.*': it is a folder\./],
     [['--json', path.join(folder, 'no', 'file')], /there is no such file or folder\./],
+    [['transcript', 'none'], /The arm 'none' is unknown\. There are: v8-alloc, /],
     [['report'], /missing required argument 'FILE'/],
     [['report', path.join(folder, 'none.json')], /Can't read '.*none\.json': there is no such file/]
   ]
@@ -55,6 +72,38 @@ test('a wrong command line is refused with a sentence and exit code 2', async (c
     assert.match(stderr, message)
     assert.doesNotMatch(stderr, /^ {4}at /m, 'a stack trace')
     assert.equal(stdout, '')
+  }
+})
+
+test('a wrong workload gets an error that says what is missing', async (context) => {
+  const folder = temporaryFolder(context)
+  const cases = [
+    ['module.exports = 5', /is no workload: it exports no object/],
+    ['', /exports neither serve\(memory, request, response\), .* nor run\(memory\)/],
+    ['exports.serve = exports.run = () => {}', /exports both serve and run: choose one/],
+    ['exports.run = 5', /its run is no function/],
+    ['exports.run = () => {}', /exports no maxSize, the size of its largest Buffer in bytes/],
+    ['exports.run = () => {}; exports.maxSize = 0.5', /maxSize must be .* and is 0\.5/],
+    ['exports.run = () => {}; exports.maxSize = 1; exports.title = 1', /title is no string/],
+    ['throw new Error("mine")', /can't be loaded\. Error: mine/],
+    ['this is no JavaScript', /can't be loaded\. .*SyntaxError/s]
+  ]
+  for (const [index, [code, message]] of cases.entries()) {
+    const file = path.join(folder, `${index}.js`)
+    fs.writeFileSync(file, code)
+    const { code: exitCode, stdout, stderr } = await runCli(['--workload', file])
+    assert.equal(exitCode, 2, code)
+    assert.match(stderr, message)
+    assert.equal(stdout, '')
+  }
+})
+
+test('transcript tells the memory before and after each of 100 Buffers', async () => {
+  for (const args of [[], ['pool-safe']]) {
+    const { code, stdout, stderr } = await runCli(['transcript', ...args])
+    assert.equal(code, 0, stderr)
+    assert.match(stdout, /^------------- new Buffer 0\nfree [\d.]+ MB, resident [\d.]+ MB\n/)
+    assert.equal(stdout.match(/after new 1MiB buffer/g).length, 100)
   }
 })
 

@@ -2,7 +2,7 @@
 
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
-const { holdHeats } = require('../runner/heats')
+const { heatCount, holdHeats } = require('../runner/heats')
 
 const PASSES = 2
 
@@ -23,7 +23,7 @@ function race(figures) {
 }
 
 test('the lowest of the heats decides, not a lucky one', async () => {
-  const figures = { slow: [10, 10], lucky: [200, 20], steady: [80, 90] }
+  const figures = { slow: [10], lucky: [200, 20], steady: [80, 90] }
   const heats = await holdHeats(candidates('slow', 'lucky', 'steady'), PASSES, race(figures))
   assert.deepEqual(
     heats.map(({ settings, requestsPerSecond }) => [settings, requestsPerSecond]),
@@ -35,10 +35,30 @@ test('the lowest of the heats decides, not a lucky one', async () => {
   )
 })
 
-test('each pass goes over all candidates, so that none has the quiet minute for itself', async () => {
+test('each pass goes over all that are left, so that none has the quiet minute for itself', async () => {
   const order = []
-  await holdHeats(candidates('a', 'b'), PASSES, async ({ settings }) => order.push(settings))
+  await holdHeats(candidates('a', 'b'), PASSES, async ({ settings }) => {
+    order.push(settings)
+    return settings === 'a' ? 2 : 1
+  })
   assert.deepEqual(order, ['a', 'b', 'a', 'b'])
+})
+
+test('the better half goes on, and wins, whatever a single heat of the others was', async () => {
+  const figures = { a: [40, 5], b: [10], c: [30, 20], d: [25] }
+  const names = Object.keys(figures)
+  const heats = await holdHeats(candidates(...names), PASSES, race(figures))
+  assert.deepEqual(
+    heats.map(({ settings, heats }) => [settings, heats.length]),
+    [
+      ['c', 2],
+      ['a', 2],
+      ['d', 1],
+      ['b', 1]
+    ]
+  )
+  assert.equal(heatCount(4, PASSES), 6)
+  assert.equal(heatCount(1, PASSES), 0)
 })
 
 test('a candidate that fails comes last with its reason', async () => {

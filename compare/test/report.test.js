@@ -52,7 +52,7 @@ test('the machine, the heats, the load, the warnings and the verdict are told', 
     'Measured on Node v24.0.0, V8 13.6, linux x64, 2 cores, A processor, 2026-01-02T03:04:05.000Z.',
     'http-buffers 1x1MiB: one Buffer of 1 MiB per request',
     'What does a web server gain?',
-    'Load through 20 connections: the client used 25 % of a core, the server 102 %.',
+    'Load by cistern-load, 20 connections: the client used 25 % of a core, the server 102 %.',
     'Settings tried for v8-tuned, each with the lowest of its short runs; the first was taken: LD_PRELOAD=libjemalloc.so.2 node --flag',
     '  9,250 req/s  --flag and jemalloc',
     '  5,000 req/s  the defaults',
@@ -71,6 +71,33 @@ test('the best figure of a column is bold, and the limit is no contender', () =>
   assert.ok(text.includes(bold('61.0')))
   assert.ok(!text.includes(bold('30,500')))
   assert.ok(!text.includes(bold('3.14')))
+})
+
+test('a loop has times per operation and no latency, and its evidence follows', () => {
+  const result = fixture()
+  const [experiment] = result.experiments
+  experiment.unit = 'operation'
+  experiment.roles = { baseline: 'v8-allocUnsafe', candidate: 'pool-safe' }
+  for (const { median, ratio } of experiment.arms) {
+    median.nsPerOperation = 1234
+    ratio.nsPerOperation = { value: 0.5, low: 0.4, high: 0.6, rounds: 3 }
+  }
+  experiment.evidence = [
+    {
+      title: 'What is held',
+      columns: ['arm', 'held'],
+      rows: [['pool-safe', 1e6]],
+      note: 'At rest.'
+    }
+  ]
+  const text = drawResult(checkResult(result), plain)
+  assert.match(text, /│ arm +│ ns\/op │ GB\/s │ peak RSS MB │.*│ ns\/op × baseline │/)
+  assert.deepEqual(cells(text, 'pool-safe').at(-1), '0.50 (0.40–0.60)')
+  assert.match(
+    text,
+    /What is held\n.*\n│ arm +│ +held │\n.*\n│ pool-safe │ 1,000,000 │\n.*\nAt rest\./
+  )
+  assert.doesNotMatch(text, /\(limit\)/)
 })
 
 test('drawing leaves the result alone and gives the same text again', () => {
@@ -122,6 +149,9 @@ test('what is no result is told by its first fault', () => {
   const broken = fixture()
   broken.experiments[0].arms[1].ratio.requestsPerSecond.low = '2'
   faults.push([broken, 'experiments[0].arms[1] has a wrong ratio'])
+  const unproven = fixture()
+  unproven.experiments[0].evidence = [{ title: 'a table', columns: ['arm'], rows: [[undefined]] }]
+  faults.push([unproven, 'experiments[0] has wrong evidence'])
   for (const [result, message] of faults) {
     assert.throws(() => checkResult(result), { message })
   }

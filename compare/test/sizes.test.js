@@ -2,7 +2,7 @@
 
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
-const { COUNT, MAX_SIZE, MIN_SIZE, proxySizes } = require('../experiments/sizes')
+const { COUNT, MAX_SIZE, MIN_SIZE, proxySizes } = require('../experiments/proxy/sizes')
 
 const KIB = 1024
 

@@ -2,13 +2,17 @@
 
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
+const { unitOf } = require('../analysis/unit')
 const { verdict } = require('../analysis/verdict')
 
 function ratio(value, low, high, rounds = 3) {
-  return { requestsPerSecond: { value, low, high, rounds } }
+  return { speed: { value, low, high, rounds } }
 }
 
 const clearGain = {
+  unit: unitOf({}),
+  candidate: 'pool-safe',
+  baseline: 'v8-allocUnsafe',
   settings: 'jemalloc',
   toBaseline: {
     ...ratio(5.12, 4.9, 5.3),
@@ -86,6 +90,38 @@ test('a machine that left the servers no core is told to be the reason, whatever
   }
 })
 
+test('a baseline that differs from itself is told to be the reason, whatever the ratios', () => {
+  const noisy = { ratio: { value: 1.2, low: 1.1, high: 1.4, rounds: 5 }, holds: false }
+  const told = verdict({ ...clearGain, control: noisy })
+  assert.match(
+    told,
+    /^The machine was too noisy for a claim, v8-allocUnsafe against itself came out at 1\.20 times \(1\.10 to 1\.40\): .*--full\.$/
+  )
+  const quiet = { ratio: { value: 1.01, low: 0.98, high: 1.02, rounds: 5 }, holds: true }
+  assert.match(verdict({ ...clearGain, control: quiet }), /^Pooling pays here/)
+})
+
+test('a gain that chance alone can bring is none', () => {
+  const noise = { value: 1.1, low: 0.3, high: 4.95, rounds: 5 }
+  assert.match(verdict({ ...clearGain, noise }), /^Pooling makes no clear difference here: /)
+  assert.match(verdict({ ...clearGain, noise: { ...noise, high: 4.8 } }), /^Pooling pays here: /)
+})
+
+test('a loop is told in operations, and in terms of its own baseline', () => {
+  const told = verdict({
+    ...clearGain,
+    unit: unitOf({ unit: 'operation' }),
+    baseline: 'v8-concat',
+    toBaseline: ratio(0.5, 0.4, 0.6),
+    tunedToBaseline: {}
+  })
+  assert.match(
+    told,
+    /pool-safe does 0\.50 times \(0\.40 to 0\.60\) the operations per second of v8-concat, /
+  )
+  assert.match(told, /; keep v8-concat\.$/)
+})
+
 test('one round is told without an interval', () => {
   const once = {
     ...clearGain,
@@ -108,7 +144,7 @@ test('arms that did not run are left out', () => {
 })
 
 test('without the pool or the baseline there is no verdict', () => {
-  const told = verdict({ toBaseline: {}, toTuned: {}, toLimit: {}, tunedToBaseline: {} })
+  const told = verdict({ ...clearGain, toBaseline: {} })
   assert.match(told, /^No verdict: /)
 })
 

@@ -1,6 +1,6 @@
 'use strict'
 
-const { random, shuffled } = require('../random')
+const { random, shuffled } = require('../../random')
 
 /** The range of the proxy that the experiment is modelled on, in bytes. */
 const MIN_SIZE = 10 * 1024

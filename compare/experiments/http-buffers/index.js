@@ -1,6 +1,9 @@
 'use strict'
 
-const { useBuffer } = require('./use-buffer')
+const { arms, roles } = require('../../arms')
+const { reply } = require('../reply')
+const { useBuffer } = require('../use-buffer')
+const { inspect } = require('./inspect')
 
 /** What one Buffer of the experiment holds. */
 const BUFFER_BYTES = 1024 * 1024
@@ -9,19 +12,22 @@ const BUFFER_BYTES = 1024 * 1024
  * @param {string} variant
  * @param {string} title
  * @param {number} perRequest Buffers that each request makes, one after the other
+ * @returns {import('../index').HttpWorkload}
  */
 function workload(variant, title, perRequest) {
   return {
     variant,
     title,
+    unit: 'request',
     maxSize: BUFFER_BYTES,
 
-    setUp(arm) {
+    setUp({ arm }) {
       return { arm, perRequest }
     },
 
-    run(state) {
+    serve(state, _request, response) {
       for (let made = 0; made < state.perRequest; made++) useBuffer(state.arm, BUFFER_BYTES)
+      reply(response)
       return state.perRequest * BUFFER_BYTES
     },
 
@@ -31,11 +37,18 @@ function workload(variant, title, perRequest) {
   }
 }
 
+/** @type {import('../index').Experiment} */
 module.exports = {
   name: 'http-buffers',
-  question: 'What does a web server gain that makes large Buffers of one size for each request?',
+  question: "Is a Buffer's memory used again, or got anew and given back at each collection?",
+  arms,
+  roles,
   workloads: [
-    workload('1x1MiB', 'one Buffer of 1 MiB per request, filled and let go', 1),
+    {
+      ...workload('1x1MiB', 'one Buffer of 1 MiB per request, filled and let go', 1),
+      inspect,
+      inspectSeconds: 0.8
+    },
     workload(
       '100x1MiB',
       '100 Buffers of 1 MiB per request, one after the other, each filled and let go',

@@ -1,0 +1,85 @@
+'use strict'
+
+/**
+ * The process in which the Buffers of one arm are looked at. It prints one line of JSON; under `strace`,
+ * its system calls between the two marks are those of the Buffers.
+ *
+ * Its first argument is a `Spec` (see `recorder/subject.js`), with the library that tells addresses as
+ * `settings.probe`, where there is one.
+ */
+
+const fs = require('node:fs')
+const { setImmediate: nextTurn } = require('node:timers/promises')
+const { openSubject } = require('../../recorder/subject')
+const { useBuffer } = require('../use-buffer')
+const { BEGIN, END } = require('./marks')
+
+/** Until memory that is used again has been got once. */
+const WARMUP_BUFFERS = 200
+
+const BUFFERS = 1000
+
+/** After so many Buffers the memory is looked at, and at first. */
+const RSS_EVERY = 250
+
+const { spec, workload, arm, state } = openSubject()
+const addressOf = loadProbe(spec.settings.probe)
+const addresses = new Set()
+
+// Ends when the runner does, though strace stands between them.
+process.stdin.on('end', () => process.exit()).resume()
+
+function loadProbe(file) {
+  if (file === undefined) return undefined
+  const module = { exports: {} }
+  process.dlopen(module, file)
+  return module.exports
+}
+
+/** As the server does it for a request: each Buffer in a turn of its own. */
+async function useBuffers(count, used) {
+  const take = (size) => {
+    const buffer = arm.take(size)
+    if (addressOf) addresses.add(addressOf(buffer))
+    return buffer
+  }
+  for (let done = 0; done < count; done++) {
+    useBuffer({ take, give: arm.give }, workload.maxSize)
+    used?.(done + 1)
+    await nextTurn()
+  }
+}
+
+/** A system call that nothing else makes. */
+function mark(name) {
+  try {
+    fs.accessSync(name)
+  } catch {
+    // There is no such file.
+  }
+}
+
+async function inspect() {
+  await useBuffers(WARMUP_BUFFERS)
+  addresses.clear()
+  const rssBytes = [process.memoryUsage.rss()]
+  const faultsBefore = process.resourceUsage().minorPageFault
+  mark(BEGIN)
+  await useBuffers(BUFFERS, (done) => {
+    if (done % RSS_EVERY === 0) rssBytes.push(process.memoryUsage.rss())
+  })
+  mark(END)
+  const faults = process.resourceUsage().minorPageFault - faultsBefore
+  const told = {
+    buffers: BUFFERS,
+    rssEvery: RSS_EVERY,
+    addresses: addressOf ? addresses.size : undefined,
+    faultsPerBuffer: faults / BUFFERS,
+    rssBytes
+  }
+  process.stdout.write(`${JSON.stringify(told)}\n`)
+  workload.tearDown(state)
+  process.stdin.destroy()
+}
+
+inspect()

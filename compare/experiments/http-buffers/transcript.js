@@ -1,0 +1,46 @@
+'use strict'
+
+/**
+ * The process of `cistern-compare transcript`: a server that writes down what memory the machine has free
+ * before and after each Buffer of a request, and the one request. Its first argument is a `Spec` (see
+ * `recorder/subject.js`).
+ */
+
+const http = require('node:http')
+const os = require('node:os')
+const { openSubject } = require('../../recorder/subject')
+const { useBuffer } = require('../use-buffer')
+
+const BUFFERS = 100
+
+const MEGA = 1e6
+
+const { workload, arm, state } = openSubject()
+
+const server = http.createServer((_request, response) => {
+  for (let made = 0; made < BUFFERS; made++) {
+    response.write(`------------- new Buffer ${made}\n`)
+    response.write(memory())
+    useBuffer(arm, workload.maxSize)
+    response.write('------------- after new 1MiB buffer\n')
+    response.write(`${memory()}\n`)
+  }
+  response.end()
+})
+
+/** With the process's own beside it: others use the machine as well. */
+function memory() {
+  const [free, resident] = [os.freemem(), process.memoryUsage.rss()]
+  return `free ${(free / MEGA).toFixed(1)} MB, resident ${(resident / MEGA).toFixed(1)} MB\n`
+}
+
+server.listen(0, '127.0.0.1', () => {
+  const { port } = server.address()
+  http.get({ host: '127.0.0.1', port, agent: false }, (response) => {
+    response.pipe(process.stdout)
+    response.once('end', () => {
+      server.close()
+      workload.tearDown(state)
+    })
+  })
+})

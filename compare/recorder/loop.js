@@ -1,0 +1,64 @@
+'use strict'
+
+/**
+ * The process under test where operations are done in a loop, without a client. The runner starts it
+ * with a `Spec` (see `subject.js`) and talks to it over IPC:
+ *
+ *   runner          loop
+ *          <------- { type: 'measured', metrics }
+ *   'quit'  ------>            tears down and exits
+ */
+
+const { performance } = require('node:perf_hooks')
+const { setImmediate: nextTurn } = require('node:timers/promises')
+const { letGo, obey, openAnySubject } = require('./subject')
+
+/**
+ * Operations between two turns of the event loop. In a turn that never ends no finalizer would run; with
+ * so many in one the turns themselves cost next to nothing.
+ */
+const TURN_OPERATIONS = 256
+
+const NS_PER_MS = 1e6
+
+/**
+ * Does operations for some time.
+ *
+ * @param {import('./subject').Subject} subject
+ * @param {number} seconds
+ * @returns {Promise<number>} nanoseconds that each took
+ */
+async function spin({ workload, state, recorder }, seconds) {
+  const { turnOperations = TURN_OPERATIONS } = workload
+  const start = performance.now()
+  const end = start + seconds * 1e3
+  let operations = 0
+  let now = start
+  while (now < end) {
+    const bytes = workload.run(state, turnOperations)
+    recorder.request(typeof bytes === 'number' ? bytes : await bytes, turnOperations)
+    operations += turnOperations
+    await nextTurn()
+    now = performance.now()
+  }
+  return ((now - start) * NS_PER_MS) / operations
+}
+
+async function measure() {
+  const subject = await openAnySubject()
+  const { spec, workload, state, recorder } = subject
+  obey({
+    async quit() {
+      await workload.tearDown(state)
+      letGo()
+    }
+  })
+  await spin(subject, spec.timing.warmupSeconds)
+  recorder.start()
+  const nsPerOperation = await spin(subject, spec.timing.durationSeconds)
+  const metrics = await recorder.stop()
+  const figures = await workload.figures?.(state)
+  process.send({ type: 'measured', metrics: { nsPerOperation, ...metrics, ...figures } })
+}
+
+measure()

@@ -1,0 +1,50 @@
+'use strict'
+
+const { spawn } = require('node:child_process')
+const { Child } = require('./child')
+const { Lines } = require('./lines')
+
+/** A busy machine may be slow to start a process; a minute is a hang. */
+const START_SECONDS = 20
+
+const NAME = 'the upstream server'
+
+/** The server of bytes in `client/`, seen from the runner; or, told to forward, a proxy of its kind. */
+class UpstreamProcess {
+  #process
+  #child
+  #lines
+
+  /**
+   * @param {string} program
+   * @param {string[]} args
+   * @param {AbortSignal} signal
+   * @param {Record<string, string>} [env] on top of this process's own
+   */
+  constructor(program, args, signal, env = {}) {
+    this.#process = spawn(program, args, {
+      // It ends when its input does: so it can't outlive this process.
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+      signal,
+      killSignal: 'SIGKILL'
+    })
+    this.#child = new Child(this.#process, NAME)
+    this.#lines = new Lines(this.#process, this.#child, NAME)
+  }
+
+  get pid() {
+    return this.#process.pid
+  }
+
+  /** @returns {Promise<number>} the port on which it listens */
+  async listening() {
+    return Number(await this.#lines.next(START_SECONDS, 'listen'))
+  }
+
+  kill() {
+    return this.#child.kill()
+  }
+}
+
+module.exports = { UpstreamProcess }

@@ -1,0 +1,248 @@
+'use strict'
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const path = require('node:path')
+const { test } = require('node:test')
+const { htmlReport } = require('../report/html')
+const { armStyles } = require('../report/html/arm-style')
+const { html } = require('../report/html/markup')
+const { outcomeOf } = require('../report/html/outcome')
+const { checkResult } = require('../report/schema')
+const measured = require('./fixtures/measured-result')
+const old = require('./fixtures/result')
+const { runCli, temporaryFolder } = require('./run-cli')
+
+/** What a page must not let through as it is. */
+const HOSTILE = `</script><script>alert("1")</script><img src=x onerror='alert(2)'>&amp;<!--`
+
+/** What the page carries in a script element for data. */
+function dataOf(page, id) {
+  const [, text] = new RegExp(`<script type="application/json" id="${id}">(.*?)</script>`).exec(
+    page
+  )
+  return JSON.parse(text)
+}
+
+/** The page without its scripts and styles. */
+function markupOf(page) {
+  return page.replace(/<(script|style)\b.*?<\/\1>/gs, '')
+}
+
+/** The row of the first table that has the arm. */
+function row(page, arm) {
+  const rows = markupOf(page).split('<tr>')
+  return rows.find((text) => text.includes(`>${arm}</span>`)).split('</tr>')[0]
+}
+
+test('the same result gives the same page, and stays as it is', () => {
+  const result = measured()
+  const page = htmlReport(result)
+  assert.deepEqual(result, measured())
+  assert.equal(htmlReport(result), page)
+})
+
+test('the page refers to nothing outside of itself, and forbids it', () => {
+  const page = htmlReport(measured())
+  assert.match(page, /content="default-src &#39;none&#39;;/)
+  assert.doesNotMatch(page, /\b(?:src|srcset|action|poster)\s*=\s*["']/)
+  assert.doesNotMatch(page, /\bhref\s*=\s*["'](?!#|data:,")/)
+  assert.doesNotMatch(page, /@import|url\(/)
+  assert.doesNotMatch(markupOf(page), /https?:/)
+})
+
+test('whatever is in the result is text on the page', () => {
+  const result = measured()
+  result.meta.cpuModel = HOSTILE
+  result.meta.interval = HOSTILE
+  const [experiment] = result.experiments
+  Object.assign(experiment, { variant: HOSTILE, title: HOSTILE, question: HOSTILE })
+  Object.assign(experiment, { verdict: HOSTILE, warnings: [HOSTILE] })
+  Object.assign(experiment.tuned[0], { settings: HOSTILE, env: { [HOSTILE]: HOSTILE } })
+  experiment.evidence = [
+    { title: HOSTILE, columns: [HOSTILE], rows: [[HOSTILE, 1]], note: HOSTILE }
+  ]
+  Object.assign(experiment.arms[0], { name: HOSTILE, about: HOSTILE, settings: HOSTILE })
+  experiment.arms[0].runs[0][HOSTILE] = 1
+  for (const { pauses } of experiment.arms[0].runs) {
+    for (const pause of pauses) pause.kind = HOSTILE
+  }
+
+  const page = htmlReport(result)
+  assert.equal(page.match(/<\/script>/g).length, 4)
+  assert.ok(!page.includes(HOSTILE))
+  assert.ok(!markupOf(page).includes('<img'))
+  assert.deepEqual(dataOf(page, 'result'), result)
+})
+
+test('the tag escapes what is put in, and only that', () => {
+  assert.equal(String(html`<b>${'<'}${html`<i>${'&'}</i>`}</b>`), '<b>&lt;<i>&amp;</i></b>')
+  assert.equal(
+    String(html`${[1, [html`<br>`, '"']]}${undefined}${null}${false}${0}`),
+    '1<br>&quot;0'
+  )
+})
+
+test('old results and the smallest one are drawn, without plots', () => {
+  const smallest = {
+    schema: 1,
+    meta: { node: 'v24.21.0', v8: '13.6', cpus: 2, date: '2026-01-02' },
+    experiments: [
+      {
+        name: 'proxy',
+        baseline: 'v8-allocUnsafe',
+        arms: [
+          {
+            name: 'pool-safe',
+            runs: [{ requestsPerSecond: 1 }],
+            median: { requestsPerSecond: 1 },
+            ratio: { requestsPerSecond: { value: 2.1, low: 2.0, high: 2.2 } }
+          }
+        ],
+        verdict: 'one sentence'
+      }
+    ]
+  }
+  for (const result of [smallest, old()]) {
+    const page = htmlReport(checkResult(result))
+    assert.deepEqual(dataOf(page, 'plots').plots, [])
+    assert.ok(page.includes(result.experiments[0].verdict))
+    assert.doesNotMatch(markupOf(page), /undefined|NaN|null|\[object/)
+  }
+  assert.ok(htmlReport(old()).includes('pool-gc failed: no'))
+  const empty = htmlReport({ ...smallest, experiments: [] })
+  assert.ok(empty.includes('Nothing has been measured yet.'))
+})
+
+test('each field beyond the oldest results may be missing by itself', () => {
+  for (const field of [
+    'series',
+    'latency',
+    'pauses',
+    'round',
+    'rssPeakBytes',
+    'requestsPerSecond'
+  ]) {
+    const result = measured()
+    for (const { arms } of result.experiments) {
+      for (const { runs } of arms) {
+        for (const run of runs) delete run[field]
+      }
+    }
+    assert.doesNotMatch(markupOf(htmlReport(result)), /undefined|NaN|\[object/, field)
+  }
+  for (const field of ['control', 'roles', 'evidence', 'ratios', 'unit', 'tuned', 'warnings']) {
+    const result = measured()
+    for (const experiment of result.experiments) delete experiment[field]
+    assert.doesNotMatch(markupOf(htmlReport(result)), /undefined|NaN|\[object/, field)
+  }
+})
+
+test('the table has a row per arm: the best is bold, the limit and the control are marked', () => {
+  const page = htmlReport(measured())
+  assert.match(row(page, 'pool-reuse'), /<strong>28,243<\/strong>/)
+  assert.match(
+    row(page, 'v8-allocUnsafe'),
+    /<span class="tag baseline">baseline<\/span>.*<td>1<\/td>/s
+  )
+  assert.match(row(page, 'static'), /<span class="tag limit">limit<\/span>/)
+  assert.doesNotMatch(row(page, 'static'), /<strong>/)
+  assert.match(row(page, 'v8-allocUnsafe again'), /<span class="tag control">control<\/span>/)
+  assert.match(row(page, 'pool-safe'), /5\.30 \(5\.25–5\.50\)/)
+})
+
+test('a failed arm has a row without figures, and its last words', () => {
+  const result = measured()
+  result.experiments = result.experiments.slice(1, 2)
+  const page = htmlReport(result)
+  assert.match(row(page, 'pool-gc'), /<span class="tag failed">failed<\/span>/)
+  assert.doesNotMatch(row(page, 'pool-gc'), /<td>[^–]/)
+  assert.ok(page.includes('FATAL ERROR: out of &lt;memory&gt; &amp; &quot;luck&quot;'))
+})
+
+test('the outcome goes by the intervals, and nothing is claimed on a noisy machine', () => {
+  const { experiments } = measured()
+  assert.deepEqual(
+    experiments.map((experiment) => outcomeOf(experiment).words),
+    ['Pooling pays', 'Settings may do as well', 'Pooling costs more', 'Too noisy to tell']
+  )
+  const [experiment] = experiments
+  const candidate = experiment.arms.find(({ name }) => name === 'pool-safe')
+  const cases = [
+    [{ low: 0.9, high: 1.1 }, 2, 'No clear difference'],
+    [{ low: 0.8, high: 0.9 }, 2, 'Pooling costs more'],
+    [{ low: 1.1, high: 1.2 }, 0.9, 'Settings beat pooling'],
+    [{ low: 1.1, high: 1.2 }, 1.1, 'Pooling pays']
+  ]
+  for (const [interval, toTuned, words] of cases) {
+    candidate.ratio.requestsPerSecond = { value: interval.low, ...interval }
+    experiment.ratios.toTuned['pool-safe'] = { value: toTuned, low: toTuned, high: toTuned }
+    assert.equal(outcomeOf(experiment).words, words)
+  }
+  candidate.median.serverCpuShare = 0.5
+  assert.equal(outcomeOf(experiment).words, 'Too noisy to tell')
+  candidate.ratio = {}
+  assert.equal(outcomeOf(experiment).words, 'No verdict')
+})
+
+test('the outcomes are counted above the verdicts', () => {
+  const result = measured()
+  const [first] = result.experiments
+  result.experiments.push({ ...first, variant: 'again' })
+  assert.ok(
+    htmlReport(result).includes(
+      'Of 5 workloads: pooling pays in 2, settings may do as well in 1, pooling costs more in 1, too noisy to tell in 1.'
+    )
+  )
+})
+
+test('an arm has one colour and dash, and shares neither within an experiment', () => {
+  const { experiments } = measured()
+  const strange = ['v8-readFile', 'v8-stream', 'v8-stream-256k', 'pool-readFile', 'pool-pump']
+  experiments.push({ arms: strange.map((name) => ({ name })) })
+  const styles = armStyles(experiments)
+  for (const { arms } of experiments) {
+    const slots = arms.map(({ name }) => styles.get(name))
+    assert.equal(new Set(slots.map(({ slot }) => slot)).size, arms.length)
+    assert.equal(new Set(slots.map(({ dash }) => String(dash))).size, arms.length)
+  }
+  const many = Array.from({ length: 20 }, (_, index) => ({ name: `arm ${index}` }))
+  const pairs = [...armStyles([{ arms: many }]).values()].map(
+    ({ slot, dash }) => `${slot}: ${dash}`
+  )
+  assert.equal(new Set(pairs).size, 20)
+})
+
+test('what the page cannot draw is refused by its first fault', () => {
+  const faults = [
+    [(experiment) => experiment.evidence[0].rows.push('no row'), 'has wrong evidence'],
+    [(experiment) => Object.assign(experiment, { roles: [] }), 'has wrong roles'],
+    [(experiment) => Object.assign(experiment.ratios, { toTuned: null }), 'has wrong ratios'],
+    [(experiment) => delete experiment.control.ratio.low, 'has a wrong control'],
+    [({ arms }) => arms[0].runs[0].series.rssBytes.push(null), '.runs[0] has a wrong series'],
+    [({ arms }) => delete arms[0].runs[0].series.atMs, '.runs[0] has a wrong series'],
+    [({ arms }) => delete arms[0].runs[0].latency.counts, '.runs[0] has a wrong latency'],
+    [({ arms }) => delete arms[0].runs[0].pauses[0].ms, '.runs[0] has wrong pauses']
+  ]
+  for (const [spoil, problem] of faults) {
+    const result = measured()
+    spoil(result.experiments[0])
+    assert.throws(
+      () => checkResult(result),
+      ({ message }) => message.endsWith(problem),
+      problem
+    )
+  }
+  assert.doesNotThrow(() => checkResult(measured()))
+})
+
+test('--html writes the page, from a run that is saved, too', async (context) => {
+  const folder = temporaryFolder(context)
+  const [saved, page] = ['result.json', 'page.html'].map((name) => path.join(folder, name))
+  fs.writeFileSync(saved, JSON.stringify(measured()))
+  const { code, stdout } = await runCli(['report', saved, '--html', page])
+  assert.equal(code, 0)
+  assert.match(stdout, /Verdict: Pooling pays here/)
+  assert.equal(fs.readFileSync(page, 'utf8'), htmlReport(measured()))
+  assert.deepEqual(fs.readdirSync(folder).sort(), ['page.html', 'result.json'])
+})
