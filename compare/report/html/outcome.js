@@ -1,0 +1,56 @@
+'use strict'
+
+const { SERVER_IDLE } = require('../../analysis/warnings')
+const { measureOf, ratioTo } = require('./measure')
+const { rolesOf } = require('./roles')
+
+/** What an experiment has come to: `tone` colours it, `sign` and `words` tell it without colour. */
+const OUTCOMES = {
+  pays: { tone: 'good', sign: '✓', words: 'Pooling pays' },
+  settings: { tone: 'mixed', sign: '≈', words: 'Settings may do as well' },
+  beaten: { tone: 'bad', sign: '✕', words: 'Settings beat pooling' },
+  same: { tone: 'bad', sign: '=', words: 'No clear difference' },
+  costs: { tone: 'bad', sign: '✕', words: 'Pooling costs more' },
+  noisy: { tone: 'noisy', sign: '~', words: 'Too noisy to tell' },
+  none: { tone: 'noisy', sign: '?', words: 'No verdict' }
+}
+
+/**
+ * @param {object} experiment
+ * @returns {{ tone: string, sign: string, words: string }}
+ */
+function outcomeOf(experiment) {
+  return OUTCOMES[nameOf(experiment)]
+}
+
+function nameOf(experiment) {
+  const { candidate } = rolesOf(experiment)
+  const arm = experiment.arms.find(({ name }) => name === candidate)
+  const base = arm && gain(experiment, arm, 'baseline')
+  if (!base) return 'none'
+  if (isNoisy(experiment)) return 'noisy'
+  if (base.high < 1) return 'costs'
+  if (base.low <= 1) return 'same'
+  const tuned = gain(experiment, arm, 'tuned')
+  if (tuned?.high < 1) return 'beaten'
+  return tuned?.low <= 1 ? 'settings' : 'pays'
+}
+
+/** The ratio so that above 1 is better. */
+function gain(experiment, arm, role) {
+  const ratio = ratioTo(experiment, arm, role)
+  if (!ratio || measureOf(experiment).better === 'higher') return ratio
+  return { low: 1 / ratio.high, high: 1 / ratio.low }
+}
+
+/** The control says that the machine was too noisy, or an arm that matters had no core for itself. */
+function isNoisy(experiment) {
+  if (experiment.control?.holds === false) return true
+  const { baseline, candidate } = rolesOf(experiment)
+  return experiment.arms.some(
+    ({ name, median }) =>
+      [baseline, candidate].includes(name) && median.serverCpuShare < SERVER_IDLE
+  )
+}
+
+module.exports = { outcomeOf }

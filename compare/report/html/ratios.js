@@ -1,0 +1,75 @@
+'use strict'
+
+const { ratio: formatRatio } = require('../format')
+const { html } = require('./markup')
+const { measureOf, ratioTo } = require('./measure')
+const { isControl, rolesOf } = require('./roles')
+
+/** Free space at both ends of the scale, as a share of it. */
+const MARGIN = 0.04
+
+/** Narrower scales would blow up noise: at least from one to the other. */
+const NARROWEST = [0.8, 1.25]
+
+/**
+ * How the arms compare with the baseline, with V8 at its best and with the limit: a bar from 1 to
+ * the ratio, and the interval as a line over its end. All three have the same logarithmic scale.
+ *
+ * @param {object} experiment
+ * @param {Map<string, import('./arm-style').ArmStyle>} styles
+ */
+function ratios(experiment, styles) {
+  const panels = ['baseline', 'tuned', 'limit']
+    .map((role) => panelOf(experiment, role))
+    .filter(({ rows }) => rows.length > 0)
+  if (panels.length === 0) return undefined
+  const place = scaleOf(panels.flatMap(({ rows }) => rows.map(({ ratio }) => ratio)))
+  const { words, better } = measureOf(experiment)
+  return html`<section class="ratios">
+<h3>Ratios</h3>
+<p class="hint">Times ${words}; ${better} is better. Bars start at 1, no difference; the line over the end is the interval. Logarithmic scale, the same in all.</p>
+<div class="panels">${panels.map((panel) => drawPanel(panel, place, styles))}</div>
+</section>`
+}
+
+function panelOf(experiment, role) {
+  const reference = rolesOf(experiment)[role]
+  const rows = experiment.arms
+    .filter((arm) => arm.name !== reference && (role === 'baseline' || !isControl(arm, experiment)))
+    .map((arm) => ({ name: arm.name, ratio: ratioTo(experiment, arm, role) }))
+    .filter(({ ratio }) => ratio?.low > 0)
+  return { reference, rows }
+}
+
+function drawPanel({ reference, rows }, place, styles) {
+  return html`<table class="bars">
+<caption>against ${reference}</caption>
+<thead class="unseen"><tr><th scope="col">arm</th><th scope="col">ratio and interval</th></tr></thead>
+<tbody>${rows.map((row) => drawRow(row, place, styles.get(row.name)))}</tbody>
+</table>`
+}
+
+function drawRow({ name, ratio }, place, { className }) {
+  const [one, end, low, high] = [1, ratio.value, ratio.low, ratio.high].map(place)
+  const bar = span(Math.min(one, end), Math.max(one, end))
+  return html`<tr class="${className}"><th scope="row">${name}</th>
+<td><span class="figure">${formatRatio(ratio)}</span>
+<span class="track" aria-hidden="true"><i class="bar" style="${bar}"></i><i class="one" style="left:${percent(one)}"></i><i class="interval" style="${span(low, high)}"></i></span></td></tr>`
+}
+
+/** @returns {(ratio: number) => number} its place on the scale, from 0 to 1 */
+function scaleOf(ratios) {
+  const low = Math.log(Math.min(NARROWEST[0], ...ratios.map((ratio) => ratio.low)))
+  const high = Math.log(Math.max(NARROWEST[1], ...ratios.map((ratio) => ratio.high)))
+  return (ratio) => MARGIN + ((Math.log(ratio) - low) / (high - low)) * (1 - 2 * MARGIN)
+}
+
+function span(from, to) {
+  return `left:${percent(from)};width:${percent(to - from)}`
+}
+
+function percent(share) {
+  return `${(share * 100).toFixed(2)}%`
+}
+
+module.exports = { ratios }

@@ -1,0 +1,13 @@
+'use strict'
+
+/** @param {{ name: string, variant?: string }} experiment */
+function titleOf({ name, variant }) {
+  return [name, variant].filter(Boolean).join(' ')
+}
+
+/** Where on the page it is. @param {number} index of the experiment */
+function anchorOf(index) {
+  return `experiment-${index + 1}`
+}
+
+module.exports = { titleOf, anchorOf }
