@@ -7,6 +7,9 @@ const { median } = require('simple-statistics')
 /** Often enough to see a sawtooth of collections, seldom enough to cost well under 1 % of a core. */
 const SAMPLE_EVERY_MS = 25
 
+/** A pool's figures take longer than the rest: every so many samples they are looked at. */
+const POOL_EVERY = 4
+
 /** Linux: writing this to clear_refs sets the kernel's high-water mark of the RSS to the RSS of now. */
 const RESET_HIGH_WATER = '5'
 
@@ -21,6 +24,8 @@ class MemoryWatch {
   #lastAt = Number.NEGATIVE_INFINITY
   #running = false
   #exactPeak = false
+  /** @type {number | undefined} */
+  #poolBytes
   /** What each sample took. @type {number[]} */
   #takenMs = []
   #series = emptySeries()
@@ -79,10 +84,15 @@ class MemoryWatch {
     series.rssBytes.push(rss)
     series.externalBytes.push(external)
     series.heapBytes.push(heapUsed)
-    const { inUseBytes = 0, idleBytes } = this.#stats?.() ?? {}
-    if (idleBytes !== undefined) series.poolBytes.push(inUseBytes + idleBytes)
+    if (series.atMs.length % POOL_EVERY === 1) this.#poolBytes = heldBy(this.#stats?.())
+    if (this.#poolBytes !== undefined) series.poolBytes.push(this.#poolBytes)
     this.#takenMs.push(performance.now() - now)
   }
+}
+
+/** What a pool has; `undefined` where there is none. */
+function heldBy({ inUseBytes = 0, idleBytes = undefined } = {}) {
+  return idleBytes === undefined ? undefined : inUseBytes + idleBytes
 }
 
 function emptySeries() {

@@ -3,13 +3,13 @@
 const { heatCount } = require('./heats')
 
 /** Rounds and seconds of a usual run, where a workload has no pace of its own. */
-const USUAL = { rounds: 5, durationSeconds: 0.3, warmupSeconds: 0.1 }
+const USUAL = { rounds: 5, durationSeconds: 0.27, warmupSeconds: 0.08 }
 
 /** Of `--full`: long enough for the collector's slow cycles, and enough rounds to see outliers. */
 const FULL = { rounds: 9, durationSeconds: 5, warmupSeconds: 1 }
 
 /** A heat only has to rank settings that lie far apart. */
-const HEAT = { durationSeconds: 0.15, warmupSeconds: 0.07 }
+const HEAT = { durationSeconds: 0.14, warmupSeconds: 0.06 }
 
 /** For each candidate, in a fresh process each: some settings do well in one process and not in the next. */
 const HEATS = 2

@@ -11,7 +11,7 @@ const KIB = 1024
 
 /** What is looked at is how much is held; how fast it goes needs no long window. */
 const SHORT = {
-  usual: { rounds: 3, durationSeconds: 0.15, warmupSeconds: 0.08 },
+  usual: { rounds: 5, durationSeconds: 0.1, warmupSeconds: 0.05 },
   full: { rounds: 7, durationSeconds: 2, warmupSeconds: 0.5 }
 }
 
@@ -50,7 +50,7 @@ module.exports = {
       title: 'get, write 30,000 bytes, read the length, and put back or not',
       work: put,
       pace: {
-        usual: { rounds: 3, durationSeconds: 0.25, warmupSeconds: 0.1 },
+        usual: { rounds: 5, durationSeconds: 0.15, warmupSeconds: 0.08 },
         full: { rounds: 9, durationSeconds: 4, warmupSeconds: 1 }
       },
       evidence: (entries) => [seedTable(entries.at(-1))]

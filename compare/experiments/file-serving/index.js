@@ -18,13 +18,13 @@ const CONNECTIONS = [1, 10, 50, 200]
 const USUAL_CROWD = 50
 
 const PACE = {
-  usual: { rounds: 3, durationSeconds: 0.22, warmupSeconds: 0.08 },
+  usual: { rounds: 5, durationSeconds: 0.14, warmupSeconds: 0.06 },
   full: { rounds: 7, durationSeconds: 4, warmupSeconds: 1 }
 }
 
 /** With 200 files of 8 MiB under way, `readFile` has none of them whole for a second or two. */
 const PACE_OF_MANY = {
-  usual: { rounds: 3, durationSeconds: 0.8, warmupSeconds: 0.3 },
+  usual: { rounds: 5, durationSeconds: 0.35, warmupSeconds: 0.15 },
   full: { rounds: 7, durationSeconds: 6, warmupSeconds: 2 }
 }
 

@@ -16,7 +16,7 @@ const workload = {
   maxSize: MAX_SIZE,
   sizes: proxySizes(),
   throughput: 'bytes of bodies that were forwarded',
-  pace: { usual: { durationSeconds: 0.35, warmupSeconds: 0.15 } },
+  pace: { usual: { durationSeconds: 0.3, warmupSeconds: 0.12 } },
 
   setUp({ arm, settings }) {
     return {
