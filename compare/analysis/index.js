@@ -5,7 +5,7 @@ const { controlOf } = require('./control')
 const { describeInterval } = require('./interval')
 const { medians } = require('./medians')
 const { pairedRatios } = require('./ratio')
-const { verdict } = require('./verdict')
+const { outcomeOf, verdict } = require('./verdict')
 const { warnings, SERVER_IDLE } = require('./warnings')
 const { unitOf } = require('./unit')
 
@@ -36,7 +36,7 @@ function analyse(raw) {
     )
   const control = controlOf(arms, unit.main)
   const analysed = { ...told, roles, arms, ...(control && { control }), ratios: ratiosOf(arms) }
-  const said = verdict({
+  const compared = {
     unit,
     candidate: roles.candidate,
     baseline: roles.baseline,
@@ -49,8 +49,13 @@ function analyse(raw) {
     toLimit: ratio('candidate', 'limit'),
     tunedToBaseline: ratio('tuned', 'baseline'),
     unsafeToBaseline: ratio('unsafe', 'baseline')
-  })
-  return { ...analysed, warnings: [...notes, ...warnings(analysed)], verdict: said }
+  }
+  return {
+    ...analysed,
+    warnings: [...notes, ...warnings(analysed)],
+    outcome: outcomeOf(compared),
+    verdict: verdict(compared)
+  }
 
   /** Of the main figure, each arm's to the tuned baseline's and to the limit's. */
   function ratiosOf(arms) {

@@ -28,31 +28,46 @@ const { BASELINE, DEFAULTS } = require('../arms')
  */
 function verdict(roles) {
   const { candidate, baseline, control, unit } = roles
-  const base = roles.toBaseline.speed
-  if (!base) return `No verdict: ${candidate} and ${baseline} have no round in common.`
+  const outcome = outcomeOf(roles)
+  if (outcome === 'none') return `No verdict: ${candidate} and ${baseline} have no round in common.`
+  const { toBaseline, toTuned } = roles
+  const facts = `${candidate} ${unit.does} ${comparedWith(toBaseline.speed, toTuned.speed, roles)}`
+  switch (outcome) {
+    case 'busy':
+      return `The machine was too busy for a verdict: ${facts}; close other programs and run it again.`
+    case 'noisy':
+      return `The machine was too noisy for a claim, ${baseline} against itself came out at ${times(control.ratio)}: ${facts}; close other programs and run it again, or take more rounds with --full.`
+    case 'costs':
+      return `Pooling costs more than it brings here: ${facts}; ${insteadOfPooling(roles)}.`
+    case 'same':
+      return `Pooling makes no clear difference here: ${facts}; ${insteadOfPooling(roles)}.`
+    case 'beaten':
+      return `Settings beat pooling here: ${facts}; ${startWith(roles)}.`
+    case 'settings':
+      return `Pooling beats V8's defaults here, but settings may do as well: ${facts}; ${startWith(roles)} first.`
+    default:
+      return `Pooling pays here: ${facts}${sideEffects(roles)}.`
+  }
+}
 
-  const tuned = roles.toTuned.speed
-  const facts = `${candidate} ${unit.does} ${comparedWith(base, tuned, roles)}`
-  if (roles.starved) {
-    return `The machine was too busy for a verdict: ${facts}; close other programs and run it again.`
-  }
-  if (control && !control.holds) {
-    return `The machine was too noisy for a claim, ${baseline} against itself came out at ${times(control.ratio)}: ${facts}; close other programs and run it again, or take more rounds with --full.`
-  }
-  const { low, high } = roles.noise ?? { low: 1, high: 1 }
-  if (base.high < low) {
-    return `Pooling costs more than it brings here: ${facts}; ${insteadOfPooling(roles)}.`
-  }
-  if (base.low <= high) {
-    return `Pooling makes no clear difference here: ${facts}; ${insteadOfPooling(roles)}.`
-  }
-  if (tuned && tuned.high < 1) {
-    return `Settings beat pooling here: ${facts}; ${startWith(roles)}.`
-  }
-  if (tuned && tuned.low <= 1) {
-    return `Pooling beats V8's defaults here, but settings may do as well: ${facts}; ${startWith(roles)} first.`
-  }
-  return `Pooling pays here: ${facts}${sideEffects(roles)}.`
+/**
+ * What it has come to, in one word.
+ *
+ * @param {Roles} roles
+ * @returns {'none' | 'busy' | 'noisy' | 'costs' | 'same' | 'beaten' | 'settings' | 'pays'}
+ */
+function outcomeOf({ toBaseline, toTuned, starved, control, noise }) {
+  const base = toBaseline.speed
+  if (!base) return 'none'
+  if (starved) return 'busy'
+  if (control && !control.holds) return 'noisy'
+  // What chance can do by itself is no gain, and no loss.
+  const { low, high } = noise ?? { low: 1, high: 1 }
+  if (base.high < low) return 'costs'
+  if (base.low <= high) return 'same'
+  const tuned = toTuned.speed
+  if (tuned?.high < 1) return 'beaten'
+  return tuned?.low <= 1 ? 'settings' : 'pays'
 }
 
 /** What the usual baseline does, or the name of another. */
@@ -113,4 +128,4 @@ function listed(clauses) {
   return rest.length === 0 ? last : `${rest.join(', ')} and ${last}`
 }
 
-module.exports = { verdict }
+module.exports = { outcomeOf, verdict }

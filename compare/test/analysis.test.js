@@ -90,6 +90,7 @@ test('the control arm holds where its interval holds 1', () => {
   const noisy = analyse(control(110, 120, 130))
   assert.equal(noisy.control.holds, false)
   assert.match(noisy.verdict, /^The machine was too noisy/)
+  assert.deepEqual([quiet.outcome, noisy.outcome], ['pays', 'noisy'])
 })
 
 test('a loop is compared by its speed, and its ratios are those of its time', () => {

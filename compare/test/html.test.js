@@ -183,6 +183,7 @@ test('the outcome goes by the intervals, and nothing is claimed on a noisy machi
   assert.equal(outcomeOf(experiment).words, 'Too noisy to tell')
   candidate.ratio = {}
   assert.equal(outcomeOf(experiment).words, 'No verdict')
+  assert.equal(outcomeOf({ ...experiment, outcome: 'same' }).words, 'No clear difference')
 })
 
 test('the outcomes are counted above the verdicts', () => {

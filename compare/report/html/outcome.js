@@ -11,16 +11,19 @@ const OUTCOMES = {
   beaten: { tone: 'bad', sign: '✕', words: 'Settings beat pooling' },
   same: { tone: 'bad', sign: '=', words: 'No clear difference' },
   costs: { tone: 'bad', sign: '✕', words: 'Pooling costs more' },
+  busy: { tone: 'noisy', sign: '~', words: 'Too busy to tell' },
   noisy: { tone: 'noisy', sign: '~', words: 'Too noisy to tell' },
   none: { tone: 'noisy', sign: '?', words: 'No verdict' }
 }
 
 /**
+ * As the verdict has it; of a result without it, what its ratios say.
+ *
  * @param {object} experiment
  * @returns {{ tone: string, sign: string, words: string }}
  */
 function outcomeOf(experiment) {
-  return OUTCOMES[nameOf(experiment)]
+  return OUTCOMES[experiment.outcome] ?? OUTCOMES[nameOf(experiment)]
 }
 
 function nameOf(experiment) {
