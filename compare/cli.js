@@ -51,7 +51,7 @@ function program(exit) {
     .option('--json <FILE>', 'keep the raw figures there, saved after each run')
     .option('--html [FILE]', HTML)
     .option('--workload <FILE>', 'run your own: a module with serve or run (README.md has one)')
-    .option('--full', 'more and longer rounds, for figures to publish')
+    .option('--full', 'longer rounds, and more of them until the ratio is known to ±2 %')
     .showHelpAfterError('(--help tells more)')
     .exitOverride()
     .action(async (names, options) => exit(await compare(names, options)))

@@ -93,6 +93,7 @@ function observer(progress, { file, page }) {
     step: (step) => progress.step(step),
     stepped: (figure) => progress.stepped(figure),
     skipped: (seconds) => progress.skip(seconds),
+    extended: (seconds) => progress.extend(seconds),
     changed(result) {
       latest = result
       file?.write(result)

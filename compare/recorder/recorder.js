@@ -74,6 +74,7 @@ class Recorder {
       minorPageFaults: end.minorPageFaults - start.minorPageFaults,
       allocBytes: end.stats.allocBytes - start.stats.allocBytes,
       inUseBytes: end.stats.inUseBytes,
+      ...poolOf(end.stats),
       serverCpuShare: (end.cpuMicros - start.cpuMicros) / 1e6 / seconds
     }
   }
@@ -96,6 +97,11 @@ class Recorder {
   #statsOfV8() {
     return { allocBytes: this.#bytes, inUseBytes: process.memoryUsage().arrayBuffers }
   }
+}
+
+/** The figures of a pool when the window closes, all sizes together. */
+function poolOf({ idleBytes, classes, ...stats }) {
+  return idleBytes === undefined ? {} : { pool: { idleBytes, ...stats } }
 }
 
 module.exports = { Recorder }

@@ -61,6 +61,12 @@ class Progress {
     this.#doneSeconds += seconds
   }
 
+  /** @param {number} seconds more than was planned */
+  extend(seconds) {
+    this.#totalSeconds += seconds
+    this.#bar?.setTotal(this.#totalSeconds)
+  }
+
   /**
    * Makes room for `write`, which prints on the same terminal.
    *

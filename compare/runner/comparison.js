@@ -3,6 +3,7 @@
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { analyse, describeInterval } = require('../analysis')
+const { isPrecise } = require('../analysis/precision')
 const { CONTROL } = require('../arms/control')
 const { random, shuffled } = require('../random')
 const { count } = require('../report/format')
@@ -22,12 +23,16 @@ const SIGNAL_GRACE_MS = 50
 
 const NS_PER_SECOND = 1e9
 
+/** Of the planned rounds: a machine that is noisier than that will not be known better. */
+const MOST_TIMES = 3
+
 /**
  * @typedef {object} Observer is told how it goes
  * @property {(total: { seconds: number, workloads: number, runs: number }) => void} planned
  * @property {(step: { label: string, seconds: number }) => void} step something starts
  * @property {(figure: string) => void} stepped it has ended
  * @property {(seconds: number) => void} skipped something planned will not happen
+ * @property {(seconds: number) => void} extended there will be more than was planned
  * @property {(result: object) => void} changed the result holds more than before
  * @property {(experiment: object) => void} finished a table is complete
  */
@@ -126,7 +131,7 @@ class Comparison {
     const launchOf = (arm) => launchWith(arm.name === task.roles.tuned ? tuned : undefined)
     const specOf = ({ name }) => this.#specOf(raw, kindOf(task, name), settings, task.schedule.run)
     const next = random(this.#plan.seed)
-    for (let round = 1; round <= task.schedule.rounds; round++) {
+    for (let round = 1; this.#goesOn(round, task, this.#result.experiments[place]); round++) {
       for (const arm of shuffled(raw.arms, next)) {
         if (this.#signal.aborted) break
         // What failed once is not waited for again.
@@ -146,8 +151,23 @@ class Comparison {
     if (analysed) this.#observer.finished(analysed)
   }
 
+  /**
+   * Whether there is another round. With `--full` there are more than planned, as long as the ratio that
+   * matters is not known well enough.
+   */
+  #goesOn(round, { schedule, kinds }, analysed) {
+    if (this.#signal.aborted) return false
+    if (round <= schedule.rounds) return true
+    const { precision } = this.#plan
+    if (precision === undefined || round > schedule.rounds * MOST_TIMES) return false
+    if (analysed === undefined || isPrecise(analysed, precision)) return false
+    this.#observer.extended(kinds.length * secondsOf(schedule.run))
+    return true
+  }
+
   async #runOnce({ workload, schedule, kinds }, raw, arm, round, { spec, launch }) {
-    const label = `${titleOf(raw)}, round ${round} of ${schedule.rounds}: ${arm.name}`
+    const last = Math.max(round, schedule.rounds)
+    const label = `${titleOf(raw)}, round ${round} of ${last}: ${arm.name}`
     this.#observer.step({ label, seconds: secondsOf(schedule.run) })
     try {
       const run = await this.#race(workload, kinds, spec, launch)

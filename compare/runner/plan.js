@@ -14,6 +14,9 @@ const HEAT = { durationSeconds: 0.14, warmupSeconds: 0.06 }
 /** For each candidate, in a fresh process each: some settings do well in one process and not in the next. */
 const HEATS = 2
 
+/** Of `--full`: how far the interval of the ratio that matters may reach to either side, as a share of it. */
+const PRECISION = 0.02
+
 /** One request in flight on each: enough to keep one Node process busy. */
 const CONNECTIONS = 20
 
@@ -38,6 +41,7 @@ const SEED = 2
  * @property {number} [runs] rounds, where the command line has settled them
  * @property {number} [duration] the same of the window
  * @property {boolean} full
+ * @property {number} [precision] there are more rounds until the ratio is known as well as that
  * @property {number} heats passes over the candidates
  * @property {number} seed
  *
@@ -49,7 +53,8 @@ const SEED = 2
  * @returns {Plan}
  */
 function makePlan({ runs, duration, full = false } = {}) {
-  const plan = { runs, duration, full, heats: HEATS, seed: SEED }
+  const precision = full && runs === undefined ? PRECISION : undefined
+  const plan = { runs, duration, full, precision, heats: HEATS, seed: SEED }
   return { ...plan, ...scheduleOf(plan, {}) }
 }
 
