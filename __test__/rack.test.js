@@ -15,7 +15,7 @@ const { external, settle } = require('./helpers')
 const MIB = 1024 * 1024
 const RACK_BYTES = 64 * MIB
 const MAGAZINE_BYTES = 32 * MIB
-const MAGAZINE_BLOCKS = 256
+const MAGAZINE_BLOCKS = 4096
 
 function openRack() {
   const settings = toSettings({ detachOnRelease: false, idleTimeout: Infinity, leakSampleRate: 0 })
@@ -35,7 +35,7 @@ const idleBytes = (rack) =>
 
 describe('from one turn to the next', () => {
   for (const size of [64, 4096, 65_536, MIB, 32 * MIB]) {
-    test(`a magazine keeps at most 256 blocks and 32 MiB, of ${size} bytes`, async () => {
+    test(`a magazine keeps at most 4,096 blocks and 32 MiB, of ${size} bytes`, async () => {
       const rack = openRack()
       const magazine = rack.magazines[classOf(size)]
       const bound = Math.min(MAGAZINE_BLOCKS, MAGAZINE_BYTES / size)
@@ -67,14 +67,14 @@ test('A fill fetches a batch from the depot, and one block from the operating sy
   const magazine = rack.magazines[classOf(4096)]
   use(rack, [4096], () => 1)
   assert.equal(magazine.count, 1)
-  use(rack, [4096], () => 600)
+  use(rack, [4096], () => 6000)
   await settle()
-  assert.ok(magazine.count < 600, 'some are in the depot')
+  assert.ok(magazine.count < 6000, 'some are in the depot')
   rack.recall(magazine, magazine.count, false)
   await settle()
   use(rack, [4096], () => 1)
   assert.equal(magazine.count, 8)
-  assert.equal(rack.stats().total.freshCount, 600)
+  assert.equal(rack.stats().total.freshCount, 6000)
 })
 
 test('Every class has a magazine of its block size', () => {

@@ -6,8 +6,11 @@
  * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
-/** The most blocks that one magazine keeps from one turn of the event loop to the next. */
-const MAGAZINE_BLOCKS = 256
+/**
+ * The most blocks that one magazine keeps from one turn of the event loop to the next: as many as requests may be
+ * open at a time. What is not needed of them decays.
+ */
+const MAGAZINE_BLOCKS = 4096
 
 /** The most bytes that one magazine keeps from one turn to the next. */
 const MAGAZINE_BYTES = 32 * 1024 * 1024
