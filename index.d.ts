@@ -75,7 +75,8 @@ export class BufferPool {
   /**
    * A buffer that grows. The pool learns from those that are released: every 42,000 releases (of a
    * thread) it begins new ones with the commonest size, and keeps no more blocks above the 95th
-   * percentile. So one that grew large once is not kept for ever.
+   * percentile of what was written, or asked for as `sizeHint`. So one that grew large once is not kept for
+   * ever.
    *
    * @param sizeHint how many bytes are expected; by default what was learned, and 1 KiB before
    * @throws as {@link allocUnsafe}

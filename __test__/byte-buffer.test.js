@@ -331,7 +331,7 @@ describe('the pool learns', () => {
   test('bytebufferpool’s way: the commonest first, the kept ones 95 % of the releases', () => {
     const calibration = new Calibration()
     const note = (/** @type {number} */ count, /** @type {number} */ length) => {
-      for (let i = 0; i < count; i++) calibration.note(length)
+      for (let i = 0; i < count; i++) calibration.note(length, 0)
     }
     note(0.5 * RELEASES, 300)
     note(0.3 * RELEASES, 5000)
@@ -344,6 +344,31 @@ describe('the pool learns', () => {
     assert.deepEqual([calibration.firstSize, calibration.largestKept], [320, 5120])
     note(RELEASES, MIB)
     assert.deepEqual([calibration.firstSize, calibration.largestKept], [MIB, MIB])
+  })
+
+  test('What is asked for by its size is kept, and begins nobody else’s', () => {
+    const pool = new BufferPool({ leakSampleRate: 0 })
+    const data = Buffer.alloc(500, 1)
+    const useHinted = (count) => {
+      for (let i = 0; i < count; i++)
+        pool
+          .byteBuffer(16 * KIB)
+          .append(data)
+          .release()
+    }
+    useHinted(RELEASES)
+    const { freshCount } = pool.stats()
+    useHinted(100)
+    assert.equal(pool.stats().freshCount, freshCount)
+    const other = pool.byteBuffer()
+    assert.equal(other.capacity, 512)
+    other.release()
+    // Once nobody asks for it any more, it goes.
+    use(pool, RELEASES, () => 500)
+    useHinted(1)
+    const before = pool.stats().freshCount
+    useHinted(2)
+    assert.equal(pool.stats().freshCount, before + 2)
   })
 })
 

@@ -167,7 +167,7 @@ class BufferPool {
       allocUnsafe(sizeHint)
       throw new errors.OutOfRange('sizeHint', 'an integer', sizeHint)
     }
-    return new ByteBuffer(this.#rack, sizeHint)
+    return new ByteBuffer(this.#rack, sizeHint, sizeHint)
   }
 
   /** @returns {import('../index').PoolHandle} */

@@ -29,6 +29,8 @@ const NO_BYTES = Buffer.alloc(0)
 
 class ByteBuffer {
   #rack
+  /** How many bytes its user expects, or 0. */
+  #hint
   /**
    * What hangs on the block; `null` once it is released.
    *
@@ -50,9 +52,11 @@ class ByteBuffer {
   /**
    * @param {import('./rack').Rack} rack
    * @param {number} size of the first block, at least, in bytes
+   * @param {number} [hint] the same, where its user has said so
    */
-  constructor(rack, size) {
+  constructor(rack, size, hint = 0) {
     this.#rack = rack
+    this.#hint = hint
     this.#take(size)
   }
 
@@ -108,7 +112,7 @@ class ByteBuffer {
   release() {
     this.#check()
     const { calibration } = this.#rack
-    calibration.note(this.#length)
+    calibration.note(this.#length, this.#hint)
     this.#giveBack(/** @type {import('./slot').Slot} */ (this.#slot), this.#isShown)
     this.#slot = null
     this.#bytes = NO_BYTES
