@@ -724,19 +724,6 @@ describe('docs/metrics.md', () => {
       if (figure !== 'external') assert.ok(docs.includes(`\`${figure}\``), figure)
     }
   })
-
-  test('has a server that serves', async () => {
-    const [, code] = /```js\n(.*?)```/s.exec(docs)
-    const server = spawn(process.execPath, ['-e', code.replace('9464', '0')], { cwd: root })
-    try {
-      const [line] = await once(server.stdout, 'data')
-      const response = await fetch(String(line).trim())
-      const { series } = parse(await response.text())
-      assert.equal(series.get(seriesName('cistern_waits_total', { pool: 'bodies' })), 0)
-    } finally {
-      server.kill()
-    }
-  })
 })
 
 describe('Prometheus', () => {

@@ -1,11 +1,9 @@
 /** What is around the pool: the entries of the package, the agreement of its parts, its scripts. */
 
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
+import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -96,7 +94,7 @@ describe('the scripts', () => {
 
   test('say in one sentence that Node is too old', () => {
     const old = "Object.defineProperty(process.versions, 'node', { value: '18.20.0' });"
-    for (const script of ['start', 'test', 'build', 'bench', 'lint']) {
+    for (const script of ['start', 'test', 'build', 'bench', 'lint', 'docs']) {
       const { status, stderr } = run(['-e', `${old} require('./scripts/${script}.js')`])
       assert.equal(status, 1)
       assert.match(stderr, /^cistern needs Node\.js 20 or later; this is v[\d.]+\n$/)
@@ -112,64 +110,5 @@ describe('the scripts', () => {
     ])
     assert.equal(status, 1)
     assert.match(stderr, /^ERR_CISTERN_ADDON_MISSING .*npm run build/)
-  })
-})
-
-describe('The README', () => {
-  const readme = readFileSync(path.join(root, 'README.md'), 'utf8')
-  const codes = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code)
-  const codeWith = (text) => codes.find((code) => code.includes(text))
-
-  /** Starts a server, and gives its address to a function. */
-  async function serving(args, use) {
-    const server = spawn(process.execPath, args, {
-      cwd: root,
-      stdio: ['ignore', 'pipe', 'inherit']
-    })
-    try {
-      const [line] = await once(server.stdout, 'data')
-      await use(String(line).trim())
-    } finally {
-      server.kill()
-    }
-  }
-
-  test('has a server that serves, and releases what it has sent', () =>
-    serving(['-e', codes[0].replace('8000', '0')], async (address) => {
-      for (let i = 0; i < 20; i++) {
-        const body = await (await fetch(`${address}path`)).text()
-        assert.equal(body.length, 1024 * 1024)
-        assert.ok(body.startsWith('You asked for /path. You asked'))
-      }
-    }))
-
-  test('has a tour of the calls that runs', () => {
-    const { status, stderr } = spawnSync(process.execPath, ['-e', codeWith('pool.trim()')], {
-      cwd: root
-    })
-    assert.equal(status, 0, String(stderr))
-  })
-
-  test('has a server of files and bodies that serves both', async () => {
-    const folder = mkdtempSync(path.join(tmpdir(), 'cistern-readme-'))
-    const tell = 'server.on("listening", () => console.log(server.address().port))'
-    const inside = `'${path.join(root, 'package.json')}'`
-    const code = codeWith('readBody(')
-      .replace('8000', '0')
-      .replaceAll("require('cistern", `require('module').createRequire(${inside})('cistern`)
-    const file = path.join(folder, 'server.js')
-    writeFileSync(file, `${code}\n${tell}`)
-    try {
-      await serving([file], async (port) => {
-        const url = `http://127.0.0.1:${port}/`
-        assert.equal(await (await fetch(url)).text(), `${code}\n${tell}`)
-        const body = 'x'.repeat(100_000)
-        const post = (body) => fetch(url, { method: 'POST', body })
-        assert.equal(await (await post(body)).text(), body)
-        assert.equal((await post('x'.repeat(1024 * 1024 + 1))).status, 413)
-      })
-    } finally {
-      rmSync(folder, { recursive: true })
-    }
   })
 })
