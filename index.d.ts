@@ -157,8 +157,11 @@ export interface ByteBuffer {
 
 /** Names a pool of this process. To be cloned, and not to be looked into. */
 export interface PoolHandle {
+  /** Tells it from other objects. */
   readonly type: 'cistern.pool'
+  /** The pool's name. */
   readonly name: string
+  /** Tells the pool from others, and from those of other processes. */
   readonly key: string
 }
 
@@ -236,9 +239,11 @@ export interface LeakMessage {
 
 /** At `cistern:exhausted`: there is no room under the ceiling. */
 export interface ExhaustedMessage {
+  /** The pool's name. */
   readonly pool: string
   /** What was asked for, in bytes. */
   readonly size: number
+  /** The ceiling, in bytes. */
   readonly maxBytes: number
   /** What the caller gets: memory of V8's, an error, or a place in line. */
   readonly outcome: 'unpooled' | 'throw' | 'wait'
@@ -246,7 +251,9 @@ export interface ExhaustedMessage {
 
 /** At `cistern:trim`: idle memory went back to the operating system. */
 export interface TrimMessage {
+  /** The pool's name. */
   readonly pool: string
+  /** How many were given back. */
   readonly bytes: number
   /** Unused for a while, memory pressure, or `trim()`. */
   readonly reason: 'idle' | 'pressure' | 'call'
@@ -259,9 +266,11 @@ export interface LeaseOptions {
 
 /** A Buffer together with its release. */
 export interface Lease {
+  /** Of exactly the length that was asked for. */
   readonly buffer: PooledBuffer
   /** Gives the block back; does nothing where it is back already. */
   release(): void
+  /** The same, for `using`. */
   [Symbol.dispose](): void
 }
 
@@ -269,9 +278,11 @@ export interface Lease {
 export interface ClassFigures {
   /** Leased now. */
   readonly inUseCount: number
+  /** Their blocks' sizes. */
   readonly inUseBytes: number
   /** In the depot and in all magazines, or on the way between them. */
   readonly idleCount: number
+  /** Their sizes. */
   readonly idleBytes: number
   /** Leases since the start. */
   readonly allocCount: number
@@ -279,11 +290,13 @@ export interface ClassFigures {
   readonly allocBytes: number
   /** Blocks that had to be got from the operating system. */
   readonly freshCount: number
+  /** Their sizes. */
   readonly freshBytes: number
   /** Leases served from idle blocks. */
   readonly hitCount: number
   /** Leases for which a block had to be got. */
   readonly missCount: number
+  /** Leases that were released. */
   readonly releaseCount: number
   /** Leases that the garbage collector ended. */
   readonly collectedCount: number
@@ -300,6 +313,7 @@ export interface ClassFigures {
 
 /** At rest, `freshBytes === inUseBytes + idleBytes + freedBytes + quarantinedBytes`. */
 export interface PoolStats extends ClassFigures {
+  /** The pool's. */
   readonly name: string
   /**
    * The most bytes leased at one time; with several threads an upper bound, the sum of the peaks

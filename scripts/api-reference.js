@@ -131,6 +131,7 @@ function interfaceSections(declaration) {
     types.map((type) => `Has all of {@link ${type.getText()}}, and:`)
   )
   const rows = declaration.members.map((member) => {
+    if (described(member) === '') throw new Error(`${name}.${nameOf(member)} has no comment`)
     const cells = [code(memberName(member)), code(typeOf(member)), described(member)]
     return `| ${cells.map(cell).join(' | ')} |`
   })
