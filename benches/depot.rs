@@ -1,6 +1,6 @@
 //! How long the core takes for what crosses into Rust, by one thread and by two at once.
 //!
-//! `npm run bench` runs it; by itself: `cargo bench --bench depot`.
+//! `npm run bench` runs it; by itself: `cargo bench` in this folder.
 
 use cistern::pool::{Attachment, Block, Config, DEPOT_BYTES, Depot, Lender, Pool, SizeClass};
 use criterion::{Criterion, criterion_group, criterion_main};

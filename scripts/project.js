@@ -8,8 +8,13 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
-/** Cargo's worlds: the addon, and the comparison's load client with its probe. */
-const crates = ['Cargo.toml', 'compare/client/Cargo.toml', 'compare/client/probe/Cargo.toml']
+/** Cargo's worlds: the addon, its benches, and the comparison's load client with its probe. */
+const crates = [
+  'Cargo.toml',
+  'benches/Cargo.toml',
+  'compare/client/Cargo.toml',
+  'compare/client/probe/Cargo.toml'
+]
 
 // Ctrl-C reaches the command that runs as well, and this process waits for how that ends.
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})
@@ -67,4 +72,4 @@ function fail(sentence) {
   process.exit(1)
 }
 
-module.exports = { crates, root, run, installDependencies, fail }
+module.exports = { crates, root, run, npm, installDependencies, fail }
