@@ -3,6 +3,7 @@
 /** Every error that cistern throws, in Node's style: each with a stable `code`. */
 
 const { inspect, types } = require('node:util')
+const { platform } = require('./platform')
 
 const { isAnyArrayBuffer, isDataView, isProxy } = types
 
@@ -184,8 +185,8 @@ const AddonMissing = coded(
   'ERR_CISTERN_ADDON_MISSING',
   Error,
   (/** @type {Error} */ cause) =>
-    `cistern's addon for ${process.platform}-${process.arch} could not be loaded; build it with ` +
-    `"npm run build" in cistern's folder (it takes Rust: https://rustup.rs). ${cause.message}`
+    `cistern's addon for ${platform} could not be loaded; "npm rebuild cistern" builds it, in a clone ` +
+    `"npm run build" (it takes Rust: https://rustup.rs). ${cause.message}`
 )
 
 const NoExternalInWorker = coded(

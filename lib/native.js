@@ -86,8 +86,9 @@
  * @property {import('../index').ClassFigures[]} classes
  */
 
+const { existsSync } = require('node:fs')
 const { isMainThread } = require('node:worker_threads')
-const { addonPath } = require('./addon-path')
+const { addonPackage, addonPath } = require('./addon-path')
 const { AddonMissing, NoExternalInWorker } = require('./errors')
 
 /** Others let go of a worker's memory before an addon hears of its end. */
@@ -96,7 +97,7 @@ const isNode = !('bun' in process.versions) && !('deno' in process.versions)
 /** @returns {Native} */
 function load() {
   try {
-    return require(addonPath)
+    return require(existsSync(addonPath) ? addonPath : addonPackage)
   } catch (error) {
     throw new AddonMissing(/** @type {Error} */ (error))
   }

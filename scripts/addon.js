@@ -7,6 +7,7 @@ const { copyFileSync, mkdirSync, renameSync } = require('node:fs')
 const path = require('node:path')
 const { root, fail } = require('./project')
 const { addonPath } = require('../lib/addon-path')
+const { platform } = require('../lib/platform')
 
 /**
  * What cargo calls the addon where that is not `libcistern.so`.
@@ -26,7 +27,7 @@ function buildAddon({ debug = false } = {}) {
   const { status, error } = spawnSync('cargo', args, { cwd: root, stdio: ['ignore', 2, 2] })
   if (error !== undefined) {
     fail(
-      'cistern is built with Rust, and there is no cargo on the PATH: ' +
+      `cistern has to be built with Rust on ${platform}, and there is no cargo on the PATH: ` +
         'install it from https://rustup.rs and run this command again.'
     )
   }

@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run build [-- --debug]`, and what `npm install` runs: builds the addon. */
+/** `npm run build [-- --debug]`: builds the addon. */
 
 require('./check-node')
 const { buildAddon } = require('./addon')
