@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -12,8 +12,11 @@ import * as io from 'cistern/io'
 
 const require = createRequire(import.meta.url)
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..')
+const { npm } = require('./npm.js')
+const { addonPackage } = require('../lib/addon-path.js')
 const native = require('../lib/native.js')
 const { toSettings } = require('../lib/options.js')
+const { libcOf, platform } = require('../lib/platform.js')
 const { blockSizes, classOf } = require('../lib/size-class.js')
 
 describe('the package', () => {
@@ -44,10 +47,93 @@ describe('the package', () => {
   })
 
   test('has one version', () => {
-    const version = JSON.stringify(require('../package.json').version)
-    const manifest = readFileSync(path.join(root, 'Cargo.toml'), 'utf8')
-    assert.ok(manifest.includes(`\nversion = ${version}\n`))
-    assert.equal(JSON.stringify(require('../compare/package.json').version), version)
+    const { version, optionalDependencies = {} } = require('../package.json')
+    const lock = require('../package-lock.json')
+    assert.equal(lock.version, version)
+    assert.equal(lock.packages.compare.version, version)
+    assert.equal(require('../compare/package.json').version, version)
+    for (const file of ['Cargo.toml', 'benches/Cargo.toml']) {
+      const manifest = readFileSync(path.join(root, file), 'utf8')
+      assert.ok(manifest.includes(`\nversion = "${version}"\n`), file)
+    }
+    for (const file of ['Cargo.lock', 'benches/Cargo.lock']) {
+      const locked = readFileSync(path.join(root, file), 'utf8')
+      assert.ok(locked.includes(`name = "cistern"\nversion = "${version}"\n`), file)
+    }
+    // There are some at release.
+    for (const [name, of] of Object.entries(optionalDependencies)) assert.equal(of, version, name)
+  })
+
+  test('packs what it takes to run and to be built, and nothing else', () => {
+    const { stdout, stderr } = npm(root, ['pack', '--dry-run', '--json'])
+    assert.notEqual(stdout, '', stderr)
+    const [{ files }] = Object.values(JSON.parse(stdout))
+    const packed = new Set(files.map(({ path }) => path))
+    for (const file of readdirSync(path.join(root, 'lib'), { recursive: true })) {
+      if (file.endsWith('.js')) assert.ok(packed.delete(`lib/${file.replaceAll(path.sep, '/')}`))
+    }
+    for (const file of readdirSync(path.join(root, 'src'), { recursive: true })) {
+      packed.delete(`src/${file.replaceAll(path.sep, '/')}`)
+    }
+    const rest = [...packed].filter((file) => !/^native\/cistern\.[a-z0-9-]+\.node$/.test(file))
+    const endings = ['.d.mts', '.d.ts', '.js', '.mjs']
+    const expected = ['index', 'io', 'metrics'].flatMap((entry) =>
+      endings.map((end) => entry + end)
+    )
+    expected.push('.cargo/config.toml', 'CHANGELOG.md', 'Cargo.lock', 'Cargo.toml', 'LICENSE')
+    expected.push('README.md', 'build.rs', 'package.json')
+    for (const script of ['addon', 'build', 'check-node', 'install', 'project']) {
+      expected.push(`scripts/${script}.js`)
+    }
+    assert.deepEqual(rest.filter((file) => file !== 'SECURITY.md').sort(), expected.sort())
+    assert.ok(!files.some(({ path }) => path.endsWith('tests.rs')))
+  })
+})
+
+describe('a platform', () => {
+  /** What napi-rs calls those that there are binaries for. */
+  const NAMES = {
+    'x86_64-unknown-linux-gnu': 'linux-x64-gnu',
+    'x86_64-unknown-linux-musl': 'linux-x64-musl',
+    'aarch64-unknown-linux-gnu': 'linux-arm64-gnu',
+    'aarch64-unknown-linux-musl': 'linux-arm64-musl',
+    'x86_64-apple-darwin': 'darwin-x64',
+    'aarch64-apple-darwin': 'darwin-arm64',
+    'x86_64-pc-windows-msvc': 'win32-x64-msvc'
+  }
+
+  test('has the name under which napi-rs publishes its binary', () => {
+    const { napi } = require('../package.json')
+    assert.deepEqual(napi.targets, Object.keys(NAMES))
+    assert.ok(Object.values(NAMES).includes(platform), platform)
+    assert.equal(addonPackage, `${napi.packageName}-${platform}`)
+  })
+
+  test('is built for at release', () => {
+    const workflow = readFileSync(path.join(root, '.github', 'workflows', 'release.yml'), 'utf8')
+    const [build] = workflow.split('\n  try:\n')
+    const targets = [...build.matchAll(/^ +- target: (.*)$/gm)].map(([, target]) => target)
+    assert.deepEqual(targets, Object.keys(NAMES))
+  })
+
+  test('is of musl or of glibc by the loader of its programs, and else by the report', () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'cistern-libc-'))
+    const program = (head) => {
+      const file = path.join(folder, 'program')
+      writeFileSync(file, head)
+      return libcOf(file)
+    }
+    try {
+      assert.equal(program('\x7fELF\0/lib/ld-musl-x86_64.so.1\0'), 'musl')
+      assert.equal(program('\x7fELF\0/lib64/ld-linux-x86-64.so.2\0'), 'gnu')
+      assert.equal(program('\x7fELF\0/lib/ld-linux-aarch64.so.1\0'), 'gnu')
+      const { glibcVersionRuntime } = process.report.getReport().header
+      const own = glibcVersionRuntime === undefined ? 'musl' : 'gnu'
+      assert.equal(program('\x7fELF'), own)
+      assert.equal(libcOf(path.join(folder, 'none')), own)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 })
 
@@ -89,7 +175,10 @@ describe('the scripts', () => {
   test('say in one sentence that cargo is missing', () => {
     const { status, stderr } = run(['scripts/build.js'], { PATH: '/nowhere' })
     assert.equal(status, 1)
-    assert.match(stderr, /^cistern is built with Rust, and there is no cargo .*rustup\.rs.*\n$/)
+    assert.match(
+      stderr,
+      /^cistern has to be built with Rust on .*, and there is no cargo .*rustup\.rs.*\n$/
+    )
   })
 
   test('say in one sentence that Node is too old', () => {
@@ -105,7 +194,7 @@ describe('the scripts', () => {
     const { status, stderr } = run([
       '-e',
       `const file = require.resolve('./lib/addon-path.js')
-       require.cache[file] = { exports: { addonPath: '/nowhere/cistern.node' } }
+       require.cache[file] = { exports: { addonPath: '/nowhere/cistern.node', addonPackage: 'cistern-nowhere' } }
        try { require('cistern') } catch (error) { console.error(error.code, error.message); process.exit(1) }`
     ])
     assert.equal(status, 1)
