@@ -67,7 +67,7 @@ describe('the tarball', {
 
   test('is no larger than the README says', () => {
     const readme = readFileSync(path.join(root, 'README.md'), 'utf8')
-    const sentence = /at most ([\d.]+) MB to download and ([\d.]+) MB on disk/
+    const sentence = /at most\s+([\d.]+)\s+MB\s+to download\s+and\s+([\d.]+)\s+MB on disk/
     const [packed, unpacked] = (sentence.exec(readme) ?? []).slice(1).map((text) => text * 1e6)
     const { stdout } = npm(root, ['pack', '--dry-run', '--json'])
     const [{ size, unpackedSize }] = Object.values(JSON.parse(stdout))
