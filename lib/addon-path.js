@@ -10,8 +10,8 @@ const addonPath = path.join(__dirname, '..', 'native', `cistern.${platform}.node
 
 /**
  * The package that has it prebuilt. These are optional dependencies of a published cistern only: `napi
- * pre-publish` puts them into package.json at release, since `npm ci` refuses a lock file without
- * packages that package.json names, and before a release they are nowhere to be locked.
+ * pre-publish` puts them into package.json at release. In the repository newer npms would refuse to `npm
+ * ci` from a lock file without them, and before they are published there is nothing to lock.
  */
 const addonPackage = `@cistern/binding-${platform}`
 
