@@ -40,6 +40,7 @@ const OUTCOMES = {
   costs: '**costs**',
   noisy: 'too noisy to tell',
   busy: 'too busy to tell',
+  once: 'one round only',
   none: 'no verdict'
 }
 

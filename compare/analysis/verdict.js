@@ -35,6 +35,8 @@ function verdict(roles) {
   switch (outcome) {
     case 'busy':
       return `The machine was too busy for a verdict: ${facts}; close other programs and run it again.`
+    case 'once':
+      return `One round makes no verdict: ${facts}; take more with --runs.`
     case 'noisy':
       return `The machine was too noisy for a claim, ${baseline} against itself came out at ${times(control.ratio)}: ${facts}; close other programs and run it again, or take more rounds with --full.`
     case 'costs':
@@ -54,12 +56,13 @@ function verdict(roles) {
  * What it has come to, in one word.
  *
  * @param {Roles} roles
- * @returns {'none' | 'busy' | 'noisy' | 'costs' | 'same' | 'beaten' | 'settings' | 'pays'}
+ * @returns {'none' | 'once' | 'busy' | 'noisy' | 'costs' | 'same' | 'beaten' | 'settings' | 'pays'}
  */
 function outcomeOf({ toBaseline, toTuned, starved, control, noise }) {
   const base = toBaseline.speed
   if (!base) return 'none'
   if (starved) return 'busy'
+  if (base.rounds < 2) return 'once'
   if (control && !control.holds) return 'noisy'
   // What chance can do by itself is no gain, and no loss.
   const { low, high } = noise ?? { low: 1, high: 1 }

@@ -13,6 +13,7 @@ const OUTCOMES = {
   costs: { tone: 'bad', sign: '✕', words: 'Pooling costs more' },
   busy: { tone: 'noisy', sign: '~', words: 'Too busy to tell' },
   noisy: { tone: 'noisy', sign: '~', words: 'Too noisy to tell' },
+  once: { tone: 'noisy', sign: '?', words: 'One round only' },
   none: { tone: 'noisy', sign: '?', words: 'No verdict' }
 }
 
