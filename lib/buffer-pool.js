@@ -11,7 +11,7 @@ const { IDLE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const ends = require('./ends')
 const { Rack } = require('./rack')
-const { checkBoolean, toSettings } = require('./options')
+const { checkBoolean, checkOptions, toSettings } = require('./options')
 const runtime = require('./runtime')
 const { classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
@@ -197,9 +197,7 @@ class BufferPool {
    * @param {import('../index').LeaseOptions} [options]
    */
   lease(size, options = {}) {
-    if (typeof options !== 'object' || options === null) {
-      throw new errors.InvalidArgType('options', 'an object', options)
-    }
+    checkOptions(options)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
     const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
@@ -425,9 +423,7 @@ function keyOf(handle) {
 
 /** @param {unknown} options */
 function checkAcquire(options) {
-  if (typeof options !== 'object' || options === null) {
-    throw new errors.InvalidArgType('options', 'an object', options)
-  }
+  checkOptions(options)
   const { zero: zeroed = false, signal } = /** @type {import('../index').AcquireOptions} */ (
     options
   )

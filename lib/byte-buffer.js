@@ -151,6 +151,7 @@ class ByteBuffer {
    * @param {BufferEncoding} encoding
    */
   #appendString(data, encoding = 'utf8') {
+    if (encoding !== 'utf8') checkEncoding(encoding)
     const room = lengthOf(this.#bytes) - this.#length
     if (data.length * LONGEST_UNIT > room) {
       const size = byteLength(data, encoding)
@@ -204,6 +205,18 @@ class ByteBuffer {
     }
     slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
+}
+
+/**
+ * Before there is a block to grow to. And `write` would take a number for a length.
+ *
+ * @param {unknown} encoding
+ */
+function checkEncoding(encoding) {
+  if (typeof encoding !== 'string')
+    throw new errors.InvalidArgType('encoding', 'a string', encoding)
+  // Node's own error for an unknown one.
+  NO_BYTES.write('', /** @type {BufferEncoding} */ (encoding))
 }
 
 module.exports = { ByteBuffer }

@@ -31,6 +31,8 @@ function coded(code, Base, describe) {
   }
 }
 
+const INSPECTION = { depth: 0, breakLength: Infinity, customInspect: false }
+
 /**
  * A value as an error message shows it: short, on one line, without running its code.
  *
@@ -39,10 +41,9 @@ function coded(code, Base, describe) {
 function show(value) {
   try {
     if (ArrayBuffer.isView(value) || isAnyArrayBuffer(value)) return showBytes(value)
-    if (typeof value === 'function') return `function ${value.name}`
     if (isProxy(value)) return 'a Proxy'
-    const text = inspect(value, { depth: 0, breakLength: Infinity, customInspect: false })
-    return text.length > 60 ? `${text.slice(0, 57)}...` : text
+    const text = typeof value === 'function' ? `function ${value.name}` : inspect(value, INSPECTION)
+    return (text.length > 60 ? `${text.slice(0, 57)}...` : text).replace(/\s*\n\s*/g, ' ')
   } catch {
     return 'a value that can not be shown'
   }

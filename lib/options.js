@@ -58,9 +58,7 @@ const CHECKS = {
  * @returns {typeof DEFAULTS}
  */
 function completeOptions(given = {}) {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new InvalidArgType('options', 'an object', given)
-  }
+  checkOptions(given)
   /** @type {Record<string, unknown>} */
   const options = { ...DEFAULTS }
   for (const [name, value] of Object.entries(given)) {
@@ -84,6 +82,16 @@ function completeOptions(given = {}) {
 function toSettings(given) {
   const { onExhausted, ...settings } = completeOptions(given)
   return { ...settings, throwsWhenExhausted: onExhausted === 'throw' }
+}
+
+/**
+ * @param {unknown} options
+ * @returns {asserts options is Record<string, unknown>}
+ */
+function checkOptions(options) {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new InvalidArgType('options', 'an object', options)
+  }
 }
 
 /**
@@ -111,4 +119,4 @@ function checkBoolean(name, value) {
   if (typeof value !== 'boolean') throw new InvalidArgType(name, 'a boolean', value)
 }
 
-module.exports = { checkBoolean, toSettings }
+module.exports = { checkBoolean, checkOptions, toSettings }

@@ -4,6 +4,7 @@
 
 const { BufferPool } = require('../buffer-pool')
 const { InvalidArgType, OutOfRange } = require('../errors')
+const { checkOptions } = require('../options')
 
 /**
  * @param {unknown} pool
@@ -12,16 +13,6 @@ const { InvalidArgType, OutOfRange } = require('../errors')
 function checkPool(pool) {
   if (!(pool instanceof BufferPool)) {
     throw new InvalidArgType('pool', 'an instance of BufferPool', pool)
-  }
-}
-
-/**
- * @param {unknown} options
- * @returns {asserts options is Record<string, unknown>}
- */
-function checkOptions(options) {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new InvalidArgType('options', 'an object', options)
   }
 }
 
