@@ -404,8 +404,9 @@ class Rack {
   /** Has the core call `answer` when there is something to look at. */
   listen() {
     if (this.hasBell) return
-    this.hasBell = true
     native.listen(this.attachment, answerFor(new WeakReference(this)))
+    // Only now: where Node-API refuses, the next call tries again.
+    this.hasBell = true
   }
 
   /** Looks at what the core has for this thread. */
