@@ -62,6 +62,17 @@ function installDependencies() {
 }
 
 /**
+ * The flags with which a Node runs what ends threads at any moment. Node 20 aborts where V8 compiles for a thread in
+ * the background while that is terminated ("Assertion failed: (data.first) != nullptr").
+ *
+ * @param {string} node the program
+ */
+function flagsFor(node) {
+  const { stdout } = spawnSync(node, ['--version'], { encoding: 'utf8' })
+  return stdout?.startsWith('v20.') ? ['--no-concurrent-recompilation'] : []
+}
+
+/**
  * Ends this process with one clear sentence.
  *
  * @param {string} sentence
@@ -72,4 +83,4 @@ function fail(sentence) {
   process.exit(1)
 }
 
-module.exports = { crates, root, run, npm, installDependencies, fail }
+module.exports = { crates, root, run, npm, flagsFor, installDependencies, fail }

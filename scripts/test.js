@@ -12,7 +12,7 @@ require('./check-node')
 const { readdirSync } = require('node:fs')
 const path = require('node:path')
 const { parseArgs } = require('node:util')
-const { crates, root, run, installDependencies } = require('./project')
+const { crates, root, run, flagsFor, installDependencies } = require('./project')
 const { buildAddon } = require('./addon')
 
 const { values } = parseArgs({
@@ -28,7 +28,8 @@ if (!only) {
     run('cargo', ['test', '--quiet', '--locked', '--manifest-path', crate])
   run(process.execPath, ['--test', ...testsIn('compare/test')])
 }
-run(values.node ?? process.execPath, ['--test', '--expose-gc', ...testsIn('__test__')])
+const node = values.node ?? process.execPath
+run(node, ['--test', '--expose-gc', ...flagsFor(node), ...testsIn('__test__')])
 
 /**
  * @param {string} folder
