@@ -4,12 +4,10 @@
 
 require('./check-node')
 const path = require('node:path')
-const { root, run } = require('./project')
+const { flagsFor, root, run } = require('./project')
 const { buildAddon } = require('./addon')
 
 buildAddon()
-run(process.execPath, [
-  '--expose-gc',
-  path.join(root, 'soak', 'index.js'),
-  ...process.argv.slice(2)
-])
+const soak = path.join(root, 'soak', 'index.js')
+const flags = ['--expose-gc', ...flagsFor(process.execPath)]
+run(process.execPath, [...flags, soak, ...process.argv.slice(2)])
