@@ -11,7 +11,7 @@ const { IDLE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const ends = require('./ends')
 const { Rack } = require('./rack')
-const { checkBoolean, checkOptions, toSettings } = require('./options')
+const { checkBoolean, checkOptions, checkSignal, toSettings } = require('./options')
 const runtime = require('./runtime')
 const { classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
@@ -428,17 +428,8 @@ function checkAcquire(options) {
     options
   )
   checkBoolean('options.zero', zeroed)
-  if (signal !== undefined && !isSignal(signal)) {
-    throw new errors.InvalidArgType('options.signal', 'an instance of AbortSignal', signal)
-  }
+  checkSignal(signal)
   return { zero: zeroed, signal }
-}
-
-/** @param {unknown} signal */
-function isSignal(signal) {
-  if (typeof signal !== 'object' || signal === null || !('aborted' in signal)) return false
-  const { addEventListener, removeEventListener } = /** @type {AbortSignal} */ (signal)
-  return typeof addEventListener === 'function' && typeof removeEventListener === 'function'
 }
 
 /** @param {unknown} size */

@@ -119,4 +119,21 @@ function checkBoolean(name, value) {
   if (typeof value !== 'boolean') throw new InvalidArgType(name, 'a boolean', value)
 }
 
-module.exports = { checkBoolean, checkOptions, toSettings }
+/**
+ * @param {unknown} signal an AbortSignal, or `undefined`
+ * @returns {asserts signal is AbortSignal | undefined}
+ */
+function checkSignal(signal) {
+  if (signal !== undefined && !isSignal(signal)) {
+    throw new InvalidArgType('options.signal', 'an instance of AbortSignal', signal)
+  }
+}
+
+/** @param {unknown} signal */
+function isSignal(signal) {
+  if (typeof signal !== 'object' || signal === null || !('aborted' in signal)) return false
+  const { addEventListener, removeEventListener } = /** @type {AbortSignal} */ (signal)
+  return typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+}
+
+module.exports = { checkBoolean, checkOptions, checkSignal, toSettings }

@@ -4,7 +4,7 @@
 
 const { BufferPool } = require('../buffer-pool')
 const { InvalidArgType, OutOfRange } = require('../errors')
-const { checkOptions } = require('../options')
+const { checkOptions, checkSignal } = require('../options')
 
 /**
  * @param {unknown} pool
@@ -13,17 +13,6 @@ const { checkOptions } = require('../options')
 function checkPool(pool) {
   if (!(pool instanceof BufferPool)) {
     throw new InvalidArgType('pool', 'an instance of BufferPool', pool)
-  }
-}
-
-/**
- * @param {unknown} signal an AbortSignal, or `undefined`
- * @returns {asserts signal is AbortSignal | undefined}
- */
-function checkSignal(signal) {
-  if (signal === undefined) return
-  if (!has(signal, ['addEventListener', 'removeEventListener']) || !('aborted' in Object(signal))) {
-    throw new InvalidArgType('options.signal', 'an instance of AbortSignal', signal)
   }
 }
 

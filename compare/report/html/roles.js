@@ -1,6 +1,7 @@
 'use strict'
 
 const { CANDIDATE, LIMIT, TUNED } = require('../../arms')
+const { CONTROL } = require('../../arms/control')
 
 /**
  * Which arm stands for what. Older results do not tell it: theirs are the arms of that name.
@@ -14,7 +15,7 @@ function rolesOf({ baseline, roles }) {
 
 /** The baseline again, as a test of the machine: none of the contenders. */
 function isControl(arm, { control }) {
-  return arm.role === 'control' || arm.name === control?.name
+  return arm.role === CONTROL || arm.name === control?.name
 }
 
 module.exports = { rolesOf, isControl }
