@@ -90,9 +90,7 @@ const { existsSync } = require('node:fs')
 const { isMainThread } = require('node:worker_threads')
 const { addonPackage, addonPath } = require('./addon-path')
 const { AddonMissing, NoExternalInWorker } = require('./errors')
-
-/** Others let go of a worker's memory before an addon hears of its end. */
-const isNode = !('bun' in process.versions) && !('deno' in process.versions)
+const { isNode } = require('./platform')
 
 /** @returns {Native} */
 function load() {
@@ -104,7 +102,7 @@ function load() {
 }
 
 const native = load()
-// There the books of this thread would be in memory of V8's.
+// There the books of this thread would be in memory of V8's, which goes before an addon hears of its end.
 if (!isNode && !isMainThread && !native.isExternal()) throw new NoExternalInWorker()
 
 module.exports = native

@@ -1,6 +1,6 @@
 'use strict'
 
-/** The name of this platform, as napi-rs has it: `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`. */
+/** Which runtime this is, and the name of the platform, as napi-rs has it: `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`. */
 
 const { closeSync, openSync, readSync } = require('node:fs')
 
@@ -42,4 +42,7 @@ const ABIS = { linux: () => libcOf(process.execPath), win32: () => 'msvc' }
 const abi = ABIS[process.platform]?.()
 const platform = [process.platform, process.arch, ...(abi === undefined ? [] : [abi])].join('-')
 
-module.exports = { libcOf, platform }
+/** Others have modules and classes of the same names. */
+const isNode = !('bun' in process.versions) && !('deno' in process.versions)
+
+module.exports = { isNode, libcOf, platform }

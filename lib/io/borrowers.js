@@ -19,12 +19,10 @@ const http = require('node:http')
 const https = require('node:https')
 const { Socket } = require('node:net')
 const { Duplex, Writable } = require('node:stream')
+const { isNode } = require('../platform')
 
 const { WriteStream } = fs
 const { ClientRequest, OutgoingMessage } = http
-
-/** Others have streams of their own under these names. */
-const isNode = !('bun' in process.versions) && !('deno' in process.versions)
 
 /** What a writable's user calls, and what a stream's own machinery does. */
 const CALLED = /** @type {const} */ (['write', 'end'])
