@@ -5,6 +5,8 @@
 const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
+const { BufferPool, shared } = require('..')
+const io = require('../io')
 const { balanced, collectUntil, eventually, external, moves, settle } = require('./helpers')
 
 const PAGE = 4096
@@ -125,7 +127,7 @@ function openFiles(name) {
 }
 
 module.exports = {
-  BufferPool: require('..').BufferPool,
+  BufferPool,
   allow,
   assert,
   assertMarks,
@@ -134,7 +136,8 @@ module.exports = {
   collectUntil,
   eventually,
   external,
-  io: require('../io'),
+  io,
+  shared,
   leave,
   lift,
   mark,
