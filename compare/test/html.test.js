@@ -247,3 +247,24 @@ test('--html writes the page, from a run that is saved, too', async (context) =>
   assert.equal(fs.readFileSync(page, 'utf8'), htmlReport(measured()))
   assert.deepEqual(fs.readdirSync(folder).sort(), ['page.html', 'result.json'])
 })
+
+test('the overview has a row for each experiment, and faster is further right, whatever is counted', () => {
+  const slow = { value: 0.5, low: 0.25, high: 1 }
+  const result = measured()
+  const [one] = result.experiments
+  const byTime = structuredClone({ ...one, unit: 'operation' })
+  for (const arm of byTime.arms) arm.ratio.nsPerOperation = slow
+  result.experiments.push(byTime)
+  const overview = /<section id="overview".*?<\/section>/s.exec(htmlReport(result))[0]
+  const rows = overview.split('<tr class').slice(1)
+  assert.equal(rows.length, result.experiments.length)
+  assert.match(rows.at(-1), />2\.00 \(1\.00–4\.00\)</)
+  const candidate = one.arms.find(({ name }) => name === 'pool-safe').ratio.requestsPerSecond
+  assert.match(rows[0], new RegExp(`cistern ${candidate.value.toFixed(2)} times`))
+})
+
+test('without a ratio there is no overview', () => {
+  const result = measured()
+  for (const { arms } of result.experiments) for (const arm of arms) arm.ratio = {}
+  assert.doesNotMatch(htmlReport(result), /id="overview"/)
+})

@@ -44,6 +44,14 @@ function ratioTo(experiment, arm, role) {
   return pairedRatios(arm.runs, other?.runs ?? [])[metric]
 }
 
+/** The same, so that above 1 is better. */
+function gainOf(experiment, arm, role) {
+  const ratio = ratioTo(experiment, arm, role)
+  if (!ratio || measureOf(experiment).better === 'higher') return ratio
+  const { value, low, high } = ratio
+  return { ...ratio, value: 1 / value, low: 1 / high, high: 1 / low }
+}
+
 /**
  * @param {object} arm
  * @param {object} experiment
@@ -56,4 +64,4 @@ function medianRun(arm, experiment, fits) {
   return runs[Math.floor((runs.length - 1) / 2)]
 }
 
-module.exports = { measureOf, ratioTo, medianRun }
+module.exports = { gainOf, measureOf, ratioTo, medianRun }

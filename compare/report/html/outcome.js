@@ -1,7 +1,7 @@
 'use strict'
 
 const { SERVER_IDLE } = require('../../analysis/warnings')
-const { measureOf, ratioTo } = require('./measure')
+const { gainOf } = require('./measure')
 const { rolesOf } = require('./roles')
 
 /** What an experiment has come to: `tone` colours it, `sign` and `words` tell it without colour. */
@@ -30,21 +30,14 @@ function outcomeOf(experiment) {
 function nameOf(experiment) {
   const { candidate } = rolesOf(experiment)
   const arm = experiment.arms.find(({ name }) => name === candidate)
-  const base = arm && gain(experiment, arm, 'baseline')
+  const base = arm && gainOf(experiment, arm, 'baseline')
   if (!base) return 'none'
   if (isNoisy(experiment)) return 'noisy'
   if (base.high < 1) return 'costs'
   if (base.low <= 1) return 'same'
-  const tuned = gain(experiment, arm, 'tuned')
+  const tuned = gainOf(experiment, arm, 'tuned')
   if (tuned?.high < 1) return 'beaten'
   return tuned?.low <= 1 ? 'settings' : 'pays'
-}
-
-/** The ratio so that above 1 is better. */
-function gain(experiment, arm, role) {
-  const ratio = ratioTo(experiment, arm, role)
-  if (!ratio || measureOf(experiment).better === 'higher') return ratio
-  return { low: 1 / ratio.high, high: 1 / ratio.low }
 }
 
 /** The control says that the machine was too noisy, or an arm that matters had no core for itself. */

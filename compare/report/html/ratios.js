@@ -4,12 +4,7 @@ const { ratio: formatRatio } = require('../format')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
 const { isControl, rolesOf } = require('./roles')
-
-/** Free space at both ends of the scale, as a share of it. */
-const MARGIN = 0.04
-
-/** Narrower scales would blow up noise: at least from one to the other. */
-const NARROWEST = [0.8, 1.25]
+const { at, scaleOf, span } = require('./scale')
 
 /**
  * How the arms compare with the baseline, with V8 at its best and with the limit: a bar from 1 to
@@ -23,7 +18,7 @@ function ratios(experiment, styles) {
     .map((role) => panelOf(experiment, role))
     .filter(({ rows }) => rows.length > 0)
   if (panels.length === 0) return undefined
-  const place = scaleOf(panels.flatMap(({ rows }) => rows.map(({ ratio }) => ratio)))
+  const { place } = scaleOf(panels.flatMap(({ rows }) => rows.map(({ ratio }) => ratio)))
   const { words, better } = measureOf(experiment)
   return html`<section class="ratios">
 <h3>Ratios</h3>
@@ -54,22 +49,7 @@ function drawRow({ name, ratio }, place, { className }) {
   const bar = span(Math.min(one, end), Math.max(one, end))
   return html`<tr class="${className}"><th scope="row">${name}</th>
 <td><span class="figure">${formatRatio(ratio)}</span>
-<span class="track" aria-hidden="true"><i class="bar" style="${bar}"></i><i class="one" style="left:${percent(one)}"></i><i class="interval" style="${span(low, high)}"></i></span></td></tr>`
-}
-
-/** @returns {(ratio: number) => number} its place on the scale, from 0 to 1 */
-function scaleOf(ratios) {
-  const low = Math.log(Math.min(NARROWEST[0], ...ratios.map((ratio) => ratio.low)))
-  const high = Math.log(Math.max(NARROWEST[1], ...ratios.map((ratio) => ratio.high)))
-  return (ratio) => MARGIN + ((Math.log(ratio) - low) / (high - low)) * (1 - 2 * MARGIN)
-}
-
-function span(from, to) {
-  return `left:${percent(from)};width:${percent(to - from)}`
-}
-
-function percent(share) {
-  return `${(share * 100).toFixed(2)}%`
+<span class="track" aria-hidden="true"><i class="bar" style="${bar}"></i><i class="one" style="${at(one)}"></i><i class="interval" style="${span(low, high)}"></i></span></td></tr>`
 }
 
 module.exports = { ratios }

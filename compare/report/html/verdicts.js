@@ -4,6 +4,7 @@ const { short } = require('../format')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
 const { outcomeOf } = require('./outcome')
+const { overview } = require('./overview')
 const { rolesOf } = require('./roles')
 const { anchorOf, titleOf } = require('./title')
 
@@ -13,6 +14,7 @@ function verdicts({ experiments }) {
   return html`<section id="verdicts" aria-labelledby="verdicts-title">
 <h2 id="verdicts-title">Is pooling worth it?</h2>
 ${experiments.length > 1 && html`<p class="tally">${tally(experiments)}</p>`}
+${overview(experiments)}
 <ul class="cards">${experiments.map(card)}</ul>
 </section>`
 }
