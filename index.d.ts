@@ -306,7 +306,7 @@ export interface ClassFigures {
   readonly freedBytes: number
   /**
    * Set aside because their thread has ended and another may still hold them: until the last holder is
-   * gone, or, where the runtime does not tell that (others than Node on Linux), for good.
+   * gone, or, where the runtime does not tell that (Bun; others than Linux), for good.
    */
   readonly quarantinedBytes: number
 }

@@ -121,17 +121,43 @@ const TRIALS = {
 
   'the same pool in a worker': async ({ BufferPool }) => {
     const pool = new BufferPool()
-    const worker = new Worker(__filename, { workerData: pool.handle })
-    const [answer] = await once(worker, 'message')
-    if (answer.code !== undefined) throw Object.assign(new Error(answer.message), answer)
-    assert.ok(answer.every((byte) => byte === 5))
+    const { worker, bytes } = await postedBy(pool)
     assert.equal(pool.stats().inUseCount, 1)
-    pool.release(answer)
+    pool.release(bytes)
     await worker.terminate()
+  },
+
+  'what an ended worker posted': async ({ BufferPool }) => {
+    const pool = new BufferPool()
+    // In a function, as above.
+    await (async () => {
+      const { worker, bytes } = await postedBy(pool)
+      await worker.terminate()
+      for (let i = 0; i < 100; i++) pool.allocUnsafe(SIZE).fill(1)
+      assert.ok(bytes.every((byte) => byte === 5))
+    })()
+    const isBack = () => {
+      const { inUseCount, quarantinedBytes } = pool.stats()
+      return inUseCount === 0 && quarantinedBytes === 0
+    }
+    for (let i = 0; i < 50 && !isBack(); i++) {
+      await sleep(10)
+      collectGarbage()
+    }
+    return isBack() ? 'comes back' : 'intact, set aside for good'
   }
 }
 
-/** The worker of the last trial: leases, and posts what it has. */
+/** A worker that has leased a Buffer, and what it has posted. */
+async function postedBy(pool) {
+  const worker = new Worker(__filename, { workerData: pool.handle })
+  const [bytes] = await once(worker, 'message')
+  if (bytes.code !== undefined) throw Object.assign(new Error(bytes.message), bytes)
+  assert.ok(bytes.every((byte) => byte === 5))
+  return { worker, bytes }
+}
+
+/** The worker of the last trials: leases, and posts what it has. */
 function work() {
   try {
     const { BufferPool } = require('..')

@@ -5,8 +5,9 @@
 //!   and other runtimes may call it on a thread of their own.
 
 use super::backing_store;
+use super::deleter::Deleter;
 use super::error::Code;
-use crate::pool::{Lender, Loan, Member};
+use crate::pool::{Lender, Loan, Member, Witness};
 use napi::{Error, sys};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -19,6 +20,8 @@ struct Return {
     loan: Loan,
     /// The thread that made the `ArrayBuffer`: only there is the environment ours to ask.
     thread: u64,
+    /// Where the finalizer's coming proves that the backing store is gone.
+    deleter: Option<Deleter>,
 }
 
 thread_local! {
@@ -75,7 +78,9 @@ pub fn lend(
         return Err(Error::new(Code::Refused, "the environment cannot run JavaScript now"));
     }
     let size = loan.size();
-    let hint = Box::into_raw(Box::new(Return { loan, thread: thread_number() }));
+    let deleter = Deleter::new(env);
+    let hint =
+        Box::into_raw(Box::new(Return { loan, thread: thread_number(), deleter: deleter.clone() }));
     LAST_RETURN.set(ptr::null());
     let mut value = ptr::null_mut();
     // SAFETY: the block is `size` bytes long and its loan's until the finalizer ends the loan.
@@ -91,8 +96,12 @@ pub fn lend(
     };
     match status {
         sys::Status::napi_ok => {
-            // SAFETY: the ArrayBuffer was made in this call, in this environment.
-            if let Some(witness) = unsafe { backing_store::witness(value) } {
+            let witness = match deleter {
+                Some(deleter) => Some(Box::new(deleter) as Box<dyn Witness>),
+                // SAFETY: the ArrayBuffer was made in this call, in this environment.
+                None => unsafe { backing_store::witness(value) },
+            };
+            if let Some(witness) = witness {
                 // SAFETY: nothing has collected the ArrayBuffer yet, so its finalizer has not run.
                 let returned = unsafe { &*hint };
                 returned.loan.watch(witness);
@@ -128,9 +137,15 @@ pub fn lend(
 unsafe extern "C" fn returned(env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
     LAST_RETURN.set(hint);
     // SAFETY: `lend` made `hint` from a box, and nobody else takes it back.
-    let Return { loan, thread } = *unsafe { Box::from_raw(hint.cast::<Return>()) };
-    let alive = !env.is_null() && thread == thread_number() && can_run_js(env);
-    loan.settle(if alive { Lender::Alive } else { Lender::Ending });
+    let Return { loan, thread, deleter } = *unsafe { Box::from_raw(hint.cast::<Return>()) };
+    let is_gone = match deleter {
+        Some(deleter) => {
+            deleter.deleted();
+            true
+        }
+        None => !env.is_null() && thread == thread_number() && can_run_js(env),
+    };
+    loan.settle(if is_gone { Lender::Alive } else { Lender::Ending });
 }
 
 /// Whether the runtime allows `ArrayBuffer`s over memory that V8 did not allocate. Some don't:

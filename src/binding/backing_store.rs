@@ -14,7 +14,8 @@
 //!   built against libstdc++ shows in the mangled name of a function that takes a `shared_ptr`;
 //!   libc++'s are in a namespace of their own.
 //!
-//! Elsewhere (macOS, Windows, Bun, Deno) there is none of it, and the pool does without.
+//! Elsewhere (macOS, Windows, Bun, Deno) there is none of it, and the pool does without; on Deno the
+//! [deleter](super::deleter) serves.
 
 use crate::pool::Witness;
 use napi::sys;

@@ -7,6 +7,7 @@
 mod array_buffer;
 mod attachment;
 mod backing_store;
+mod deleter;
 mod doorbell;
 mod error;
 mod lending;
