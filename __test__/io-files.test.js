@@ -56,6 +56,15 @@ before(() => {
 
 after(() => fs.rmSync(folder, { recursive: true }))
 
+/** A signal that throws. */
+const unheard = {
+  aborted: false,
+  addEventListener() {
+    throw new Error('on purpose')
+  },
+  removeEventListener() {}
+}
+
 /** A new file with these contents. */
 function fileOf(bytes) {
   const name = path.join(folder, crypto.randomUUID())
@@ -870,6 +879,20 @@ describe('pumpFile', () => {
     assert.equal(pool.stats().allocCount, 0)
     assert.deepEqual(listenersOf(sink), before)
     assert.equal(getEventListeners(signal, 'abort').length, 0)
+  })
+
+  test('A signal that can not be listened to: rejected, and nobody listens', async () => {
+    const pool = new BufferPool()
+    const sink = new PassThrough()
+    const before = sink.eventNames()
+    const options = { signal: unheard }
+    await assert.rejects(pumpFile(pool, file, sink, options), { message: 'on purpose' })
+    assert.deepEqual(sink.eventNames(), before)
+    const source = new PassThrough()
+    const quiet = source.eventNames()
+    await assert.rejects(chunks(pool, source, options).next(), { message: 'on purpose' })
+    assert.deepEqual(source.eventNames(), quiet)
+    assert.equal(pool.stats().inUseCount, 0)
   })
 
   test('A pump is aborted between any two steps', async () => {

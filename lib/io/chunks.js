@@ -171,13 +171,13 @@ class Chunks {
   #start() {
     try {
       this.#producer = this.#begin()
+      if (this.#signal?.aborted) this.#onAbort()
+      else this.#signal?.addEventListener('abort', this.#onAbort)
     } catch (error) {
-      // A web stream that another reads.
+      // A web stream that another reads, or a signal of the user's.
       this.#stop()
       throw error
     }
-    if (this.#signal?.aborted) this.#onAbort()
-    else this.#signal?.addEventListener('abort', this.#onAbort)
   }
 
   /** @param {Buffer | undefined} chunk */

@@ -113,7 +113,13 @@ class Pump {
   /** @returns {Promise<number>} */
   run() {
     this.#outlet.watch()
-    this.#signal?.addEventListener('abort', this.#onAbort)
+    try {
+      this.#signal?.addEventListener('abort', this.#onAbort)
+    } catch (error) {
+      // The signal is the user's.
+      this.#outlet.unwatch()
+      throw error
+    }
     return new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
