@@ -26,9 +26,22 @@ class Traffic {
   #server
   #agent = new http.Agent({ keepAlive: true })
   #isOver = false
+  #lastNumber = 0
+  /**
+   * The numbers of the requests that have reached the server.
+   *
+   * @type {Set<unknown>}
+   */
+  #seen = new Set()
   /** @type {Promise<void>[]} */
   #clients = []
-  counts = { whole: 0, broken: 0, wrong: 0 }
+  counts = { whole: 0, broken: 0, again: 0 }
+  /**
+   * The first answer that was not what it had to be.
+   *
+   * @type {string | undefined}
+   */
+  wrong
 
   /**
    * @param {import('..').BufferPool} pool
@@ -39,6 +52,7 @@ class Traffic {
     this.#file = file
     this.#hash = sha256(fs.readFileSync(file))
     this.#server = http.createServer((req, res) => {
+      if (req.headers.number) this.#seen.add(req.headers.number)
       this.#answer(req, res).catch((error) => {
         if (res.headersSent) res.destroy()
         else res.writeHead(error.statusCode ?? 400, { connection: 'close' }).end()
@@ -92,36 +106,66 @@ class Traffic {
   async #echo() {
     const body = randomBytes(below(LIMIT))
     const headers = below(2) > 0 ? { 'content-length': body.length } : {}
-    this.#note((await this.#ask({ method: 'POST', headers }, body)) === sha256(body))
+    this.#note(await this.#ask({ method: 'POST', headers }, body), sha256(body))
   }
 
   async #download() {
-    this.#note((await this.#ask({ method: 'GET' })) === this.#hash)
-  }
-
-  /** @param {boolean} isRight */
-  #note(isRight) {
-    if (isRight) this.counts.whole++
-    else this.counts.wrong++
+    this.#note(await this.#ask({ method: 'GET' }), this.#hash)
   }
 
   /**
-   * The hash of an answer.
+   * @param {string} answer
+   * @param {string} right
+   */
+  #note(answer, right) {
+    if (answer === right) this.counts.whole++
+    else this.wrong ??= answer
+  }
+
+  /**
+   * The hash of an answer, or why there is none.
    *
    * @param {http.RequestOptions} options
    * @param {Buffer} [body]
-   * @returns {Promise<string | undefined>}
+   * @returns {Promise<string>}
    */
   #ask(options, body) {
+    const number = String(++this.#lastNumber)
+    const headers = { ...options.headers, number }
     return new Promise((resolve) => {
-      const target = { host: '127.0.0.1', port: this.#port, agent: this.#agent, ...options }
+      const target = {
+        host: '127.0.0.1',
+        port: this.#port,
+        agent: this.#agent,
+        ...options,
+        headers
+      }
       const req = http.request(target, (res) => {
         const hash = createHash('sha256')
-        res.on('data', (chunk) => hash.update(chunk))
-        res.on('end', () => resolve(hash.digest('hex')))
-        res.on('error', () => resolve(undefined))
+        let bytes = 0
+        res.on('close', () => this.#seen.delete(number))
+        res.on('data', (chunk) => {
+          hash.update(chunk)
+          bytes += chunk.length
+        })
+        res.on('end', () =>
+          resolve(
+            res.statusCode === 200 ? hash.digest('hex') : `${options.method}: ${res.statusCode}`
+          )
+        )
+        res.on('error', (error) =>
+          resolve(`${options.method}: ${error.message} after ${bytes} bytes`)
+        )
       })
-      req.on('error', () => resolve(undefined))
+      req.on('error', (error) => {
+        // The server had closed the connection, idle for long, when the agent took it up again.
+        if (!req.reusedSocket || this.#seen.has(number)) {
+          resolve(`${options.method}: ${error}`)
+        } else {
+          this.counts.again++
+          resolve(this.#ask(options, body))
+        }
+      })
       req.end(body)
     })
   }
