@@ -378,6 +378,20 @@ describe('a pool that is attached', () => {
     }
   })
 
+  test('has a peak no lower than what is leased in another thread', async () => {
+    const pool = new BufferPool()
+    const thread = startThread(pool.handle)
+    await thread.run((self) => {
+      self.kept = self.pool.allocUnsafe(64)
+    })
+    assert.equal(pool.stats().peakInUseBytes, 64)
+    pool.release(pool.allocUnsafe(128))
+    assert.equal(pool.stats().peakInUseBytes, 64 + 128, 'both were leased at a time')
+    await thread.run(({ pool, kept }) => pool.release(kept))
+    await thread.terminate()
+    await balanced(pool)
+  })
+
   test('has a peak that is the sum of the threads’ peaks, and stays', async () => {
     const pool = new BufferPool()
     const some = [startThread(pool.handle), startThread(pool.handle)]

@@ -287,9 +287,15 @@ impl Pool {
             let mut threads = self.threads();
             threads.sweep();
             let mut tally = threads.retired.clone();
+            let mut peaks = 0.0;
             for member in &threads.members {
+                let others = tally.leased_bytes();
                 tally.add(member.ledger());
+                // It learns of its peak at a release, or when it asks; another may ask before that.
+                let leased = tally.leased_bytes() - others;
+                peaks += leased.max(member.ledger().read(Word::PeakBytes));
             }
+            threads.peak_bytes = threads.peak_bytes.max(peaks);
             (tally, threads.peak_bytes)
         };
         let mut unclaimed = [0; SizeClass::COUNT];

@@ -333,6 +333,16 @@ fn threads_that_have_left_are_forgotten_but_for_their_figures() {
 }
 
 #[test]
+fn what_is_leased_is_in_the_peak_before_its_thread_knows() {
+    let pool = Pool::new(detaches());
+    let attachment = pool.attach();
+    let loan = lease(&attachment, 64);
+    equal(pool.stats().peak_in_use_bytes, 64);
+    loan.settle(Lender::Alive);
+    equal(balanced(&pool).peak_in_use_bytes, 64);
+}
+
+#[test]
 fn threads_share_the_depot() {
     let pool = Pool::new(detaches());
     let rounds = 2_000;
