@@ -329,8 +329,9 @@ class BufferPool {
     const isEmpty = byteLengthOf(arrayBuffer) === 0
     // The seat of a block that was transferred may be another's; V8's memory has one of its own.
     if (isPooled && isEmpty) throw new errors.Detached(this.#name, view)
-    if (!isLeased(slot)) throw new errors.AlreadyReleased(this.#name, view)
-    if (slot.words[slot.at + STATE] === SAMPLED) {
+    const state = slot.words[slot.at + STATE]
+    if (state !== LEASED && state !== SAMPLED) throw new errors.AlreadyReleased(this.#name, view)
+    if (state === SAMPLED) {
       this.#rack.sampler.drop(slot)
       this.release(arrayBuffer)
       return
@@ -338,6 +339,7 @@ class BufferPool {
     if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
     if (isPooled || !this.#discard(arrayBuffer)) throw new errors.Undetachable(this.#name, view)
     slot.words[slot.at + STATE] = IDLE
+    slot.forget()
     this.#rack.bookUnpooledRelease()
   }
 

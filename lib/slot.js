@@ -83,9 +83,9 @@ class Slot {
 function isLeased(slot) {
   const state = slot.words[slot.at + STATE]
   if (state !== LEASED && state !== SAMPLED) return false
-  // V8's own may be empty from the start; ours are empty when they were transferred.
-  if (slot.magazine === null) return true
-  return slot.arrayBuffer !== null && byteLengthOf(slot.arrayBuffer) > 0
+  if (slot.arrayBuffer === null) return false
+  // Empty is what was transferred; but V8's own may be so from the start.
+  return byteLengthOf(slot.arrayBuffer) > 0 || (slot.magazine === null && slot.size === 0)
 }
 
 module.exports = { Slot, isLeased }
