@@ -176,6 +176,11 @@ describe('view', () => {
     for (const use of [() => bytes.append('x'), () => bytes.length, () => bytes.release()]) {
       assert.throws(use, { code: 'ERR_CISTERN_DETACHED' })
     }
+    const ofV8 = new BufferPool({ maxBlockSize: 4 }).byteBuffer(10).append('hello')
+    structuredClone(ofV8.view().buffer, { transfer: [ofV8.view().buffer] })
+    for (const use of [() => ofV8.append('x'), () => ofV8.length, () => ofV8.release()]) {
+      assert.throws(use, { code: 'ERR_CISTERN_DETACHED' })
+    }
     await collectUntil(() => pool.stats().inUseCount <= 1, 'it is back, or waits for its holder')
   })
 })
@@ -203,6 +208,32 @@ describe('release', () => {
       assert.equal(pool.stats().inUseCount, 0)
     })
   )
+
+  test(
+    'by its view ends every use, and keeps nobody’s Buffer from the garbage collector',
+    inEveryMode(async (pool, options) => {
+      const RELEASED = { code: 'ERR_CISTERN_ALREADY_RELEASED' }
+      const bytes = pool.byteBuffer(1024).append('hello')
+      pool.release(bytes.view())
+      assert.throws(() => bytes.append('x'), RELEASED)
+      // Where the same ArrayBuffer serves lease after lease, a stale view keeps the next one alive.
+      if (options.detachOnRelease === false) return
+      pool.allocUnsafe(1024)
+      await collectUntil(() => pool.stats().collectedCount === 1, 'what was dropped is back')
+      bytes[Symbol.dispose]()
+    })
+  )
+
+  test('of V8’s memory by its view ends every use', () => {
+    for (const detachOnRelease of [true, false]) {
+      const pool = new BufferPool({ detachOnRelease, maxBlockSize: 4 })
+      const bytes = pool.byteBuffer(10).append('hello')
+      pool.release(bytes.view())
+      assert.throws(() => bytes.append('x'), { code: 'ERR_CISTERN_ALREADY_RELEASED' })
+      bytes[Symbol.dispose]()
+      assert.equal(pool.stats().releaseCount, 1)
+    }
+  })
 
   test('by Symbol.dispose is the same', () => {
     const pool = new BufferPool()

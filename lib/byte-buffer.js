@@ -32,11 +32,12 @@ class ByteBuffer {
   /** How many bytes its user expects, or 0. */
   #hint
   /**
-   * What hangs on the block; `null` once it is released.
+   * What hangs on the block, while nobody else can release that: to keep it longer would keep the block's
+   * next owner from the garbage collector.
    *
    * @type {import('./slot').Slot | null}
    */
-  #slot = null
+  #ownSlot = null
   /** Which lease of the block this is. */
   #turn = 0
   /**
@@ -58,6 +59,11 @@ class ByteBuffer {
     this.#rack = rack
     this.#hint = hint
     this.#take(size)
+  }
+
+  /** What hangs on the block; `null` once it is released. */
+  get #slot() {
+    return this.#isShown ? (slotOf(arrayBufferOf(this.#bytes)) ?? null) : this.#ownSlot
   }
 
   get length() {
@@ -92,7 +98,7 @@ class ByteBuffer {
 
   view() {
     this.#check()
-    this.#isShown = true
+    this.#show()
     return this.#filled()
   }
 
@@ -114,14 +120,14 @@ class ByteBuffer {
     const { calibration } = this.#rack
     calibration.note(this.#length, this.#hint)
     this.#giveBack(/** @type {import('./slot').Slot} */ (this.#slot), this.#isShown)
-    this.#slot = null
+    this.#ownSlot = null
     this.#bytes = NO_BYTES
   }
 
   /** As `release`, but harmless after it. */
   [Symbol.dispose]() {
-    if (this.#slot !== null && this.#slot.turn === this.#turn && isLeased(this.#slot))
-      this.release()
+    const slot = this.#slot
+    if (slot !== null && slot.turn === this.#turn && isLeased(slot)) this.release()
   }
 
   /** Refuses what comes after the release, or after the user has sent the memory elsewhere. */
@@ -136,6 +142,12 @@ class ByteBuffer {
     // Its ArrayBuffer is still the block's, and has no memory: sent elsewhere, and not released.
     if (isHere && lengthOf(this.#bytes) === 0) throw new errors.Detached(this.#rack.name, this)
     throw new errors.AlreadyReleased(this.#rack.name, this)
+  }
+
+  /** From now on anyone may have a way to the ArrayBuffer, and release the block. */
+  #show() {
+    this.#isShown = true
+    this.#ownSlot = null
   }
 
   /** A view of the bytes so far. */
@@ -157,7 +169,7 @@ class ByteBuffer {
       const size = byteLength(data, encoding)
       if (size > room) this.#grow(this.#length + size)
     }
-    this.#isShown = true
+    this.#show()
     const bytes = new FastBuffer(arrayBufferOf(this.#bytes), 0, lengthOf(this.#bytes))
     this.#length += bytes.write(data, this.#length, encoding)
   }
@@ -187,8 +199,9 @@ class ByteBuffer {
     const rack = this.#rack
     const bytes = rack.leaseWhole(size) ?? rack.leaseElsewhere(size)
     this.#bytes = bytes
-    this.#slot = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
-    this.#turn = this.#slot.turn
+    const slot = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
+    this.#ownSlot = slot
+    this.#turn = slot.turn
     this.#isShown = false
   }
 
