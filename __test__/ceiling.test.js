@@ -539,6 +539,22 @@ describe("onExhausted: 'throw'", () => {
     assert.equal(pool.stats().inUseCount, 0)
   })
 
+  test('does not refuse a call because a ByteBuffer was refused', () => {
+    for (const call of Object.values(CALLS)) {
+      for (const detachOnRelease of [true, false]) {
+        const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw', detachOnRelease })
+        const held = pool.allocUnsafe(MIB / 2)
+        const bytes = pool.byteBuffer(10)
+        for (const refused of [() => pool.byteBuffer(MIB), () => bytes.append(Buffer.alloc(MIB))]) {
+          assert.throws(refused, EXHAUSTED)
+          pool.release(call(pool, 10).buffer)
+        }
+        bytes.release()
+        pool.release(held)
+      }
+    }
+  })
+
   test('does not refuse a call because an earlier one had to wait', async () => {
     for (const call of Object.values(CALLS)) {
       const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })

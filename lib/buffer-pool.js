@@ -258,10 +258,7 @@ class BufferPool {
     if (!Number.isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const buffer = this.#rack.takeRefusal() ? undefined : this.#rack.way.lease(this.#rack, size)
-    if (buffer === undefined) {
-      this.#rack.takeRefusal()
-      return this.#leaseRefused(size, zeroed)
-    }
+    if (buffer === undefined) return this.#leaseRefused(size, zeroed)
     return zeroed ? runtime.zeroView(buffer) : buffer
   }
 
@@ -272,6 +269,8 @@ class BufferPool {
    * @param {boolean} zeroed
    */
   #leaseRefused(size, zeroed) {
+    // It was this lease's, and not the next one's.
+    this.#rack.takeRefusal()
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     this.#publishExhausted(size, this.#throws ? 'throw' : 'unpooled')
