@@ -36,6 +36,7 @@ impl Settings {
             leak_sample_rate: self.leak_sample_rate,
             depot_bytes: DEPOT_BYTES,
             external,
+            has_keeper: true,
         }
     }
 }

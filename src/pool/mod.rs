@@ -64,6 +64,7 @@ pub use ledger::{
 pub use loan::{Lender, Loan, LoanKey};
 pub use member::{Member, Tick};
 pub use memory_limit::memory_limit;
+pub use pressure::Pressure;
 pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
 pub use stats::{Figures, Stats, Tally};
 pub use waiters::Ticket;
@@ -177,7 +178,7 @@ impl Pool {
             closed: AtomicBool::new(false),
             census: Census::default(),
             handle: OwnHandle::default(),
-            is_kept: AtomicBool::new(false),
+            is_kept: AtomicBool::new(!config.has_keeper),
             next_tick: Mutex::default(),
             untold: Default::default(),
             has_told_leak: AtomicBool::new(false),
@@ -370,7 +371,16 @@ impl Pool {
         let look = |record: &Record| {
             record.block.size() == size && record.member.ledger().surrender(record.seat)
         };
-        self.loans.look(address, look).unwrap_or_else(|| self.quarantine.surrender(address, size))
+        self.loans.look(address, look).unwrap_or_else(|| self.surrender_orphan(address, size))
+    }
+
+    /// The same in quarantine, where it counts as released from now on.
+    fn surrender_orphan(&self, address: usize, size: usize) -> bool {
+        let class = self.quarantine.surrender(address, size);
+        if let Some(class) = class {
+            self.books.class(class).seized.take();
+        }
+        class.is_some()
     }
 
     /// The `ArrayBuffer` over the block at `address` was detached.
@@ -409,7 +419,7 @@ impl Pool {
         let is_held = || record.witness.as_ref().is_some_and(|witness| !witness.is_gone());
         !record.block.is_hollow()
             && match state {
-                SeatState::Detached | SeatState::Surrendered => is_held(),
+                SeatState::Detached | SeatState::Condemned | SeatState::Surrendered => is_held(),
                 _ => self.may_live_on(state),
             }
     }
@@ -463,23 +473,23 @@ impl Pool {
     fn sweep_quarantine(&self) -> bool {
         let mut has_swept = false;
         while let Some(Orphan { mut block, state, .. }) = self.quarantine.take_gone() {
+            has_swept = true;
+            if state == SeatState::Condemned {
+                self.census.hand_over(&block, Some(Owner::Quarantine), None);
+                self.let_go(block);
+                continue;
+            }
             let books = self.books.class(block.class());
             books.quarantined.take();
-            match state {
-                SeatState::Leased | SeatState::Sampled => {
-                    books.seized.take();
-                    books.collected.add();
-                }
-                // Released after all.
-                SeatState::Surrendered => books.seized.take(),
-                SeatState::Idle | SeatState::Detached | SeatState::Condemned => {}
+            if state.is_leased() {
+                books.seized.take();
+                books.collected.add();
             }
             if self.config.zero_on_release {
                 block.scrub();
             }
             self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
             self.keep(block);
-            has_swept = true;
         }
         has_swept
     }
@@ -620,8 +630,6 @@ impl Pool {
         let Record { block, member, witness, .. } = record;
         book_stray(&member, &block, state);
         self.book_quarantine(&block, state);
-        // One that was surrendered before is released in the books: nothing is seized with it.
-        let state = if state == SeatState::Surrendered { SeatState::Detached } else { state };
         self.quarantine.admit(Orphan { block, state, witness });
     }
 
@@ -629,13 +637,19 @@ impl Pool {
     fn watch_quarantine(&self) {
         // Kept or not: the keeper keeps the pool alive, too, until the block is free.
         self.is_kept.store(true, Ordering::SeqCst);
-        if let Some(me) = self.me.upgrade() {
+        if self.config.has_keeper
+            && let Some(me) = self.me.upgrade()
+        {
             keeper::look_after(&me);
         }
     }
 
     fn book_quarantine(&self, block: &Block, state: SeatState) {
         self.census.hand_over(block, Some(Owner::BackingStore), Some(Owner::Quarantine));
+        if state == SeatState::Condemned {
+            // In the books it is freed.
+            return;
+        }
         let books = self.books.class(block.class());
         books.loaned.take();
         books.quarantined.add();

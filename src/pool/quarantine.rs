@@ -3,6 +3,7 @@
 use super::block::Block;
 use super::books::Count;
 use super::ledger::SeatState;
+use super::size_class::SizeClass;
 use super::witness::Witness;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -78,16 +79,13 @@ impl Quarantine {
         self.is_watching() && self.watched().iter().any(|orphan| orphan.is_leased_at(address, size))
     }
 
-    /// The block at `address`, of `size` bytes, is released by its last holder. Whether it was leased, and
-    /// is here.
-    pub fn surrender(&self, address: usize, size: usize) -> bool {
+    /// The block at `address`, of `size` bytes, is released by its last holder. Its class, if it was
+    /// leased, and is here.
+    pub fn surrender(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut watched = self.watched();
-        let found = watched.iter_mut().find(|orphan| orphan.is_leased_at(address, size));
-        let is_found = found.is_some();
-        if let Some(orphan) = found {
-            orphan.state = SeatState::Surrendered;
-        }
-        is_found
+        let orphan = watched.iter_mut().find(|orphan| orphan.is_leased_at(address, size))?;
+        orphan.state = SeatState::Surrendered;
+        Some(orphan.block.class())
     }
 
     /// Whether a block may yet come out.

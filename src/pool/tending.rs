@@ -18,7 +18,7 @@ impl Pool {
     }
 
     /// One look at the pool. When the next is due; `None` where there is nothing left to do.
-    pub(super) fn tend(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
+    pub fn tend(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
         self.sweep_and_serve();
         let (next_tick, is_due) = self.next_tick(now);
         match pressure {

@@ -500,6 +500,27 @@ mod with_a_witness {
         }
     }
 
+    /// Native code of another thread works on a block that its lender has released, when that is
+    /// trimmed and then ends.
+    #[test]
+    fn nor_does_it_end_before_for_a_condemned_block() {
+        let pool = Pool::new(Config { has_keeper: false, max_bytes: 4096, ..detaches() });
+        let attachment = pool.attach();
+        let (loan, store) = (lease(&attachment, 4096), Told::default());
+        loan.watch(Box::new(store.clone()));
+        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        assert!(!pool.end_if_gone(loan.key()));
+        assert_eq!(pool.trim(u64::MAX), 4096);
+        drop(attachment);
+        loan.settle(Lender::Ending);
+        assert_eq!((pool.held_bytes(), pool.quarantined()), (4096, 1));
+        equal(balanced(&pool).total.freed_bytes, 4096);
+        assert!(pool.attach().lend_fresh(class(64)).is_err());
+        store.is_gone_now();
+        equal(balanced(&pool).total.freed_bytes, 4096);
+        assert_eq!((pool.held_bytes(), pool.quarantined()), (0, 0));
+    }
+
     #[test]
     fn the_keeper_keeps_the_pool_until_then() {
         let pool = Pool::new(detaches());
@@ -570,9 +591,12 @@ mod released_elsewhere {
         loan.settle(Lender::Ending);
         assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
         assert!(pool.surrender(address, 4096));
+        equal(balanced(&pool).total.release_count, 1);
         store.is_gone_now();
         pool.end_surrendered(address);
         equal(balanced(&pool).total.quarantined_bytes, 0);
+        equal(balanced(&pool).total.release_count, 1);
+        equal(balanced(&pool).total.collected_count, 0);
         assert_eq!(pool.state_of(address, 4096), None);
     }
 

@@ -1,0 +1,573 @@
+//! A pool, the threads and backing stores that have its blocks, and what must be true of them.
+//!
+//! What the runtime does is played here by one thread, step by step. After each step:
+//! - a block has one owner: nobody is lent what another has;
+//! - its bytes are those that its holder wrote;
+//! - for every class, `fresh == in use + idle + freed + quarantined`, and each of these is what the
+//!   steps have made it;
+//! - the pool holds what it got and has not freed, and never more than its ceiling;
+//! - nobody is left waiting while there is room.
+
+mod store;
+
+use cistern::pool::{
+    Attachment, Config, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass, Ticket,
+};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::{Place, Store};
+
+const THREADS: usize = 3;
+
+/// At the edges of classes, in slabs and in mappings.
+const SIZES: [usize; 12] = [1, 64, 65, 256, 257, 1000, 4096, 4097, 16_384, 20_000, 65_536, 90_000];
+
+const CEILINGS: [usize; 5] = [4096, 20_000, 66_000, 300_000, usize::MAX];
+
+const DEPOTS: [usize; 3] = [4096, 64 * 1024, 1 << 20];
+
+const TIMEOUTS: [Option<Duration>; 4] =
+    [None, Some(Duration::ZERO), Some(Duration::from_millis(10)), Some(Duration::MAX)];
+
+/// What the pool is told when it is made. Numbers are indices, taken modulo.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub struct Setup {
+    pub detach_on_release: bool,
+    pub zero_on_release: bool,
+    pub is_hollow: bool,
+    pub ceiling: u8,
+    pub depot: u8,
+    pub timeout: u8,
+}
+
+/// Something that happens. Numbers are indices, taken modulo; a step that is not possible is skipped.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub enum Step {
+    /// A magazine is filled; a `watched` backing store has a witness.
+    Lend {
+        thread: u8,
+        size: u8,
+        watched: bool,
+    },
+    /// A block is leased from its magazine.
+    Lease {
+        which: u8,
+    },
+    /// And goes back to it.
+    Release {
+        which: u8,
+    },
+    /// An `ArrayBuffer` is detached; what is `held` has another holder.
+    Detach {
+        which: u8,
+        fate: Fate,
+        held: bool,
+    },
+    /// A block is released by its address, in whichever thread.
+    Surrender {
+        which: u8,
+        held: bool,
+    },
+    /// The last holder of a backing store is gone.
+    Let {
+        which: u8,
+    },
+    /// The core is asked whether it is.
+    Ask {
+        which: u8,
+    },
+    /// The finalizer comes.
+    Finalize {
+        which: u8,
+    },
+    /// No `ArrayBuffer` could be made.
+    Withdraw {
+        which: u8,
+    },
+    /// A thread ends; the bits of `survivors` say which of its backing stores have another holder.
+    End {
+        thread: u8,
+        survivors: u64,
+        leaves_first: bool,
+    },
+    Wait {
+        thread: u8,
+        size: u8,
+    },
+    Claim {
+        thread: u8,
+        watched: bool,
+    },
+    Cancel {
+        thread: u8,
+    },
+    Trim {
+        bytes: u32,
+    },
+    TrimAll,
+    Tend {
+        milliseconds: u8,
+        pressure: u8,
+    },
+    Close,
+}
+
+/// What becomes of a block that is detached.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub enum Fate {
+    Keep,
+    Condemn,
+    Discard,
+    /// It could not be detached: it stays where it was.
+    Spare,
+}
+
+/// One thread.
+struct End {
+    attachment: Attachment,
+    ticket: Option<(Ticket, SizeClass)>,
+}
+
+/// All of it.
+pub struct World {
+    pool: Arc<Pool>,
+    ends: [Option<End>; THREADS],
+    stores: Vec<Store>,
+    last_mark: u8,
+    now: Instant,
+    leases: u64,
+    released: u64,
+    collected: u64,
+}
+
+impl World {
+    pub fn new(setup: Setup) -> Self {
+        let pick = |index: u8, count: usize| usize::from(index) % count;
+        let config = Config {
+            max_bytes: CEILINGS[pick(setup.ceiling, CEILINGS.len())],
+            detach_on_release: setup.detach_on_release,
+            zero_on_release: setup.zero_on_release,
+            idle_timeout: TIMEOUTS[pick(setup.timeout, TIMEOUTS.len())],
+            depot_bytes: DEPOTS[pick(setup.depot, DEPOTS.len())],
+            external: !setup.is_hollow,
+            // The steps say when.
+            has_keeper: false,
+            ..Config::default()
+        };
+        Self {
+            pool: Pool::new(config),
+            ends: [const { None }; THREADS],
+            stores: Vec::new(),
+            last_mark: 0,
+            now: Instant::now(),
+            leases: 0,
+            released: 0,
+            collected: 0,
+        }
+    }
+
+    /// Does a step, and checks what must be true.
+    pub fn step(&mut self, step: Step) {
+        match step {
+            Step::Lend { thread, size, watched } => self.lend(thread, class(size), watched),
+            Step::Lease { which } => self.lease(which),
+            Step::Release { which } => self.release(which),
+            Step::Detach { which, fate, held } => self.detach(which, fate, held),
+            Step::Surrender { which, held } => self.surrender(which, held),
+            Step::Let { which } => {
+                if let Some(store) = self.pick(which) {
+                    self.stores[store].let_go();
+                }
+                // Nothing has swept the quarantine yet: the next step may.
+                return;
+            }
+            Step::Ask { which } => self.ask(which),
+            Step::Finalize { which } => {
+                if let Some(store) = self.pick(which) {
+                    self.finalize(store);
+                }
+            }
+            Step::Withdraw { which } => self.withdraw(which),
+            Step::End { thread, survivors, leaves_first } => {
+                self.end(usize::from(thread) % THREADS, survivors, leaves_first);
+            }
+            Step::Wait { thread, size } => self.wait(thread, class(size)),
+            Step::Claim { thread, watched } => self.claim(thread, watched),
+            Step::Cancel { thread } => {
+                let end = self.end_of(thread);
+                if let Some((ticket, _)) = end.ticket.take() {
+                    end.attachment.cancel(ticket);
+                }
+            }
+            Step::Trim { bytes } => self.trim(bytes.into()),
+            Step::TrimAll => self.trim(u64::MAX),
+            Step::Tend { milliseconds, pressure } => self.tend(milliseconds, pressure),
+            Step::Close => {
+                self.pool.close();
+                self.ends.iter_mut().flatten().for_each(|end| end.ticket = None);
+            }
+        }
+        self.check();
+    }
+
+    /// Everybody lets go of everything: all of the pool's memory comes home, but for what no witness
+    /// watches over.
+    pub fn end_all(mut self) {
+        for thread in 0..THREADS {
+            self.end(thread, u64::MAX, thread % 2 == 0);
+        }
+        self.check();
+        self.stores.iter_mut().for_each(Store::let_go);
+        self.check();
+        self.pool.close();
+        self.check();
+        let sealed = self.stores.iter().filter(|store| store.place == Place::Sealed);
+        assert_eq!(self.pool.held_bytes(), sealed.map(Store::size).sum());
+        let left = Arc::downgrade(&self.pool);
+        self.stores.clear();
+        drop(self.pool);
+        assert!(left.upgrade().is_none(), "the pool is gone");
+    }
+
+    fn end_of(&mut self, thread: u8) -> &mut End {
+        let end = &mut self.ends[usize::from(thread) % THREADS];
+        end.get_or_insert_with(|| End { attachment: self.pool.attach(), ticket: None })
+    }
+
+    fn pick(&self, which: u8) -> Option<usize> {
+        (!self.stores.is_empty()).then(|| usize::from(which) % self.stores.len())
+    }
+
+    /// One whose lender has its `ArrayBuffer`.
+    fn pick_attached(&self, which: u8) -> Option<usize> {
+        self.pick(which).filter(|store| self.stores[*store].is_attached())
+    }
+
+    fn lend(&mut self, thread: u8, class: SizeClass, watched: bool) {
+        let attachment = &self.end_of(thread).attachment;
+        if let Some(loan) = attachment.lend_idle(class).expect("memory for the register") {
+            return self.enter(thread, loan, watched, true);
+        }
+        match attachment.lend_fresh(class) {
+            Ok(loan) => self.enter(thread, loan, watched, false),
+            Err(Refusal::Exhausted(_)) => {
+                let wanted = self.pool.held_bytes().saturating_add(class.block_size());
+                let is_full = wanted > self.pool.config().max_bytes;
+                assert!(is_full || !self.pool.nobody_waits(), "refused though there is room");
+            }
+            Err(Refusal::OutOfMemory(error)) => panic!("{error}"),
+        }
+    }
+
+    fn enter(&mut self, thread: u8, loan: Loan, watched: bool, was_idle: bool) {
+        let thread = usize::from(thread) % THREADS;
+        let end = self.ends[thread].as_ref().expect("who was lent it");
+        let store = Store::new(loan, thread, end.attachment.member().clone(), watched);
+        assert!(!self.stores.iter().any(|other| other.overlaps(&store)), "lent twice");
+        let zeroes = self.pool.config().zero_on_release;
+        // What someone waited for and did not take lies in the depot as it came.
+        if was_idle && zeroes && self.pool.stats().wait_count == 0 {
+            store.check_bytes(0);
+        }
+        self.stores.push(store);
+        if zeroes {
+            self.stores.last_mut().expect("just pushed").fill(0);
+        } else {
+            self.write(self.stores.len() - 1);
+        }
+    }
+
+    /// The holder writes.
+    fn write(&mut self, store: usize) {
+        self.last_mark = self.last_mark.wrapping_add(1);
+        self.stores[store].fill(self.last_mark);
+    }
+
+    /// JavaScript writes over what it releases, where it shall.
+    fn scrub(&mut self, store: usize) {
+        if self.pool.config().zero_on_release {
+            self.stores[store].fill(0);
+        }
+    }
+
+    fn lease(&mut self, which: u8) {
+        let Some(store) = self.pick_attached(which) else { return };
+        if self.stores[store].state == SeatState::Idle {
+            self.stores[store].lease();
+            self.leases += 1;
+            self.write(store);
+        }
+    }
+
+    fn release(&mut self, which: u8) {
+        let Some(store) = self.pick_attached(which) else { return };
+        if self.stores[store].state == SeatState::Leased {
+            self.released += 1;
+            self.scrub(store);
+            self.stores[store].set_state(SeatState::Idle);
+        }
+    }
+
+    fn detach(&mut self, which: u8, fate: Fate, held: bool) {
+        let Some(index) = self.pick_attached(which) else { return };
+        self.scrub(index);
+        let store = &mut self.stores[index];
+        let end = self.ends[store.lender].as_ref().expect("the lender lives");
+        let (seat, class, before) = (store.seat, store.class, store.state);
+        match fate {
+            Fate::Keep => end.attachment.ledger().set_state(seat, SeatState::Detached),
+            Fate::Condemn => end.attachment.condemn(seat, class),
+            Fate::Discard => end.attachment.discard(seat, class),
+            Fate::Spare => {
+                end.attachment.discard(seat, class);
+                return end.attachment.spare(seat, class, before, true, true);
+            }
+        }
+        store.state = end.attachment.ledger().state(seat);
+        self.released += u64::from(before == SeatState::Leased);
+        if !held || store.is_hollow() {
+            store.let_go();
+        }
+        let is_known_gone = store.is_known_gone();
+        assert_eq!(self.pool.end_if_gone(store.key), is_known_gone);
+        if is_known_gone {
+            self.came_home(index);
+        }
+    }
+
+    fn surrender(&mut self, which: u8, held: bool) {
+        let Some(index) = self.pick(which) else { return };
+        let store = &mut self.stores[index];
+        let Some(address) = store.address() else { return };
+        if store.is_gone {
+            return;
+        }
+        let size = store.size();
+        let expected = store.state_by_address();
+        assert_eq!(self.pool.state_of(address, size), expected);
+        assert_eq!(self.pool.state_of(address, size - 1), None);
+        assert!(!self.pool.surrender(address + 1, size));
+        let is_leased = expected.is_some_and(SeatState::is_leased);
+        assert_eq!(self.pool.surrender(address, size), is_leased);
+        if !is_leased {
+            return;
+        }
+        self.released += 1;
+        store.state = SeatState::Surrendered;
+        assert!(!self.pool.surrender(address, size), "once");
+        if !held {
+            store.let_go();
+        }
+        let comes_home = store.place == Place::Register && store.is_known_gone();
+        self.pool.end_surrendered(address);
+        if comes_home {
+            self.came_home(index);
+        }
+    }
+
+    fn ask(&mut self, which: u8) {
+        let Some(store) = self.pick(which) else { return };
+        let at = &self.stores[store];
+        let ends = at.place == Place::Register && at.is_known_gone();
+        assert_eq!(
+            self.pool.end_if_gone(at.key),
+            ends || at.place == Place::Register && at.is_hollow()
+        );
+        if ends || at.place == Place::Register && at.is_hollow() {
+            self.came_home(store);
+        }
+    }
+
+    fn finalize(&mut self, store: usize) {
+        let at = &mut self.stores[store];
+        let Some(loan) = at.loan.take() else { return };
+        at.let_go();
+        loan.settle(Lender::Alive);
+        if at.place == Place::Register {
+            self.came_home(store);
+        }
+    }
+
+    fn withdraw(&mut self, which: u8) {
+        let Some(store) = self.pick_attached(which) else { return };
+        let at = &mut self.stores[store];
+        if at.leases > 0 {
+            return;
+        }
+        at.loan.as_ref().expect("its lender lives").withdraw();
+        at.let_go();
+        self.came_home(store);
+    }
+
+    fn end(&mut self, thread: usize, survivors: u64, leaves_first: bool) {
+        let mut end = self.ends[thread].take();
+        if leaves_first {
+            end = None;
+        }
+        let mut bits = survivors;
+        for index in 0..self.stores.len() {
+            let store = &mut self.stores[index];
+            if store.lender != thread {
+                continue;
+            }
+            let Some(loan) = store.loan.take() else { continue };
+            if store.place == Place::Register {
+                store.sync();
+                if !(store.may_survive(self.pool.config()) && bits & 1 == 1) {
+                    store.let_go();
+                }
+                bits = bits.rotate_right(1);
+                match store.after_its_lender(self.pool.config()) {
+                    Place::Home => self.came_home(index),
+                    place => store.place = place,
+                }
+            }
+            loan.settle(Lender::Ending);
+        }
+        drop(end);
+    }
+
+    fn wait(&mut self, thread: u8, class: SizeClass) {
+        let is_closed = self.pool.is_closed();
+        let end = self.end_of(thread);
+        if end.ticket.is_none() {
+            let ticket = end.attachment.wait(class);
+            end.ticket = (!is_closed).then_some((ticket, class));
+        }
+    }
+
+    fn claim(&mut self, thread: u8, watched: bool) {
+        let end = self.end_of(thread);
+        let Some(ticket) = end.attachment.granted() else { return };
+        assert_eq!(end.ticket.take().map(|(ticket, _)| ticket), Some(ticket));
+        let loan = end.attachment.claim(ticket).expect("memory").expect("it was granted");
+        assert_eq!(end.attachment.granted(), None);
+        self.enter(thread, loan, watched, false);
+    }
+
+    fn trim(&mut self, bytes: u64) {
+        if self.pool.trim(bytes) < bytes {
+            assert_eq!(self.depot_bytes(), 0, "there was more to free");
+        }
+    }
+
+    fn tend(&mut self, milliseconds: u8, pressure: u8) {
+        self.now += Duration::from_millis(milliseconds.into());
+        let pressure = match pressure % 8 {
+            0 => Pressure::Critical,
+            1 => Pressure::High,
+            _ => Pressure::Calm,
+        };
+        let due = self.pool.tend(self.now, pressure);
+        assert!(due.is_none_or(|due| due >= self.now));
+        if pressure == Pressure::Critical {
+            assert_eq!(self.depot_bytes(), 0, "memory is short");
+        }
+    }
+
+    /// The pool has the block back.
+    fn came_home(&mut self, store: usize) {
+        let store = &mut self.stores[store];
+        store.place = Place::Home;
+        self.collected += u64::from(store.state == SeatState::Leased);
+    }
+
+    /// What threads were granted and did not claim, in bytes.
+    fn granted_bytes(&self) -> usize {
+        let granted = |end: &End| {
+            let ticket = end.attachment.granted()?;
+            let (waits, class) = end.ticket?;
+            assert_eq!(waits, ticket, "granted to someone who doesn't wait");
+            Some(class.block_size())
+        };
+        self.ends.iter().flatten().filter_map(granted).sum()
+    }
+
+    fn sum(&self, is_meant: impl Fn(&Store) -> bool) -> usize {
+        self.stores.iter().filter(|store| is_meant(store)).map(Store::size).sum()
+    }
+
+    /// What is idle in the depot, by the books.
+    fn depot_bytes(&mut self) -> usize {
+        let idle = bytes(self.pool.stats().total.idle_bytes);
+        self.sync();
+        let lent = self.sum(|store| {
+            let is_idle = !store.state.is_leased() && store.state != SeatState::Condemned;
+            store.place == Place::Register && is_idle
+        });
+        let granted = self.granted_bytes();
+        assert!(idle >= lent + granted, "{idle} bytes idle, {lent} lent, {granted} granted");
+        idle - lent - granted
+    }
+
+    /// What others did to the stores: a trim condemns, and the books sweep the quarantine.
+    fn sync(&mut self) {
+        for index in 0..self.stores.len() {
+            let store = &mut self.stores[index];
+            store.sync();
+            if store.place == Place::Quarantine && store.is_gone {
+                self.came_home(index);
+            }
+        }
+        self.stores.retain(|store| store.place != Place::Home || store.loan.is_some());
+    }
+
+    fn check(&mut self) {
+        let in_depot = self.depot_bytes();
+        assert!(in_depot <= self.pool.config().depot_bytes, "{in_depot} bytes in the depot");
+        self.stores.iter().for_each(Store::check);
+        let stats = self.pool.stats();
+        for figures in stats.classes.iter().map(|(_, figures)| figures).chain([&stats.total]) {
+            let live = figures.in_use_bytes + figures.idle_bytes + figures.quarantined_bytes;
+            let sum = live + figures.freed_bytes;
+            assert!((figures.fresh_bytes - sum).abs() < 0.5, "out of balance: {figures:?}");
+            assert!(figures.idle_count >= 0.0 && figures.in_use_count >= 0.0, "{figures:?}");
+        }
+        let total = stats.total;
+        let is_aside = |store: &Store| matches!(store.place, Place::Quarantine | Place::Sealed);
+        let is_condemned = |store: &Store| store.state == SeatState::Condemned;
+        let in_use = self.sum(|store| store.place == Place::Register && store.state.is_leased());
+        assert_eq!(bytes(total.in_use_bytes), in_use);
+        let quarantined = self.sum(|store| is_aside(store) && !is_condemned(store));
+        assert_eq!(bytes(total.quarantined_bytes), quarantined);
+        assert_eq!(
+            self.pool.quarantined(),
+            self.stores.iter().filter(|s| is_aside(s)).count() as u64
+        );
+        let condemned = self.sum(|store| store.place != Place::Home && is_condemned(store));
+        let got = bytes(total.fresh_bytes) - bytes(total.freed_bytes);
+        let held = self.pool.held_bytes();
+        assert_eq!(held, got + condemned);
+        assert!(held <= self.pool.config().max_bytes);
+        assert_eq!(bytes(total.alloc_count) as u64, self.leases);
+        assert_eq!(bytes(total.release_count) as u64, self.released);
+        assert_eq!(bytes(total.collected_count) as u64, self.collected);
+        self.check_line(held - in_depot);
+    }
+
+    /// Whoever is first in line waits because there is no room, `needed` bytes being used.
+    fn check_line(&self, needed: usize) {
+        let waits = |end: &&End| end.attachment.granted().is_none();
+        let line = self.ends.iter().flatten().filter(waits).filter_map(|end| end.ticket);
+        let head = line.min_by_key(|(ticket, _)| *ticket);
+        assert_eq!(head.is_none(), self.pool.nobody_waits());
+        if let Some((_, class)) = head {
+            let is_full = needed + class.block_size() > self.pool.config().max_bytes;
+            assert!(is_full, "{class} are waited for, and there is room");
+        }
+    }
+}
+
+fn class(size: u8) -> SizeClass {
+    SizeClass::fitting(SIZES[usize::from(size) % SIZES.len()]).expect("a class")
+}
+
+/// A figure as a number of bytes, or of whatever.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "asserted")]
+fn bytes(figure: f64) -> usize {
+    assert!(figure >= 0.0 && figure.fract() == 0.0, "{figure}");
+    figure as usize
+}
