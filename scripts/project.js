@@ -8,10 +8,11 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
-/** Cargo's worlds: the addon, its benches, and the comparison's load client with its probe. */
+/** Cargo's worlds: the addon, its benches, its fuzzing, and the comparison's load client with its probe. */
 const crates = [
   'Cargo.toml',
   'benches/Cargo.toml',
+  'fuzz/Cargo.toml',
   'compare/client/Cargo.toml',
   'compare/client/probe/Cargo.toml'
 ]

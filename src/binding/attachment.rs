@@ -117,22 +117,13 @@ pub fn open_shared(env: Env, settings: Settings) -> External<ThreadEnd> {
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi converts to no other")]
 pub fn attach(key: String) -> Result<External<ThreadEnd>> {
-    let bytes = parse_hex(&key).unwrap_or_default();
-    Ok(ThreadEnd::new(&Handle::from_bytes(&bytes)?.find()?))
-}
-
-fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<_>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-    let digits = digits.filter(|digits| digits.len() == 2 * Handle::BYTES)?;
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
+    Ok(ThreadEnd::new(&Handle::from_text(&key)?.find()?))
 }
 
 /// The handle of a pool, in hexadecimal digits.
 #[napi]
 pub fn handle(end: &External<ThreadEnd>) -> String {
-    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte");
-    let bytes = end.pool().handle().to_bytes();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    end.pool().handle().to_text()
 }
 
 /// The settings of a pool.

@@ -63,6 +63,30 @@ impl Handle {
         Ok(Self { process: word(0), pool: word(8), proof: word(16) })
     }
 
+    /// As hexadecimal digits.
+    pub fn to_text(self) -> String {
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+        self.to_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+
+    /// From text that may be anything.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPool::Malformed`].
+    pub fn from_text(text: &str) -> Result<Self, NoPool> {
+        let mut bytes = [0; Self::BYTES];
+        let mut digits = text.chars();
+        for byte in &mut bytes {
+            for _ in 0..2 {
+                let digit = digits.next().and_then(|digit| digit.to_digit(16));
+                let digit = digit.and_then(|digit| u8::try_from(digit).ok());
+                *byte = *byte << 4 | digit.ok_or(NoPool::Malformed)?;
+            }
+        }
+        if digits.next().is_some() { Err(NoPool::Malformed) } else { Self::from_bytes(&bytes) }
+    }
+
     /// The pool that it names.
     ///
     /// # Errors
@@ -163,6 +187,18 @@ mod tests {
         }
         for wrong in [&bytes[..23], &[], &[bytes.as_slice(), &[0]].concat()] {
             assert_eq!(find(wrong).err(), Some(NoPool::Malformed));
+        }
+    }
+
+    #[test]
+    fn as_text() {
+        let pool = Pool::new(Config::default());
+        let text = pool.handle().to_text();
+        assert_eq!(text.len(), 2 * Handle::BYTES);
+        assert_eq!(Handle::from_text(&text), Ok(pool.handle()));
+        assert_eq!(Handle::from_text(&text.to_uppercase()), Ok(pool.handle()));
+        for wrong in ["", &text[1..], &format!("{text}0"), &format!("{}g", &text[1..])] {
+            assert_eq!(Handle::from_text(wrong), Err(NoPool::Malformed), "{wrong}");
         }
     }
 

@@ -76,7 +76,7 @@ impl Gauge {
     }
 
     /// As [`new`](Self::new), with `/proc` and all mounts below `root`.
-    fn at(root: &Path) -> Self {
+    pub fn at(root: &Path) -> Self {
         let cgroup = Cgroup::at(root);
         let own = cgroup.as_ref().and_then(Cgroup::pressure_file);
         let own = own.and_then(|path| KernelFile::open(&path));

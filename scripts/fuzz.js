@@ -1,0 +1,37 @@
+'use strict'
+
+/**
+ * `npm run fuzz -- --seconds N`: fuzzes the core, each target for N seconds. What it finds lies in
+ * `fuzz/artifacts/`, what it has learnt in `fuzz/corpus/`.
+ */
+
+const { spawnSync } = require('node:child_process')
+const { mkdirSync } = require('node:fs')
+const path = require('node:path')
+const { parseArgs } = require('node:util')
+const { root, run, fail } = require('./project')
+
+const TARGETS = ['core', 'handle', 'number', 'kernel']
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } })
+if (!/^[1-9]\d*$/.test(values.seconds)) fail('--seconds takes a whole number above 0.')
+if (!has('+nightly', '--version'))
+  fail('Fuzzing needs a nightly Rust: rustup toolchain install nightly --profile minimal')
+if (!has('fuzz', '--version')) fail('Fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked')
+
+for (const target of TARGETS) {
+  // Sequences of a hundred steps are longer than what libFuzzer tries unless it is told.
+  const limits = [`-max_total_time=${values.seconds}`, '-max_len=4096', '-print_final_stats=1']
+  const corpus = path.join('fuzz', 'corpus', target)
+  mkdirSync(path.join(root, corpus), { recursive: true })
+  run('cargo', ['+nightly', 'fuzz', 'run', '--features', 'link', target, corpus, '--', ...limits])
+}
+
+/**
+ * Whether cargo can do something.
+ *
+ * @param {string[]} args
+ */
+function has(...args) {
+  return spawnSync('cargo', args, { stdio: 'ignore' }).status === 0
+}
