@@ -825,4 +825,63 @@ describe('attach', () => {
       { numRuns: 2000 }
     )
   })
+
+  /** Its bits, some the other way, as digits again. */
+  const tampered = fc.array(fc.nat({ max: KEY_DIGITS * 4 - 1 }), { maxLength: 4 }).map((bits) => {
+    const bytes = Buffer.from(key, 'hex')
+    for (const bit of bits) bytes[bit >> 3] ^= 1 << (bit & 7)
+    return bytes.toString('hex')
+  })
+
+  test('refuses whatever a message may bring, whatever is hung on it', () => {
+    const carrier = fc.oneof(
+      fc.anything({ withDate: true, withMap: true, withSet: true, withTypedArray: true }),
+      fc.constantFrom(new Error('x'), /x/g, new ArrayBuffer(24), [handle], new Map([['key', key]]))
+    )
+    const noKey = fc.oneof(
+      fc.constantFrom([key], new String(key), Buffer.from(key, 'hex'), BigInt(`0x${key}`), { key }),
+      fc.anything()
+    )
+    fc.assert(
+      fc.property(carrier, noKey, fc.boolean(), (carrier, noKey, isHung) => {
+        const value = isHung ? { type: handle.type, key: noKey, carrier } : carrier
+        fc.pre(noKey !== key)
+        assertRefused(value)
+        assertRefused(structuredClone({ value }).value)
+      }),
+      { numRuns: 1000 }
+    )
+  })
+
+  test('with bits of its key changed leads to its pool or to none, in whichever thread', async () => {
+    const handleOf = (key, name, isCapital) =>
+      structuredClone({ ...handle, key: isCapital ? key.toUpperCase() : key, name })
+    const any = fc.tuple(tampered, fc.string(), fc.boolean())
+    const thread = startThread(handle)
+    const property = fc.asyncProperty(fc.array(any, { maxLength: 50 }), async (all) => {
+      const handles = all.map((one) => handleOf(...one))
+      const expected = handles.map((handle) => {
+        const changed = handle.key.toLowerCase()
+        if (changed === key) return 'attached'
+        const isOurs = changed.slice(0, PROCESS_DIGITS) === key.slice(0, PROCESS_DIGITS)
+        return isOurs ? FORGED : FOREIGN
+      })
+      for (const [i, handle] of handles.entries()) {
+        if (expected[i] === 'attached') assert.equal(BufferPool.attach(handle), pool)
+        else assert.throws(() => BufferPool.attach(handle), invalid(expected[i]))
+      }
+      const there = await thread.run(({ BufferPool, pool }, handles) => {
+        return handles.map((handle) => {
+          try {
+            return BufferPool.attach(handle) === pool ? 'attached' : 'another pool'
+          } catch ({ message }) {
+            return /: (.*)\. Received/.exec(message)?.[1]
+          }
+        })
+      }, handles)
+      assert.deepEqual(there, expected)
+    })
+    await fc.assert(property, { numRuns: 50 })
+    await thread.terminate()
+  })
 })

@@ -53,11 +53,11 @@ describe('the package', () => {
     assert.equal(lock.version, version)
     assert.equal(lock.packages.compare.version, version)
     assert.equal(require('../compare/package.json').version, version)
-    for (const file of ['Cargo.toml', 'benches/Cargo.toml']) {
+    for (const file of ['Cargo.toml', 'benches/Cargo.toml', 'fuzz/Cargo.toml']) {
       const manifest = readFileSync(path.join(root, file), 'utf8')
       assert.ok(manifest.includes(`\nversion = "${version}"\n`), file)
     }
-    for (const file of ['Cargo.lock', 'benches/Cargo.lock']) {
+    for (const file of ['Cargo.lock', 'benches/Cargo.lock', 'fuzz/Cargo.lock']) {
       const locked = readFileSync(path.join(root, file), 'utf8')
       assert.ok(locked.includes(`name = "cistern"\nversion = "${version}"\n`), file)
     }
@@ -87,7 +87,7 @@ describe('the package', () => {
       expected.push(`scripts/${script}.js`)
     }
     assert.deepEqual(rest.filter((file) => file !== 'SECURITY.md').sort(), expected.sort())
-    assert.ok(!files.some(({ path }) => path.endsWith('tests.rs')))
+    assert.ok(!files.some(({ path }) => /(models|tests)\.rs$/.test(path)))
   })
 })
 
@@ -184,11 +184,19 @@ describe('the scripts', () => {
 
   test('say in one sentence that Node is too old', () => {
     const old = "Object.defineProperty(process.versions, 'node', { value: '18.20.0' });"
-    for (const script of ['start', 'test', 'build', 'bench', 'lint', 'docs']) {
+    for (const script of ['start', 'test', 'build', 'bench', 'fuzz', 'lint', 'docs']) {
       const { status, stderr } = run(['-e', `${old} require('./scripts/${script}.js')`])
       assert.equal(status, 1)
       assert.match(stderr, /^cistern needs Node\.js 20 or later; this is v[\d.]+\n$/)
     }
+  })
+
+  test('say in one sentence what fuzzing needs', () => {
+    const { status, stderr } = run(['scripts/fuzz.js'], { PATH: '/nowhere' })
+    assert.equal(status, 1)
+    assert.match(stderr, /^Fuzzing needs .*: rustup toolchain install nightly .*\n$/)
+    const wrong = run(['scripts/fuzz.js', '--seconds', 'a lot'])
+    assert.equal(wrong.stderr, '--seconds takes a whole number above 0.\n')
   })
 
   test('say in one sentence that the addon is missing', () => {

@@ -5,6 +5,7 @@
  * `fuzz/artifacts/`, what it has learnt in `fuzz/corpus/`.
  */
 
+require('./check-node')
 const { spawnSync } = require('node:child_process')
 const { mkdirSync } = require('node:fs')
 const path = require('node:path')

@@ -19,8 +19,8 @@
 
 use super::loan::LoanKey;
 use super::size_class::SizeClass;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use std::sync::PoisonError;
 
 /// Where in [`Ledger::words`] each figure stands. `lib/ledger.js` has the same numbers.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ const WORDS: usize = 6;
 /// Words for each seat: one cache line.
 pub const WORDS_PER_SEAT: usize = 8;
 
-/// Seats that are made at a time: eight pages.
-pub const SEATS_PER_SEGMENT: usize = 512;
+/// Seats that are made at a time: eight pages, or a few words for loom to keep in view.
+pub const SEATS_PER_SEGMENT: usize = if cfg!(loom) { 2 } else { 512 };
 
 /// What a block in JavaScript's hands is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

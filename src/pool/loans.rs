@@ -3,9 +3,10 @@
 use super::block::Block;
 use super::loan::LoanKey;
 use super::member::Member;
+use super::sync::{Mutex, MutexGuard};
 use super::witness::Witness;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Parts of the register: two threads seldom want the same.
 const SHARDS: usize = 16;

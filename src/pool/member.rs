@@ -2,9 +2,9 @@
 
 use super::bell::Bell;
 use super::ledger::{Ledger, Left};
+use super::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// The most reports that wait to be told. Beyond, a sampled leak goes untold: the ones before it have
 /// the same call sites.

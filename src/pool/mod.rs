@@ -52,7 +52,7 @@ mod waiters;
 mod witness;
 
 pub use attachment::Attachment;
-pub use bell::Bell;
+pub use bell::{Bell, Ringing};
 pub use block::{Block, OutOfMemory};
 pub use budget::Budget;
 pub use config::Config;
@@ -75,9 +75,9 @@ use census::{Census, Owner};
 use handle::OwnHandle;
 use loans::{Loans, Record};
 use quarantine::{Orphan, Quarantine};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
+use sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use waiters::{Found, Waiters};
 
 /// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
@@ -677,5 +677,7 @@ impl Drop for Pool {
     }
 }
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -4,10 +4,10 @@ use super::block::Block;
 use super::books::Count;
 use super::ledger::SeatState;
 use super::size_class::SizeClass;
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use super::witness::Witness;
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// Owns the blocks that were with a thread when it ended.
 ///
@@ -116,5 +116,75 @@ impl Drop for Quarantine {
                 mem::forget(orphan.block);
             }
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    struct Gone;
+
+    impl Witness for Gone {
+        fn is_gone(&self) -> bool {
+            true
+        }
+    }
+
+    const SIZE: usize = 64;
+
+    /// A leased block that may come out as soon as it is in, and where it is.
+    fn orphan() -> (Orphan, usize) {
+        let block = Block::obtain(SizeClass::fitting(SIZE).unwrap()).unwrap();
+        let address = block.key();
+        (Orphan { block, state: SeatState::Leased, witness: Some(Box::new(Gone)) }, address)
+    }
+
+    /// One thread brings a block, two look for some: nobody loses it, and one has it.
+    #[test]
+    fn admit_against_take() {
+        loom::model(|| {
+            let quarantine = Arc::new(Quarantine::default());
+            let (first, _) = orphan();
+            quarantine.admit(first);
+            let [one, other] = [quarantine.clone(), quarantine.clone()];
+            let admitter = thread::spawn(move || one.admit(orphan().0));
+            let taker = thread::spawn(move || other.take_gone());
+            let here = quarantine.take_gone();
+            admitter.join().unwrap();
+            let there = taker.join().unwrap();
+            let taken = [&here, &there].into_iter().flatten().count();
+            assert!(taken > 0, "one was there from the start");
+            assert_eq!(quarantine.count(), 2 - taken as u64);
+            let left: Vec<_> = std::iter::from_fn(|| quarantine.take_gone()).collect();
+            assert_eq!((left.len(), quarantine.count()), (2 - taken, 0));
+            let all = [here, there].into_iter().flatten().chain(left);
+            let mut addresses: Vec<_> = all.map(|orphan| orphan.block.key()).collect();
+            addresses.dedup();
+            assert_eq!(addresses.len(), 2, "each comes out once");
+        });
+    }
+
+    /// One thread takes a block that another releases: it comes out once, released or not, and
+    /// who was told that it is here has released it.
+    #[test]
+    fn take_against_release() {
+        loom::model(|| {
+            let quarantine = Arc::new(Quarantine::default());
+            let (orphan, address) = orphan();
+            quarantine.admit(orphan);
+            let other = quarantine.clone();
+            let taker = thread::spawn(move || other.take_gone().unwrap());
+            let was_here = quarantine.has(address, SIZE);
+            let is_released = quarantine.surrender(address, SIZE).is_some();
+            assert!(was_here || !is_released);
+            assert!(!quarantine.has(address, SIZE), "it is out, or not leased any more");
+            let taken = taker.join().unwrap();
+            assert_eq!(taken.state == SeatState::Surrendered, is_released);
+            assert!(quarantine.take_gone().is_none());
+            assert_eq!(quarantine.count(), 0);
+        });
     }
 }

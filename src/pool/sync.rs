@@ -3,13 +3,13 @@
 #[cfg(not(loom))]
 pub use {
     crossbeam_queue::ArrayQueue,
-    std::sync::atomic::{AtomicUsize, Ordering, fence},
+    std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     std::sync::{Mutex, MutexGuard},
 };
 
 #[cfg(loom)]
 pub use {
-    loom::sync::atomic::{AtomicUsize, Ordering, fence},
+    loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     loom::sync::{Mutex, MutexGuard},
     model::ArrayQueue,
 };

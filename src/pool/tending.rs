@@ -4,9 +4,9 @@ use super::census::Owner;
 use super::member::Tick;
 use super::pressure::Pressure;
 use super::size_class::SizeClass;
+use super::sync::{MutexGuard, Ordering};
 use super::{Pool, Reason, keeper};
-use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 impl Pool {

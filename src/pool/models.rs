@@ -1,0 +1,316 @@
+//! What threads do to a pool at the same time, in every order.
+
+use super::bell::Ringing;
+use super::pressure::Pressure;
+use super::*;
+use loom::thread;
+use std::sync::atomic::AtomicBool as Flag;
+
+/// The most times that loom takes a thread's turn away where it could go on. Most bugs take one or
+/// two; without a bound there is no end to these.
+const PREEMPTIONS: usize = 3;
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(f);
+}
+
+fn pool(max_bytes: usize) -> Arc<Pool> {
+    let config = Config {
+        max_bytes,
+        idle_timeout: None,
+        depot_bytes: 4096,
+        has_keeper: false,
+        ..Config::default()
+    };
+    Pool::new(config)
+}
+
+fn class(size: usize) -> SizeClass {
+    SizeClass::fitting(size).unwrap()
+}
+
+/// A witness that says what it is told. It is no part of what is modelled.
+#[derive(Clone, Default)]
+struct Told(Arc<Flag>);
+
+impl Told {
+    fn is_gone_now(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Witness for Told {
+    fn is_gone(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// A leased block, and who tells when it is free.
+fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
+    let loan = attachment.lend_fresh(class(size)).unwrap();
+    attachment.ledger().set_state(loan.seat(), SeatState::Leased);
+    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Leases, 1);
+    let store = Told::default();
+    loan.watch(Box::new(store.clone()));
+    let address = loan.address().unwrap().addr().get();
+    (loan, store, address)
+}
+
+/// All bytes are accounted for: those in use, idle, freed, set aside, and the releases and
+/// collections of all leases.
+fn balanced(pool: &Pool, [releases, collections]: [u32; 2]) -> Figures {
+    let total = pool.stats().total;
+    let live = total.in_use_bytes + total.idle_bytes + total.quarantined_bytes;
+    assert_eq!(total.fresh_bytes, live + total.freed_bytes);
+    let ends = [total.release_count, total.collected_count];
+    assert_eq!(ends, [releases, collections].map(f64::from));
+    assert_eq!(pool.held_bytes() as f64, live);
+    total
+}
+
+/// A posted Buffer is released in the moment in which its lender ends: the pool knows it all the
+/// time, and has it released once.
+#[test]
+fn release_against_the_end_of_the_lender() {
+    model(|| {
+        let pool = pool(usize::MAX);
+        let lender = pool.attach();
+        let (loan, store, address) = lease(&lender, 64);
+        let thread = thread::spawn(move || loan.settle(Lender::Ending));
+        assert_eq!(pool.state_of(address, 64), Some(SeatState::Leased));
+        assert!(pool.surrender(address, 64));
+        assert!(!pool.surrender(address, 64), "once");
+        store.is_gone_now();
+        pool.end_surrendered(address);
+        thread.join().unwrap();
+        let total = balanced(&pool, [1, 0]);
+        assert_eq!((total.idle_bytes, pool.state_of(address, 64)), (64.0, None));
+    });
+}
+
+/// The same while native code has the memory yet: it stays where it is.
+#[test]
+fn release_of_what_is_held_against_the_end_of_the_lender() {
+    model(|| {
+        let pool = pool(usize::MAX);
+        let lender = pool.attach();
+        let (loan, store, address) = lease(&lender, 64);
+        let thread = thread::spawn(move || loan.settle(Lender::Ending));
+        assert!(pool.surrender(address, 64));
+        pool.end_surrendered(address);
+        thread.join().unwrap();
+        assert_eq!(balanced(&pool, [1, 0]).quarantined_bytes, 64.0);
+        store.is_gone_now();
+        assert_eq!(balanced(&pool, [1, 0]).idle_bytes, 64.0);
+    });
+}
+
+/// Two threads release the same Buffer, whose lender lives or has ended: one of them does.
+#[test]
+fn release_against_release() {
+    for lender_lives in [true, false] {
+        model(move || {
+            let pool = pool(usize::MAX);
+            let lender = pool.attach();
+            let (loan, store, address) = lease(&lender, 64);
+            let loan = if lender_lives { Some(loan) } else { end(loan) };
+            let other = pool.clone();
+            let thread = thread::spawn(move || other.surrender(address, 64));
+            let here = pool.surrender(address, 64);
+            assert!(here ^ thread.join().unwrap());
+            store.is_gone_now();
+            pool.end_surrendered(address);
+            assert_eq!(balanced(&pool, [1, 0]).idle_bytes, 64.0);
+            drop(loan);
+        });
+    }
+}
+
+fn end(loan: Loan) -> Option<Loan> {
+    loan.settle(Lender::Ending);
+    None
+}
+
+/// What was released, and native code still has, is trimmed in the moment in which its lender ends:
+/// it is set aside, freed in the books or not.
+#[test]
+fn trim_of_what_is_held_against_the_end_of_the_lender() {
+    model(|| {
+        let pool = pool(usize::MAX);
+        let lender = pool.attach();
+        let (loan, store, _) = lease(&lender, 64);
+        lender.ledger().set_state(loan.seat(), SeatState::Detached);
+        let other = pool.clone();
+        let trimmer = thread::spawn(move || other.trim(u64::MAX));
+        loan.settle(Lender::Ending);
+        let trimmed = trimmer.join().unwrap();
+        assert_eq!((pool.held_bytes(), pool.quarantined()), (64, 1));
+        store.is_gone_now();
+        let total = balanced(&pool, [1, 0]);
+        assert_eq!(
+            (total.freed_bytes, total.idle_bytes),
+            if trimmed > 0 { (64.0, 0.0) } else { (0.0, 64.0) }
+        );
+    });
+}
+
+/// A detached block comes back by its witness and by its finalizer, and is trimmed: it comes back
+/// once.
+#[test]
+fn witness_against_finalizer_against_trim() {
+    model(|| {
+        let pool = pool(usize::MAX);
+        let lender = pool.attach();
+        let (loan, store, _) = lease(&lender, 64);
+        lender.ledger().set_state(loan.seat(), SeatState::Detached);
+        let key = loan.key();
+        store.is_gone_now();
+        let other = pool.clone();
+        let finalizer = thread::spawn(move || loan.settle(Lender::Alive));
+        let trimmer = thread::spawn(move || other.trim(u64::MAX));
+        pool.end_if_gone(key);
+        finalizer.join().unwrap();
+        let trimmed = trimmer.join().unwrap();
+        let total = balanced(&pool, [1, 0]);
+        assert_eq!(total.freed_bytes, trimmed as f64);
+    });
+}
+
+/// A block comes out of quarantine while another thread looks for room: its bytes are given back
+/// once, and the ceiling holds.
+#[test]
+fn quarantine_against_the_ceiling() {
+    model(|| {
+        let pool = pool(128);
+        let lender = pool.attach();
+        let (loan, store, _) = lease(&lender, 128);
+        loan.settle(Lender::Ending);
+        store.is_gone_now();
+        let other = pool.clone();
+        let thread = thread::spawn(move || other.trim(u64::MAX));
+        let got = lender.lend_fresh(class(64));
+        assert!(pool.held_bytes() <= 128);
+        thread.join().unwrap();
+        let got = got.or_else(|_| lender.lend_fresh(class(64))).unwrap_or_else(|_| panic!("room"));
+        let total = balanced(&pool, [0, 1]);
+        assert_eq!((total.freed_bytes, pool.held_bytes()), (128.0, 64));
+        got.settle(Lender::Alive);
+    });
+}
+
+/// Someone comes to wait while a block comes out of quarantine: in no order in vain.
+#[test]
+fn quarantine_against_the_line() {
+    model(|| {
+        let pool = pool(128);
+        let lender = pool.attach();
+        let (loan, store, _) = lease(&lender, 128);
+        loan.settle(Lender::Ending);
+        store.is_gone_now();
+        let other = pool.clone();
+        let thread = thread::spawn(move || other.sweep_and_serve());
+        let ticket = lender.wait(class(64));
+        thread.join().unwrap();
+        assert_eq!(lender.granted(), Some(ticket));
+        assert!(pool.held_bytes() <= 128);
+        lender.claim(ticket).unwrap().unwrap().settle(Lender::Alive);
+        balanced(&pool, [0, 1]);
+    });
+}
+
+/// A block comes back while the pool is closed: it stays nowhere.
+#[test]
+fn close_against_a_block_that_comes_back() {
+    model(|| {
+        let pool = pool(usize::MAX);
+        let lender = pool.attach();
+        let (loan, ..) = lease(&lender, 64);
+        lender.ledger().set_state(loan.seat(), SeatState::Idle);
+        let thread = thread::spawn(move || loan.settle(Lender::Alive));
+        pool.close();
+        thread.join().unwrap();
+        assert_eq!(balanced(&pool, [1, 0]).freed_bytes, 64.0);
+    });
+}
+
+/// Someone comes to wait while the pool is closed: nobody is left in line.
+#[test]
+fn close_against_the_line() {
+    model(|| {
+        let pool = pool(64);
+        let lender = pool.attach();
+        let (loan, ..) = lease(&lender, 64);
+        let other = pool.clone();
+        let thread = thread::spawn(move || other.close());
+        lender.wait(class(64));
+        thread.join().unwrap();
+        assert!(pool.nobody_waits());
+        loan.settle(Lender::Alive);
+        assert_eq!(pool.held_bytes(), 0);
+    });
+}
+
+/// Memory runs short while a thread takes what is idle: it has the block, or the block is freed.
+#[test]
+fn pressure_against_take() {
+    model(|| {
+        let pool = pool(usize::MAX);
+        let lender = pool.attach();
+        lender.lend_fresh(class(64)).unwrap().settle(Lender::Alive);
+        let other = pool.clone();
+        let now = Instant::now();
+        let thread = thread::spawn(move || other.tend(now, Pressure::Critical));
+        let taken = lender.lend_idle(class(64)).unwrap();
+        thread.join().unwrap();
+        let total = balanced(&pool, [0, 0]);
+        assert_eq!(total.freed_bytes, if taken.is_some() { 0.0 } else { 64.0 });
+        if let Some(loan) = taken {
+            loan.settle(Lender::Alive);
+        }
+    });
+}
+
+/// A bell whose thread answers it when the model says so.
+#[derive(Default)]
+struct Rung {
+    ringing: Ringing,
+    calls: AtomicUsize,
+}
+
+impl Bell for Arc<Rung> {
+    fn ring(&self) {
+        if self.ringing.start() {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A thread is asked for memory twice while it answers the bell: it hears of the larger request.
+#[test]
+fn ask_against_answer() {
+    model(|| {
+        let member = Arc::new(Member::new());
+        let bell = Arc::new(Rung::default());
+        let answer = |bell: &Rung, member: &Member| {
+            if bell.calls.load(Ordering::SeqCst) == 0 {
+                return 0;
+            }
+            bell.calls.fetch_sub(1, Ordering::SeqCst);
+            bell.ringing.end();
+            member.take_asked()
+        };
+        member.listen(Box::new(bell.clone()));
+        let other = member.clone();
+        let thread = thread::spawn(move || {
+            other.ask(64);
+            other.ask(128);
+        });
+        let mut heard = answer(&bell, &member);
+        thread.join().unwrap();
+        heard = heard.max(answer(&bell, &member)).max(answer(&bell, &member));
+        assert_eq!(heard, 128);
+        assert_eq!((bell.calls.load(Ordering::SeqCst), member.take_asked()), (0, 0));
+    });
+}
