@@ -6,16 +6,6 @@ use super::*;
 use loom::thread;
 use std::sync::atomic::AtomicBool as Flag;
 
-/// The most times that loom takes a thread's turn away where it could go on. Most bugs take one or
-/// two; without a bound there is no end to these.
-const PREEMPTIONS: usize = 3;
-
-fn model(f: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
-    builder.check(f);
-}
-
 fn pool(max_bytes: usize) -> Arc<Pool> {
     let config = Config {
         max_bytes,
@@ -74,7 +64,7 @@ fn balanced(pool: &Pool, [releases, collections]: [u32; 2]) -> Figures {
 /// time, and has it released once.
 #[test]
 fn release_against_the_end_of_the_lender() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, address) = lease(&lender, 64);
@@ -93,7 +83,7 @@ fn release_against_the_end_of_the_lender() {
 /// The same while native code has the memory yet: it stays where it is.
 #[test]
 fn release_of_what_is_held_against_the_end_of_the_lender() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, address) = lease(&lender, 64);
@@ -111,7 +101,7 @@ fn release_of_what_is_held_against_the_end_of_the_lender() {
 #[test]
 fn release_against_release() {
     for lender_lives in [true, false] {
-        model(move || {
+        loom::model(move || {
             let pool = pool(usize::MAX);
             let lender = pool.attach();
             let (loan, store, address) = lease(&lender, 64);
@@ -137,7 +127,7 @@ fn end(loan: Loan) -> Option<Loan> {
 /// it is set aside, freed in the books or not.
 #[test]
 fn trim_of_what_is_held_against_the_end_of_the_lender() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
@@ -160,7 +150,7 @@ fn trim_of_what_is_held_against_the_end_of_the_lender() {
 /// once.
 #[test]
 fn witness_against_finalizer_against_trim() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
@@ -182,7 +172,7 @@ fn witness_against_finalizer_against_trim() {
 /// once, and the ceiling holds.
 #[test]
 fn quarantine_against_the_ceiling() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(128);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 128);
@@ -203,7 +193,7 @@ fn quarantine_against_the_ceiling() {
 /// Someone comes to wait while a block comes out of quarantine: in no order in vain.
 #[test]
 fn quarantine_against_the_line() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(128);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 128);
@@ -223,7 +213,7 @@ fn quarantine_against_the_line() {
 /// A block comes back while the pool is closed: it stays nowhere.
 #[test]
 fn close_against_a_block_that_comes_back() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, ..) = lease(&lender, 64);
@@ -238,7 +228,7 @@ fn close_against_a_block_that_comes_back() {
 /// Someone comes to wait while the pool is closed: nobody is left in line.
 #[test]
 fn close_against_the_line() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(64);
         let lender = pool.attach();
         let (loan, ..) = lease(&lender, 64);
@@ -255,7 +245,7 @@ fn close_against_the_line() {
 /// Memory runs short while a thread takes what is idle: it has the block, or the block is freed.
 #[test]
 fn pressure_against_take() {
-    model(|| {
+    loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         lender.lend_fresh(class(64)).unwrap().settle(Lender::Alive);
@@ -290,7 +280,7 @@ impl Bell for Arc<Rung> {
 /// A thread is asked for memory twice while it answers the bell: it hears of the larger request.
 #[test]
 fn ask_against_answer() {
-    model(|| {
+    loom::model(|| {
         let member = Arc::new(Member::new());
         let bell = Arc::new(Rung::default());
         let answer = |bell: &Rung, member: &Member| {
