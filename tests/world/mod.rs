@@ -11,7 +11,7 @@
 mod store;
 
 use cistern::pool::{
-    Attachment, Config, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass, Ticket,
+    Attachment, Config, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass, Stats, Ticket,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -369,15 +369,14 @@ impl World {
     }
 
     fn ask(&mut self, which: u8) {
-        let Some(store) = self.pick(which) else { return };
-        let at = &self.stores[store];
-        let ends = at.place == Place::Register && at.is_known_gone();
-        assert_eq!(
-            self.pool.end_if_gone(at.key),
-            ends || at.place == Place::Register && at.is_hollow()
-        );
-        if ends || at.place == Place::Register && at.is_hollow() {
-            self.came_home(store);
+        let Some(index) = self.pick(which) else { return };
+        let store = &self.stores[index];
+        // The core takes it that nobody asks before a hollow one is detached.
+        let ends = store.is_hollow() || store.is_known_gone();
+        let ends = ends && store.place == Place::Register;
+        assert_eq!(self.pool.end_if_gone(store.key), ends);
+        if ends {
+            self.came_home(index);
         }
     }
 
@@ -450,7 +449,8 @@ impl World {
 
     fn trim(&mut self, bytes: u64) {
         if self.pool.trim(bytes) < bytes {
-            assert_eq!(self.depot_bytes(), 0, "there was more to free");
+            let stats = self.pool.stats();
+            assert_eq!(self.depot_bytes(&stats), 0, "there was more to free");
         }
     }
 
@@ -464,7 +464,8 @@ impl World {
         let due = self.pool.tend(self.now, pressure);
         assert!(due.is_none_or(|due| due >= self.now));
         if pressure == Pressure::Critical {
-            assert_eq!(self.depot_bytes(), 0, "memory is short");
+            let stats = self.pool.stats();
+            assert_eq!(self.depot_bytes(&stats), 0, "memory is short");
         }
     }
 
@@ -491,8 +492,8 @@ impl World {
     }
 
     /// What is idle in the depot, by the books.
-    fn depot_bytes(&mut self) -> usize {
-        let idle = bytes(self.pool.stats().total.idle_bytes);
+    fn depot_bytes(&mut self, stats: &Stats) -> usize {
+        let idle = bytes(stats.total.idle_bytes);
         self.sync();
         let lent = self.sum(|store| {
             let is_idle = !store.state.is_leased() && store.state != SeatState::Condemned;
@@ -516,10 +517,10 @@ impl World {
     }
 
     fn check(&mut self) {
-        let in_depot = self.depot_bytes();
+        let stats = self.pool.stats();
+        let in_depot = self.depot_bytes(&stats);
         assert!(in_depot <= self.pool.config().depot_bytes, "{in_depot} bytes in the depot");
         self.stores.iter().for_each(Store::check);
-        let stats = self.pool.stats();
         for figures in stats.classes.iter().map(|(_, figures)| figures).chain([&stats.total]) {
             let live = figures.in_use_bytes + figures.idle_bytes + figures.quarantined_bytes;
             let sum = live + figures.freed_bytes;
