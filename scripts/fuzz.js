@@ -7,7 +7,8 @@
 
 require('./check-node')
 const { spawnSync } = require('node:child_process')
-const { mkdirSync } = require('node:fs')
+const { mkdirSync, mkdtempSync, rmSync } = require('node:fs')
+const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { parseArgs } = require('node:util')
 const { root, run, fail } = require('./project')
@@ -20,12 +21,18 @@ if (!has('+nightly', '--version'))
   fail('Fuzzing needs a nightly Rust: rustup toolchain install nightly --profile minimal')
 if (!has('fuzz', '--version')) fail('Fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked')
 
+// libFuzzer ends a target without a chance to put away its files.
+const scratch = mkdtempSync(path.join(tmpdir(), 'cistern-fuzz-'))
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
+const env = { ...process.env, TMPDIR: scratch }
+
 for (const target of TARGETS) {
   // Sequences of a hundred steps are longer than what libFuzzer tries unless it is told.
   const limits = [`-max_total_time=${values.seconds}`, '-max_len=4096', '-print_final_stats=1']
   const corpus = path.join('fuzz', 'corpus', target)
   mkdirSync(path.join(root, corpus), { recursive: true })
-  run('cargo', ['+nightly', 'fuzz', 'run', '--features', 'link', target, corpus, '--', ...limits])
+  const fuzz = ['+nightly', 'fuzz', 'run', '--features', 'link', target, corpus]
+  run('cargo', [...fuzz, '--', ...limits], { env })
 }
 
 /**
