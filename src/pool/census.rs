@@ -1,4 +1,9 @@
-//! In debug builds, a register of who owns each block; nothing in release builds.
+//! Who owns each block: asserted in debug builds, told to a memory checker in builds for one, and
+//! nothing elsewhere.
+
+use super::block::Block;
+use super::poison;
+use register::Register;
 
 /// Who may own a block. There is no fourth: a block without an owner has been freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +16,25 @@ pub enum Owner {
     Quarantine,
 }
 
+/// Hears of every change of hands.
+#[derive(Default)]
+pub struct Census(Register);
+
+impl Census {
+    /// `block` goes from one owner to another; `None` is the operating system.
+    #[inline]
+    pub fn hand_over(&self, block: &Block, from: Option<Owner>, to: Option<Owner>) {
+        self.0.hand_over(block, from, to);
+        let Some(address) = block.address() else { return };
+        match to {
+            Some(Owner::Depot) => poison::close(address, block.size()),
+            // Whoever may still hold what is set aside may read it.
+            Some(Owner::BackingStore | Owner::Quarantine) => poison::open(address, block.size()),
+            None => {}
+        }
+    }
+}
+
 #[cfg(debug_assertions)]
 mod register {
     use super::Owner;
@@ -20,12 +44,11 @@ mod register {
 
     /// Asserts that each block has exactly one owner at any time.
     #[derive(Default)]
-    pub struct Census {
+    pub struct Register {
         owners: Mutex<HashMap<usize, Owner>>,
     }
 
-    impl Census {
-        /// `block` goes from one owner to another; `None` is the operating system.
+    impl Register {
         pub fn hand_over(&self, block: &Block, from: Option<Owner>, to: Option<Owner>) {
             let Some(address) = block.address() else { return };
             let address = address.addr().get();
@@ -46,13 +69,11 @@ mod register {
 
     /// Only debug builds keep the register.
     #[derive(Default)]
-    pub struct Census;
+    pub struct Register;
 
-    impl Census {
+    impl Register {
         #[inline(always)]
         #[expect(clippy::unused_self, clippy::inline_always, reason = "empty in release builds")]
         pub fn hand_over(&self, _block: &Block, _from: Option<Owner>, _to: Option<Owner>) {}
     }
 }
-
-pub(super) use register::Census;

@@ -36,6 +36,7 @@ pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
 
 #[cfg(unix)]
 pub(super) mod map {
+    use crate::pool::poison;
     use std::ptr::{self, NonNull};
 
     pub fn obtain(size: usize) -> Option<NonNull<u8>> {
@@ -87,6 +88,8 @@ pub(super) mod map {
     /// `address` and `size` are a mapping from [`obtain`], or whole pages of one, and nothing uses
     /// them any more.
     pub unsafe fn give_back(address: NonNull<u8>, size: usize) {
+        // Whoever is given these addresses next knows nothing of it.
+        poison::open(address, size);
         // SAFETY: the caller owns the whole mapping.
         let result = unsafe { libc::munmap(address.as_ptr().cast(), size) };
         // Cutting a hole into a merged mapping may need one more entry in the kernel's map than

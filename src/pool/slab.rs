@@ -8,6 +8,7 @@
 //! Bonwick, "The Slab Allocator" (USENIX 1994).
 
 use super::memory::map;
+use super::poison;
 use super::size_class::SizeClass;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
@@ -117,7 +118,9 @@ impl Slab {
         let place = usize::from(chunk.free.pop()?);
         chunk.taken[place / 64] |= 1 << (place % 64);
         // SAFETY: the place is within the chunk.
-        Some(unsafe { chunk.base.add(place * size) })
+        let address = unsafe { chunk.base.add(place * size) };
+        poison::open(address, size);
+        Some(address)
     }
 
     fn add_chunk(&mut self, size: usize) -> Option<usize> {
@@ -131,6 +134,7 @@ impl Slab {
         // From the lowest on, because they are popped from the end.
         free.extend((0..places).rev());
         let base = map::obtain_aligned(CHUNK)?;
+        poison::close(base, CHUNK);
         let index = self.chunks.partition_point(|chunk| chunk.base < base);
         self.chunks.insert(index, Chunk { base, free, taken });
         Some(index)
@@ -140,6 +144,7 @@ impl Slab {
     ///
     /// As [`give_back`].
     unsafe fn give_back(&mut self, address: NonNull<u8>, size: usize) {
+        poison::close(address, size);
         let index = self.chunks.partition_point(|chunk| chunk.base <= address) - 1;
         let chunk = &mut self.chunks[index];
         let place = (address.addr().get() - chunk.base.addr().get()) / size;

@@ -1,0 +1,80 @@
+//! Tells a memory checker what memory nobody may touch: in builds for one, and nothing elsewhere.
+//!
+//! Blocks are mapped, and no checker knows of itself who owns a piece of a mapping. `scripts/checked.js`
+//! makes the builds.
+
+pub use checker::{close, open};
+
+#[cfg(checker = "asan")]
+mod checker {
+    use std::ffi::c_void;
+    use std::ptr::NonNull;
+
+    unsafe extern "C" {
+        fn __asan_poison_memory_region(address: *const c_void, size: usize);
+        fn __asan_unpoison_memory_region(address: *const c_void, size: usize);
+    }
+
+    /// Nobody may touch it.
+    pub fn close(address: NonNull<u8>, size: usize) {
+        // SAFETY: marks memory, and neither reads nor writes it.
+        unsafe { __asan_poison_memory_region(address.as_ptr().cast(), size) };
+    }
+
+    /// It may be used.
+    pub fn open(address: NonNull<u8>, size: usize) {
+        // SAFETY: as above.
+        unsafe { __asan_unpoison_memory_region(address.as_ptr().cast(), size) };
+    }
+}
+
+/// As `valgrind/memcheck.h` asks for it: outside of valgrind the instructions do nothing.
+#[cfg(checker = "memcheck")]
+mod checker {
+    use std::arch::asm;
+    use std::ptr::NonNull;
+
+    /// `VG_USERREQ__MAKE_MEM_NOACCESS`
+    const CLOSE: usize = ((b'M' as usize) << 24) | ((b'C' as usize) << 16);
+
+    /// `VG_USERREQ__MAKE_MEM_DEFINED`. What is in a block is for its user to know.
+    const OPEN: usize = CLOSE + 2;
+
+    /// Nobody may touch it.
+    pub fn close(address: NonNull<u8>, size: usize) {
+        request(CLOSE, address, size);
+    }
+
+    /// It may be used.
+    pub fn open(address: NonNull<u8>, size: usize) {
+        request(OPEN, address, size);
+    }
+
+    fn request(what: usize, address: NonNull<u8>, size: usize) {
+        let words = [what, address.addr().get(), size, 0, 0, 0];
+        // SAFETY: `rdi` is turned by 128 bits in all, and `rbx` exchanged with itself. Valgrind reads
+        // the words, and answers in `rdx`.
+        unsafe {
+            asm!(
+                "rol rdi, 3",
+                "rol rdi, 13",
+                "rol rdi, 61",
+                "rol rdi, 51",
+                "xchg rbx, rbx",
+                in("rax") words.as_ptr(),
+                inout("rdx") 0usize => _,
+            );
+        }
+    }
+}
+
+#[cfg(not(any(checker = "asan", checker = "memcheck")))]
+mod checker {
+    use std::ptr::NonNull;
+
+    #[inline]
+    pub fn close(_address: NonNull<u8>, _size: usize) {}
+
+    #[inline]
+    pub fn open(_address: NonNull<u8>, _size: usize) {}
+}
