@@ -9,6 +9,7 @@ const {
   collectUntil,
   external,
   inEveryMode,
+  isChecked,
   moves,
   runScript,
   settle
@@ -115,7 +116,7 @@ describe('a dropped Buffer', () => {
 })
 
 describe('a pool that is dropped', () => {
-  test('gives its memory back', async () => {
+  test('gives its memory back', { skip: isChecked }, async () => {
     for (let i = 0; i < 20; i++) {
       const pool = new BufferPool({ detachOnRelease: i % 2 === 0 })
       const buffers = Array.from({ length: 8 }, () => pool.allocUnsafe(MIB).fill(1))
@@ -195,7 +196,7 @@ describe('trim', () => {
     })
   )
 
-  test('lowers resident memory', () => {
+  test('lowers resident memory', { skip: isChecked }, () => {
     const output = runScript(`
       const rss = () => Math.round(process.memoryUsage.rss() / 1024 / 1024)
       const pool = new cistern.BufferPool()

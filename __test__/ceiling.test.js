@@ -21,6 +21,7 @@ const {
   endsShow,
   external,
   inEveryMode,
+  isChecked,
   runScript
 } = require('./helpers')
 const { random } = require('./torture')
@@ -259,7 +260,9 @@ describe('maxBytes', () => {
     for (const bytes of most) assert.ok(bytes <= 2 * MIB, `${bytes} bytes of ${2 * MIB}`)
   })
 
-  test('bounds resident memory', { skip: !external || process.platform !== 'linux' }, () => {
+  test('bounds resident memory', {
+    skip: !external || isChecked || process.platform !== 'linux'
+  }, () => {
     const output = runScript(`
       const { Worker } = require('node:worker_threads')
       const { readFileSync } = require('node:fs')

@@ -18,7 +18,15 @@ const { after, before, describe, test } = require('node:test')
 const { BufferPool } = require('..')
 const { chunks, pumpFile } = require('../io')
 const { openFiles } = require('./faults')
-const { balanced, collectUntil, eventually, external, runScript, settle } = require('./helpers')
+const {
+  balanced,
+  collectUntil,
+  eventually,
+  external,
+  isChecked,
+  runScript,
+  settle
+} = require('./helpers')
 
 const MIB = 1024 * 1024
 
@@ -84,6 +92,7 @@ function inChild(work, { given = {}, env = {} } = {}) {
  */
 function withShim(context, work, given) {
   if (shim === '') context.skip('there is no compiler')
+  else if (isChecked) context.skip('a memory checker replaces the same functions')
   else inChild(work, { given, env: { LD_PRELOAD: shim } })
 }
 
@@ -406,7 +415,7 @@ describe('A full depot', () => {
   })
 })
 
-describe('The operating system refuses memory', onlyLinux, () => {
+describe('The operating system refuses memory', { skip: onlyLinux.skip || isChecked }, () => {
   for (const detachOnRelease of [true, false]) {
     test(`at the n-th block, whoever asks (detachOnRelease: ${detachOnRelease})`, () => {
       inChild(

@@ -31,6 +31,12 @@ const endsShow = canMoveMemory()
  */
 const { external } = new BufferPool().stats()
 
+/**
+ * Whether a memory checker runs these tests (`npm run test:asan`, `npm run test:memcheck`): then what is resident, or can
+ * be had, is the checker's as well.
+ */
+const isChecked = process.env.CISTERN_CHECKED !== undefined
+
 /** The ways of release, with the options that ask for them. */
 const MODES = [
   { mode: 'detaching', options: {} },
@@ -145,6 +151,7 @@ module.exports = {
   eventually,
   external,
   inEveryMode,
+  isChecked,
   moves,
   posts,
   runScript,

@@ -14,6 +14,7 @@ const {
   endsShow,
   external,
   inEveryMode,
+  isChecked,
   moves,
   posts,
   runScript,
@@ -409,7 +410,7 @@ const PRELUDE = `
   }
 `
 
-describe('resident memory', () => {
+describe('resident memory', { skip: isChecked }, () => {
   for (const [name, size] of [
     ['1 MiB', MIB],
     ['64 KiB', 64 * KIB],

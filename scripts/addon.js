@@ -35,10 +35,20 @@ function buildAddon({ debug = false } = {}) {
   const target = process.env.CARGO_TARGET_DIR ?? path.join(root, 'target')
   const library = LIBRARIES[process.platform] ?? 'libcistern.so'
   mkdirSync(path.dirname(addonPath), { recursive: true })
-  // Renamed into place: a process that has the old file mapped keeps it.
-  const fresh = `${addonPath}.${process.pid}`
-  copyFileSync(path.join(target, profile, library), fresh)
-  renameSync(fresh, addonPath)
+  place(path.join(target, profile, library), addonPath)
 }
 
-module.exports = { buildAddon }
+/**
+ * Puts a library where Node is to load it from.
+ *
+ * @param {string} library
+ * @param {string} addon
+ */
+function place(library, addon) {
+  // Renamed into place: a process that has the old file mapped keeps it.
+  const fresh = `${addon}.${process.pid}`
+  copyFileSync(library, fresh)
+  renameSync(fresh, addon)
+}
+
+module.exports = { buildAddon, place }

@@ -1,0 +1,73 @@
+'use strict'
+
+/**
+ * `npm run test:asan [-- --node PATH] [-- FILES]`: Rust's tests and JavaScript's under AddressSanitizer.
+ *
+ * It sees what the addon does, and what Node and libc do with a block by the functions that it replaces (memcpy,
+ * memset, memcmp, read, write). What JavaScript itself reads and writes only memcheck sees.
+ */
+
+require('./check-node')
+const { spawnSync } = require('node:child_process')
+const path = require('node:path')
+const { cargoFor, check, options } = require('./checked')
+const { fail } = require('./project')
+
+/** rustc's runtime is for programs of Rust's; into Node goes the compiler's, which speaks the same. */
+function findRuntime() {
+  const { stdout } = spawnSync('gcc', ['-print-file-name=libasan.so'], { encoding: 'utf8' })
+  const runtime = stdout?.trim() ?? ''
+  if (!path.isAbsolute(runtime)) fail('This takes gcc with its libasan: apt-get install gcc.')
+  return runtime
+}
+
+if (spawnSync('cargo', ['+nightly', '--version']).status !== 0) {
+  fail('This takes a nightly Rust: rustup toolchain install nightly --profile minimal.')
+}
+
+/** What a block goes through; not the documents, the metrics, the package, nor what waits for a clock. */
+const TESTS = [
+  ...[
+    'attacks',
+    'bad-input',
+    'books',
+    'buffer',
+    'byte-buffer',
+    'ceiling',
+    'faults',
+    'handle',
+    'leak',
+    'lease'
+  ],
+  ...['io-connections', 'io-end', 'io-files', 'io-http', 'io-onread'],
+  ...['model', 'posting', 'rack', 'release', 'threads', 'torture', 'waiting']
+]
+
+/** @type {import('./checked').Checker} */
+const asan = {
+  name: 'asan',
+  toolchain: ['+nightly'],
+  rustflags: '-Zsanitizer=address',
+  around: (log) => ({
+    command: [],
+    env: {
+      LD_PRELOAD: findRuntime(),
+      ASAN_OPTIONS: [
+        `log_path=${log}`,
+        // Node frees little of what it has when it ends. Rust's tests look for leaks.
+        'detect_leaks=0',
+        // As malloc does: tests ask for more than there is.
+        'allocator_may_return_null=1'
+      ].join(':')
+    }
+  }),
+  isFinding: (report) => report.includes('ERROR: AddressSanitizer')
+}
+
+const { node, tests, isWhole } = options(TESTS)
+if (isWhole) {
+  // The sanitizer has memory of its own, which is resident, and must not be refused.
+  const unfit = ['--skip', 'giving_back_lowers_the_resident_set']
+  cargoFor(asan).cargo('test', '--lib', '--test', 'model', '--', ...unfit)
+}
+check(asan, { node, tests })

@@ -1,0 +1,45 @@
+'use strict'
+
+/**
+ * `npm run test:memcheck [-- --node PATH] [-- FILES]`: JavaScript's tests under valgrind's memcheck. It sees
+ * everything that is read or written, by the code that V8 compiles, too.
+ */
+
+require('./check-node')
+const { spawnSync } = require('node:child_process')
+const path = require('node:path')
+const { check, options } = require('./checked')
+const { fail } = require('./project')
+
+if (spawnSync('valgrind', ['--version']).status !== 0) {
+  fail('This takes valgrind: apt-get install valgrind.')
+}
+
+/** It is some thirty times slower, so these few; the others run by name, as long as no clock looks at them. */
+const TESTS = ['attacks', 'lease', 'rack', 'release', 'torture']
+
+/** @type {import('./checked').Checker} */
+const memcheck = {
+  name: 'memcheck',
+  toolchain: [],
+  rustflags: '',
+  around: (log) => ({
+    command: [
+      'valgrind',
+      '--quiet',
+      `--log-file=${log}.%p`,
+      `--suppressions=${path.join(__dirname, 'memcheck.supp')}`,
+      '--trace-children=yes',
+      // What a block holds when it is leased is unspecified, and V8 compares bytes that nobody has set.
+      '--undef-value-errors=no',
+      // Only one thread runs at a time: else one that never waits can keep the others from their turn.
+      '--fair-sched=yes'
+    ],
+    env: {}
+  }),
+  // What it says of large mappings, and of processes that a test ends on purpose, is none.
+  isFinding: (report) =>
+    /^==\d+== +(Invalid|Syscall param|Jump to the invalid|Mismatched|Source and)/m.test(report)
+}
+
+check(memcheck, options(TESTS))
