@@ -3,7 +3,7 @@
 /** What `npm install` runs: builds the addon, unless a prebuilt one is there and can be loaded. */
 
 require('./check-node')
-const { existsSync } = require('node:fs')
+const { existsSync, rmSync } = require('node:fs')
 const path = require('node:path')
 const { root } = require('./project')
 const { buildAddon } = require('./addon')
@@ -11,7 +11,12 @@ const { buildAddon } = require('./addon')
 /** Whether this is the repository, where an addon that is there may be older than its sources. */
 const isClone = existsSync(path.join(root, '__test__'))
 
-if (isClone || !isPrebuilt()) buildAddon()
+if (isClone) buildAddon()
+else if (!isPrebuilt()) {
+  buildAddon()
+  // A hundred times as large as the addon, and nobody builds here again.
+  rmSync(path.join(root, 'target'), { recursive: true, force: true })
+}
 
 function isPrebuilt() {
   try {

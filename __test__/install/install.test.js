@@ -113,9 +113,13 @@ describe('the tarball', {
     install(project, whole, {}, ['--ignore-scripts'])
     const addon = path.join(project, 'node_modules', 'cistern', 'native', path.basename(addonPath))
     writeFileSync(addon, 'of a newer system')
+    // Stands for what cargo leaves where nobody says where else.
+    const left = path.join(project, 'node_modules', 'cistern', 'target')
+    mkdirSync(left)
     const { status, stderr } = npm(project, ['rebuild', 'cistern'], { CARGO_TARGET_DIR })
     assert.equal(status, 0, stderr)
     tries(project)
+    assert.ok(!existsSync(left), 'what cargo left')
   })
 
   test('says in one sentence what to do where it has no binary and there is no cargo', () => {
