@@ -358,7 +358,7 @@ const CASES = [
   ['pumpFile', 'pool', aPool, ({ sink }, value) => io.pumpFile(value, __filename, sink)],
   [
     'pumpFile',
-    'path',
+    'file',
     lookedInto(only('a string, a Buffer, a URL or a FileHandle', isPath)),
     ({ pool, sink }, value) => io.pumpFile(pool, value, sink)
   ],

@@ -1241,9 +1241,9 @@ describe('pumpFile', () => {
     await once(stream, 'open')
     for (const [args, code, name] of [
       [[{}, file, sink], type, '"pool"'],
-      [[pool, 3, sink], type, '"path"'],
-      [[pool, undefined, sink], type, '"path"'],
-      [[pool, stream, sink], type, '"path"'],
+      [[pool, 3, sink], type, '"file"'],
+      [[pool, undefined, sink], type, '"file"'],
+      [[pool, stream, sink], type, '"file"'],
       [[pool, file, {}], type, '"writable"'],
       [[pool, file, undefined], type, '"writable"'],
       [[pool, file, sink, null], type, '"options"'],

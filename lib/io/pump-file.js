@@ -33,15 +33,15 @@ const CHUNK_BYTES = 256 * 1024
 
 /**
  * @param {import('../buffer-pool').BufferPool} pool
- * @param {PathLike | FileHandle} path
+ * @param {PathLike | FileHandle} file
  * @param {import('node:stream').Writable} writable
  * @param {PumpOptions} [options]
  * @returns {Promise<number>}
  */
-async function pumpFile(pool, path, writable, options = {}) {
+async function pumpFile(pool, file, writable, options = {}) {
   checkPool(pool)
-  if (!isPath(path)) {
-    throw new InvalidArgType('path', 'a string, a Buffer, a URL or a FileHandle', path)
+  if (!isPath(file)) {
+    throw new InvalidArgType('file', 'a string, a Buffer, a URL or a FileHandle', file)
   }
   checkWritable('writable', writable)
   checkOptions(options)
@@ -50,7 +50,7 @@ async function pumpFile(pool, path, writable, options = {}) {
   checkInteger('options.chunkSize', chunkSize, 1, LARGEST_READ)
   checkSignal(signal)
   if (signal?.aborted) throw new Abort(signal.reason)
-  return new Pump(pool, new SourceFile(path, start, end), writable, chunkSize, signal).run()
+  return new Pump(pool, new SourceFile(file, start, end), writable, chunkSize, signal).run()
 }
 
 class Pump {
