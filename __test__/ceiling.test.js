@@ -130,6 +130,16 @@ describe('maxBytes', () => {
     assert.equal(pool.allocUnsafe(48 * KIB).length, 48 * KIB)
   })
 
+  test('tells what can never have room from what has none now', async () => {
+    const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
+    const never = { ...EXHAUSTED, message: /can never hold/ }
+    assert.throws(() => pool.allocUnsafe(MIB + 1), never)
+    await assert.rejects(pool.acquire(MIB + 1), never)
+    const buffer = pool.allocUnsafe(MIB / 2)
+    assert.throws(() => pool.allocUnsafe(MIB), { ...EXHAUSTED, message: /too much of it is leased/ })
+    pool.release(buffer)
+  })
+
   test(
     'is never passed in one thread, whatever it leases, releases and drops',
     inEveryMode(

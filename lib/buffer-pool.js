@@ -133,12 +133,7 @@ class BufferPool {
     const isPooled = size <= this.#largest
     const rack = this.#rack
     if (rack.isClosed) throw new errors.Closed(this.#name)
-    if (
-      size > this.#maxBytes ||
-      (isPooled && !native.canEverHold(rack.attachment, classOf(size)))
-    ) {
-      throw new errors.Exhausted(this.#name, size, this.#maxBytes, 'it can never hold such a block')
-    }
+    if (!this.#canEverHold(size)) throw this.#exhausted(size)
     if (!isPooled) return this.#leaseUnpooled(size, zeroed)
     const buffer = rack.leaseAtOnce(size) ?? (await this.#wait(size, signal))
     return zeroed || zeroFill ? runtime.zeroView(buffer) : buffer
@@ -275,8 +270,25 @@ class BufferPool {
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     this.#publishExhausted(size, this.#throws ? 'throw' : 'unpooled')
     if (!this.#throws) return this.#leaseUnpooled(size, zeroed)
-    const why = 'all of it is leased, or on its way back, or others wait for it'
-    throw new errors.Exhausted(this.#name, size, this.#maxBytes, why)
+    throw this.#exhausted(size)
+  }
+
+  /**
+   * Whether there could be room for a request, with nothing else leased.
+   *
+   * @param {number} size
+   */
+  #canEverHold(size) {
+    if (size > this.#maxBytes) return false
+    return size > this.#largest || native.canEverHold(this.#rack.attachment, classOf(size))
+  }
+
+  /** @param {number} size */
+  #exhausted(size) {
+    const why = this.#canEverHold(size)
+      ? 'too much of it is leased, or on its way back, or others wait for it'
+      : 'it can never hold such a block'
+    return new errors.Exhausted(this.#name, size, this.#maxBytes, why)
   }
 
   /**
