@@ -136,7 +136,10 @@ describe('maxBytes', () => {
     assert.throws(() => pool.allocUnsafe(MIB + 1), never)
     await assert.rejects(pool.acquire(MIB + 1), never)
     const buffer = pool.allocUnsafe(MIB / 2)
-    assert.throws(() => pool.allocUnsafe(MIB), { ...EXHAUSTED, message: /too much of it is leased/ })
+    assert.throws(() => pool.allocUnsafe(MIB), {
+      ...EXHAUSTED,
+      message: /too much of it is leased/
+    })
     pool.release(buffer)
   })
 

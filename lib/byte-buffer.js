@@ -140,8 +140,9 @@ class ByteBuffer {
   #refuse() {
     const isHere = this.#slot?.arrayBuffer === arrayBufferOf(this.#bytes)
     // Its ArrayBuffer is still the block's, and has no memory: sent elsewhere, and not released.
-    if (isHere && lengthOf(this.#bytes) === 0) throw new errors.Detached(this.#rack.name, this)
-    throw new errors.AlreadyReleased(this.#rack.name, this)
+    if (isHere && lengthOf(this.#bytes) === 0)
+      throw new errors.Detached(this.#rack.name, this, 'this')
+    throw new errors.AlreadyReleased(this.#rack.name, this, 'this')
   }
 
   /** From now on anyone may have a way to the ArrayBuffer, and release the block. */

@@ -96,8 +96,8 @@ const AlreadyReleased = coded(
 const Detached = coded(
   'ERR_CISTERN_DETACHED',
   Error,
-  (/** @type {string} */ pool, /** @type {unknown} */ value) =>
-    'The "view" argument must still have its block, and its ArrayBuffer was transferred: the ' +
+  (/** @type {string} */ pool, /** @type {unknown} */ value, name = 'view') =>
+    `The "${name}" argument must still have its block, and its ArrayBuffer was transferred: the ` +
     `block comes back to pool '${pool}' when the new holder is collected. Received ${show(value)}`
 )
 
@@ -186,8 +186,9 @@ const AddonMissing = coded(
   'ERR_CISTERN_ADDON_MISSING',
   Error,
   (/** @type {Error} */ cause) =>
-    `cistern's addon for ${platform} could not be loaded; "npm rebuild cistern" builds it, in a clone ` +
-    `"npm run build" (it takes Rust: https://rustup.rs). ${cause.message}`
+    `cistern's addon for ${platform} could not be loaded; "npm rebuild cistern" builds it, from npm 12 on ` +
+    'after "npm install-scripts approve cistern", and in a clone "npm run build" (it takes Rust: ' +
+    `https://rustup.rs). ${cause.message}`
 )
 
 const NoExternalInWorker = coded(
