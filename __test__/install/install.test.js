@@ -26,6 +26,9 @@ const root = path.join(__dirname, '..', '..')
 /** Cargo's, kept from one run to the next. */
 const CARGO_TARGET_DIR = path.join(root, 'target', 'install')
 
+/** From npm 12 on a user has to approve them. Older ones don't know the setting. */
+const RUNS_SCRIPTS = { npm_config_dangerously_allow_all_scripts: 'true' }
+
 /** Uses each entry, from CommonJS and from an ES module, and a Buffer of memory of the addon's own. */
 const TRIAL = `
   import assert from 'node:assert/strict'
@@ -116,7 +119,10 @@ describe('the tarball', {
     // Stands for what cargo leaves where nobody says where else.
     const left = path.join(project, 'node_modules', 'cistern', 'target')
     mkdirSync(left)
-    const { status, stderr } = npm(project, ['rebuild', 'cistern'], { CARGO_TARGET_DIR })
+    const { status, stderr } = npm(project, ['rebuild', 'cistern'], {
+      ...RUNS_SCRIPTS,
+      CARGO_TARGET_DIR
+    })
     assert.equal(status, 0, stderr)
     tries(project)
     assert.ok(!existsSync(left), 'what cargo left')
@@ -166,7 +172,7 @@ describe('the tarball', {
    * @param {string[]} [args]
    */
   function install(project, tarball, env, args = []) {
-    return npm(project, ['install', '--offline', tarball, ...args], env)
+    return npm(project, ['install', '--offline', tarball, ...args], { ...RUNS_SCRIPTS, ...env })
   }
 
   /** @param {string} project */
