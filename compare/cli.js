@@ -50,7 +50,10 @@ function program(exit) {
     .option('--duration <SECONDS>', 'measured time of each run (default: 0.1 to 0.35)', seconds)
     .option('--json <FILE>', 'keep the raw figures there, saved after each run')
     .option('--html [FILE]', HTML)
-    .option('--workload <FILE>', 'run your own: a module with serve or run (README.md has one)')
+    .option(
+      '--workload <FILE>',
+      'run your own: a module with serve or run (compare/README.md has one)'
+    )
     .option('--full', 'longer rounds, and more of them until the ratio is known to ±2 %')
     .showHelpAfterError('(--help tells more)')
     .exitOverride()

@@ -95,7 +95,7 @@ function page(result) {
 \`npm start\`, as it prints it, on the machine of its first line; \`npm start -- --html\` draws the same as a page.
 What the arms and the columns are, [compare/README.md](../compare/README.md) tells.
 
-![Ratios, and memory over time](comparison.png)
+![How much faster than V8's Buffers: cistern, V8 with its best settings, and the limit](comparison.png)
 
 \`\`\`text
 ${drawResult(result, createColors(false))}

@@ -60,4 +60,4 @@ const roles = {
 /** @type {readonly ArmKind[]} the common ones, in the order of the table */
 const arms = [...require('./v8'), ...require('./pool'), require('./static')]
 
-module.exports = { arms, roles, BASELINE, TUNED, CANDIDATE, DEFAULTS, UNSAFE, LIMIT }
+module.exports = { arms, roles, BASELINE, TUNED, CANDIDATE, DEFAULTS, LIMIT }

@@ -81,4 +81,4 @@ class Metered {
   }
 }
 
-module.exports = { NAME, ownExperiment }
+module.exports = { ownExperiment }

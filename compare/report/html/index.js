@@ -34,7 +34,7 @@ ${method(result, styles)}
 <section id="data" aria-labelledby="data-title">
 <h2 id="data-title">The data</h2>
 <p>All that was recorded is in this page. <a id="download" download="cistern-compare.json" hidden>Save it as JSON</a></p>
-<p class="hint"><code>cistern-compare report cistern-compare.json</code> draws it again.</p>
+<p class="hint"><code>npm start -- report cistern-compare.json</code> in a clone draws it again.</p>
 </section>
 </main>`
   return page({
