@@ -7,7 +7,7 @@ const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const { BufferPool, shared } = require('..')
 const io = require('../io')
-const { balanced, collectUntil, eventually, external, moves, settle } = require('./helpers')
+const { balanced, collectUntil, eventually, external, settle } = require('./helpers')
 
 const PAGE = 4096
 
@@ -141,7 +141,6 @@ module.exports = {
   leave,
   lift,
   mark,
-  moves,
   openFiles,
   refuse,
   settle,

@@ -776,4 +776,4 @@ class Model {
   }
 }
 
-module.exports = { MAX_BLOCK_SIZE, Model, FIRST_SIZE }
+module.exports = { MAX_BLOCK_SIZE, Model }
