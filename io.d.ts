@@ -30,7 +30,7 @@ import type { BufferPool, Lease, PooledBuffer } from './index'
  *   response; or any other Readable of bytes, or of strings, which are taken as UTF-8
  * @throws {Error} `ERR_CISTERN_BODY_TOO_LARGE`, with a `statusCode` of 413: by its Content-Length,
  *   before anything is read, or when more than the limit has come
- * @throws {Error} `ERR_CISTERN_BODY_USED`: someone else has read of it
+ * @throws {Error} `ERR_CISTERN_BODY_USED`: something else has read from it
  * @throws {Error} what `req` failed with, `ECONNRESET` for a client that went away, or
  *   `ERR_STREAM_PREMATURE_CLOSE`; `ERR_HTTP_CONTENT_LENGTH_MISMATCH` where Node did not see to that
  * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired
