@@ -11,6 +11,7 @@ const { outcomeOf } = require('../report/html/outcome')
 const { checkResult } = require('../report/schema')
 const measured = require('./fixtures/measured-result')
 const old = require('./fixtures/result')
+const smallest = require('./fixtures/smallest-result')
 const { runCli, temporaryFolder } = require('./run-cli')
 
 /** What a page must not let through as it is. */
@@ -84,33 +85,14 @@ test('the tag escapes what is put in, and only that', () => {
 })
 
 test('old results and the smallest one are drawn, without plots', () => {
-  const smallest = {
-    schema: 1,
-    meta: { node: 'v24.21.0', v8: '13.6', cpus: 2, date: '2026-01-02' },
-    experiments: [
-      {
-        name: 'proxy',
-        baseline: 'v8-allocUnsafe',
-        arms: [
-          {
-            name: 'pool-safe',
-            runs: [{ requestsPerSecond: 1 }],
-            median: { requestsPerSecond: 1 },
-            ratio: { requestsPerSecond: { value: 2.1, low: 2.0, high: 2.2 } }
-          }
-        ],
-        verdict: 'one sentence'
-      }
-    ]
-  }
-  for (const result of [smallest, old()]) {
+  for (const result of [smallest(), old()]) {
     const page = htmlReport(checkResult(result))
     assert.deepEqual(dataOf(page, 'plots').plots, [])
     assert.ok(page.includes(result.experiments[0].verdict))
     assert.doesNotMatch(markupOf(page), /undefined|NaN|null|\[object/)
   }
   assert.ok(htmlReport(old()).includes('pool-gc failed: no'))
-  const empty = htmlReport({ ...smallest, experiments: [] })
+  const empty = htmlReport({ ...smallest(), experiments: [] })
   assert.ok(empty.includes('Nothing has been measured yet.'))
 })
 

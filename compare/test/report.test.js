@@ -8,6 +8,7 @@ const { coloursFor } = require('../report/colours')
 const { duration, ratio, short } = require('../report/format')
 const { checkResult } = require('../report/schema')
 const fixture = require('./fixtures/result')
+const smallest = require('./fixtures/smallest-result')
 
 const plain = createColors(false)
 
@@ -114,26 +115,7 @@ test('there is colour on a terminal only, and none where NO_COLOR is set', () =>
 })
 
 test('the smallest result of the contract is drawn', () => {
-  const smallest = {
-    schema: 1,
-    meta: { node: 'v24.21.0', v8: '13.6', cpus: 2, date: '2026-01-02' },
-    experiments: [
-      {
-        name: 'proxy',
-        baseline: 'v8-allocUnsafe',
-        arms: [
-          {
-            name: 'pool-safe',
-            runs: [{ requestsPerSecond: 1 }],
-            median: { requestsPerSecond: 1 },
-            ratio: { requestsPerSecond: { value: 2.1, low: 2.0, high: 2.2 } }
-          }
-        ],
-        verdict: 'one sentence'
-      }
-    ]
-  }
-  const text = drawResult(checkResult(smallest), plain)
+  const text = drawResult(checkResult(smallest()), plain)
   assert.equal(cells(text, 'pool-safe').at(-1), '2.10 (2.00–2.20)')
 })
 
