@@ -177,7 +177,6 @@ module.exports = {
   setBytes,
   table,
   transfer,
-  uncurry,
   zero,
   zeroFill,
   zeroView
