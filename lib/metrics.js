@@ -27,7 +27,7 @@ const METRICS = [
   {
     type: 'Gauge',
     name: 'memory_bytes',
-    help: 'Memory the pool has from the operating system: leased, idle, or set aside for good.',
+    help: 'Memory the pool has from the operating system: leased, idle, or set aside.',
     labels: ['state'],
     samples: ({ inUseBytes, idleBytes, quarantinedBytes }) => [
       [{ state: 'in_use' }, inUseBytes],
