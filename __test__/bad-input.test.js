@@ -180,6 +180,15 @@ const signal = optional(lookedInto(only('an instance of AbortSignal')))
 const aPool = lookedInto(only('an instance of BufferPool'))
 
 /**
+ * @param {Rule} rule that takes `undefined`
+ * @returns {Rule}
+ */
+const required =
+  (rule) =>
+  (value, ...rest) =>
+    value === undefined ? wrongType('an object')(value, ...rest) : rule(value, ...rest)
+
+/**
  * Options of which none may be unknown.
  *
  * @returns {Rule}
@@ -190,7 +199,7 @@ const knownOptions = (known) => (value, shown, argument) => {
   if (value === withGetter) return BOOM
   const [first] = Object.entries(value)
   if (first === undefined) return undefined
-  const reason = `is no option; there are ${known}`
+  const reason = `is no option; there ${known.includes(',') ? 'are' : 'is'} ${known}`
   return wrongValue(reason)(first[1], String(first[1]), `options.${first[0]}`)
 }
 
@@ -296,13 +305,13 @@ const CASES = [
   ['alloc', 'size', size('size'), ({ pool }, value) => pool.alloc(value)],
   ['alloc', 'size', size('size'), ({ pool }, value) => pool.alloc(value, 'x', 'latin1')],
   ['acquire', 'size', size('size'), ({ pool }, value) => pool.acquire(value)],
-  ['acquire', 'options', options, ({ pool }, value) => pool.acquire(1, value)],
+  ['acquire', 'options', knownOptions('zero, signal'), ({ pool }, value) => pool.acquire(1, value)],
   ['acquire', 'options.zero', optional(boolean), ({ pool }, zero) => pool.acquire(1, { zero })],
   ['acquire', 'options.signal', signal, ({ pool }, signal) => pool.acquire(1, { signal })],
   ['release', 'view', notPooled('view'), ({ pool }, value) => pool.release(value)],
   ['lease', 'size', size('size'), ({ pool }, value) => pool.lease(value)],
   ['lease', 'size', size('size'), ({ pool }, value) => pool.lease(value, { zero: true })],
-  ['lease', 'options', options, ({ pool }, value) => pool.lease(1, value)],
+  ['lease', 'options', knownOptions('zero'), ({ pool }, value) => pool.lease(1, value)],
   ['lease', 'options.zero', optional(boolean), ({ pool }, zero) => pool.lease(1, { zero })],
   [
     'trim',
@@ -326,7 +335,12 @@ const CASES = [
     lookedInto(only('a stream.Readable')),
     ({ pool, signal }, value) => io.readBody(pool, value, { signal })
   ],
-  ['readBody', 'options', options, ({ pool, req }, value) => io.readBody(pool, req, value)],
+  [
+    'readBody',
+    'options',
+    knownOptions('limit, signal'),
+    ({ pool, req }, value) => io.readBody(pool, req, value)
+  ],
   [
     'readBody',
     'options.limit',
@@ -368,7 +382,7 @@ const CASES = [
     lookedInto(only('a stream.Writable')),
     ({ pool, signal }, value) => io.pumpFile(pool, __filename, value, { signal })
   ],
-  ['pumpFile', 'options', options, pumping((value) => value)],
+  ['pumpFile', 'options', knownOptions('start, end, chunkSize, signal'), pumping((value) => value)],
   ['pumpFile', 'options.start', optional(integer(0)), pumping((start) => ({ start }))],
   ['pumpFile', 'options.end', optional(orInfinity(integer(0))), pumping((end) => ({ end }))],
   [
@@ -387,7 +401,12 @@ const CASES = [
     ),
     ({ pool }, value) => io.chunks(pool, value)
   ],
-  ['chunks', 'options', options, ({ pool, req }, value) => io.chunks(pool, req, value)],
+  [
+    'chunks',
+    'options',
+    knownOptions('chunkSize, signal'),
+    ({ pool, req }, value) => io.chunks(pool, req, value)
+  ],
   [
     'chunks',
     'options.chunkSize',
@@ -399,7 +418,7 @@ const CASES = [
   [
     'onread',
     'options',
-    lookedInto(only('an object', isObject)),
+    required(knownOptions('size')),
     ({ pool }, value) => io.onread(pool, value, () => {})
   ],
   [
@@ -572,6 +591,9 @@ const BAGS = [
   ['register', 'Gauge', ({ pool }, value) => metrics.register(pool, value)]
 ]
 
+/** Properties of streams, handles and registries, which may have others. */
+const NO_OPTIONS = ['on', 'write', 'fd', 'getReader', 'Gauge']
+
 describe('What a getter throws comes through, and nothing happens', () => {
   const method = () => assert.fail('it was called')
   const rest = { on: method, Counter: method }
@@ -580,8 +602,7 @@ describe('What a getter throws comes through, and nothing happens', () => {
       const world = new World()
       await balanced(world.pool)
       const before = world.look()
-      const known = ['BufferPool', 'register'].includes(name) && property !== 'Gauge'
-      const value = throwing(property, known ? {} : rest)
+      const value = throwing(property, NO_OPTIONS.includes(property) ? rest : {})
       assert.equal(await errorOf(name, () => run(world, value)), BOOM)
       assert.deepEqual(world.look(), before)
       await world.end()

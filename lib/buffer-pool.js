@@ -6,12 +6,13 @@ const { constants } = require('node:buffer')
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const { ByteBuffer } = require('./byte-buffer')
+const { checkOptions } = require('./check-options')
 const channels = require('./channels')
 const { IDLE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const ends = require('./ends')
 const { Rack } = require('./rack')
-const { checkBoolean, checkOptions, checkSignal, toSettings } = require('./options')
+const { checkBoolean, checkSignal, toSettings } = require('./options')
 const runtime = require('./runtime')
 const { classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
@@ -31,6 +32,10 @@ const ATTACHED = Symbol('attached')
 
 /** As many words as a seat has that are used: for memory of V8's, which has no seat. */
 const WORDS_OF_OWN = 5
+
+/** What the calls that take options know. */
+const LEASE_OPTIONS = ['zero']
+const ACQUIRE_OPTIONS = ['zero', 'signal']
 
 /** Who releases memory that it was sent, or has moved, may not have a slot for it. */
 const LEASED_ELSEWHERE = 1
@@ -192,7 +197,7 @@ class BufferPool {
    * @param {import('../index').LeaseOptions} [options]
    */
   lease(size, options = {}) {
-    checkOptions(options)
+    checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
     const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
@@ -436,7 +441,7 @@ function keyOf(handle) {
 
 /** @param {unknown} options */
 function checkAcquire(options) {
-  checkOptions(options)
+  checkOptions(options, ACQUIRE_OPTIONS)
   const { zero: zeroed = false, signal } = /** @type {import('../index').AcquireOptions} */ (
     options
   )

@@ -2,6 +2,7 @@
 
 /** A pool's books as Prometheus metrics, for prom-client. */
 
+const { checkOptions } = require('./check-options')
 const { InvalidArgType, InvalidArgValue } = require('./errors')
 
 /**
@@ -164,14 +165,7 @@ function register(pool, promClient, options) {
  * @returns {{ prefix: string, registry: MetricsRegistry }}
  */
 function completeOptions(given = {}, promClient) {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new InvalidArgType('options', 'an object', given)
-  }
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined || name === 'prefix' || name === 'registry') continue
-    const reason = 'is no option; there are prefix, registry'
-    throw new InvalidArgValue(`options.${name}`, reason, value)
-  }
+  checkOptions(given, ['prefix', 'registry'])
   const { prefix = 'cistern_', registry = promClient.register } =
     /** @type {{ prefix?: any, registry?: any }} */ (given)
   if (typeof prefix !== 'string') throw new InvalidArgType('options.prefix', 'a string', prefix)

@@ -2,6 +2,7 @@
 
 /** A pool's options: each checked once, here. */
 
+const { checkOptions } = require('./check-options')
 const { InvalidArgType, InvalidArgValue, OutOfRange } = require('./errors')
 const native = require('./native')
 const { maxBlockSize: largest } = require('./size-class')
@@ -58,15 +59,11 @@ const CHECKS = {
  * @returns {typeof DEFAULTS}
  */
 function completeOptions(given = {}) {
-  checkOptions(given)
+  checkOptions(given, Object.keys(CHECKS))
   /** @type {Record<string, unknown>} */
   const options = { ...DEFAULTS }
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
-    if (!Object.hasOwn(CHECKS, name)) {
-      const known = Object.keys(CHECKS).join(', ')
-      throw new InvalidArgValue(`options.${name}`, `is no option; there are ${known}`, value)
-    }
     CHECKS[/** @type {keyof typeof DEFAULTS} */ (name)](`options.${name}`, value)
     options[name] = value
   }
@@ -82,16 +79,6 @@ function completeOptions(given = {}) {
 function toSettings(given) {
   const { onExhausted, ...settings } = completeOptions(given)
   return { ...settings, throwsWhenExhausted: onExhausted === 'throw' }
-}
-
-/**
- * @param {unknown} options
- * @returns {asserts options is Record<string, unknown>}
- */
-function checkOptions(options) {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new InvalidArgType('options', 'an object', options)
-  }
 }
 
 /**
@@ -136,4 +123,4 @@ function isSignal(signal) {
   return typeof addEventListener === 'function' && typeof removeEventListener === 'function'
 }
 
-module.exports = { checkBoolean, checkOptions, checkSignal, toSettings }
+module.exports = { checkBoolean, checkSignal, toSettings }

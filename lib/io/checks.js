@@ -4,7 +4,8 @@
 
 const { BufferPool } = require('../buffer-pool')
 const { InvalidArgType, OutOfRange } = require('../errors')
-const { checkOptions, checkSignal } = require('../options')
+const { checkOptions } = require('../check-options')
+const { checkSignal } = require('../options')
 
 /**
  * @param {unknown} pool

@@ -36,7 +36,7 @@ const ignore = () => {}
  */
 function chunks(pool, source, options = {}) {
   checkPool(pool)
-  checkOptions(options)
+  checkOptions(options, ['chunkSize', 'signal'])
   const { chunkSize, signal } = options
   if (chunkSize !== undefined) checkInteger('options.chunkSize', chunkSize, 1, LARGEST_READ)
   checkSignal(signal)

@@ -27,7 +27,7 @@ const FIRST_BYTES = 1024
  */
 function onread(pool, options, callback) {
   checkPool(pool)
-  checkOptions(options)
+  checkOptions(options, ['size'])
   const { size = SIZE } = options
   checkInteger('options.size', size, 1, constants.MAX_LENGTH)
   checkFunction('callback', callback)

@@ -44,7 +44,7 @@ async function pumpFile(pool, file, writable, options = {}) {
     throw new InvalidArgType('file', 'a string, a Buffer, a URL or a FileHandle', file)
   }
   checkWritable('writable', writable)
-  checkOptions(options)
+  checkOptions(options, ['start', 'end', 'chunkSize', 'signal'])
   const { start, end, chunkSize = CHUNK_BYTES, signal } = options
   checkRange(start, end)
   checkInteger('options.chunkSize', chunkSize, 1, LARGEST_READ)

@@ -48,7 +48,7 @@ const GROWTH = 2
 async function readBody(pool, req, options = {}) {
   checkPool(pool)
   checkReadable('req', req)
-  checkOptions(options)
+  checkOptions(options, ['limit', 'signal'])
   const { limit = LIMIT, signal } = options
   checkLimit('options.limit', limit)
   checkSignal(signal)
