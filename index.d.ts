@@ -68,7 +68,8 @@ export class BufferPool {
   /**
    * A Buffer together with its release, for `using` and `finally`.
    *
-   * @throws as {@link allocUnsafe}; {TypeError} `ERR_INVALID_ARG_TYPE` for wrong options
+   * @throws as {@link allocUnsafe}; {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for wrong
+   *   options and unknown ones
    */
   lease(size: number, options?: LeaseOptions): Lease
 

@@ -126,7 +126,7 @@ export interface ChunksOptions {
  *
  * @param callback with what was read, at the beginning of the Buffer, which holds it until the callback
  *   returns. The Buffer is not the caller's to release or to keep. `false` pauses the socket.
- * @throws {TypeError | RangeError} `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
+ * @throws {TypeError | RangeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  */
 export function onread(
   pool: BufferPool,

@@ -11,6 +11,7 @@ const channels = require('./channels')
 const { IDLE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
 const { Lease } = require('./lease')
 const ends = require('./ends')
+const { custom, draw } = require('./inspect')
 const { Rack } = require('./rack')
 const { checkBoolean, checkSignal, toSettings } = require('./options')
 const runtime = require('./runtime')
@@ -240,6 +241,20 @@ class BufferPool {
 
   close() {
     this.#rack.close()
+  }
+
+  /**
+   * @param {number} depth
+   * @param {import('./inspect').Options} options
+   * @param {import('./inspect').Inspect} inspect
+   */
+  [custom](depth, options, inspect) {
+    if (!(#name in this)) return this
+    const figures = () => {
+      const { name, inUseBytes, idleBytes, maxBytes } = this.stats()
+      return { name, inUseBytes, idleBytes, maxBytes }
+    }
+    return draw('BufferPool', figures, depth, options, inspect)
   }
 
   /**

@@ -8,6 +8,7 @@
  */
 
 const errors = require('./errors')
+const { custom, draw } = require('./inspect')
 const keeping = require('./keeping')
 const {
   FastBuffer,
@@ -128,6 +129,18 @@ class ByteBuffer {
   [Symbol.dispose]() {
     const slot = this.#slot
     if (slot !== null && slot.turn === this.#turn && isLeased(slot)) this.release()
+  }
+
+  /**
+   * @param {number} depth
+   * @param {import('./inspect').Options} options
+   * @param {import('./inspect').Inspect} inspect
+   */
+  [custom](depth, options, inspect) {
+    if (!(#bytes in this)) return this
+    // Without `#check`, whose errors show this object.
+    const figures = () => ({ length: this.#length, capacity: lengthOf(this.#bytes) })
+    return draw('ByteBuffer', figures, depth, options, inspect)
   }
 
   /** Refuses what comes after the release, or after the user has sent the memory elsewhere. */

@@ -2,6 +2,7 @@
 
 /** A Buffer together with its release. */
 
+const { custom, draw } = require('./inspect')
 const { arrayBufferOf } = require('./runtime')
 const { isLeased } = require('./slot')
 const { slotOf } = require('./tag')
@@ -48,6 +49,16 @@ class Lease {
 
   [Symbol.dispose]() {
     this.release()
+  }
+
+  /**
+   * @param {number} depth
+   * @param {import('./inspect').Options} options
+   * @param {import('./inspect').Inspect} inspect
+   */
+  [custom](depth, options, inspect) {
+    if (!(#buffer in this)) return this
+    return draw('Lease', () => ({ buffer: this.#buffer }), depth, options, inspect)
   }
 }
 

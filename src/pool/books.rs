@@ -22,7 +22,7 @@ pub struct ClassBooks {
     pub loaned: Count,
     /// Leases that ended in the garbage collector.
     pub collected: Count,
-    /// Set aside for good.
+    /// Set aside: with another thread than the lender, which has ended, until the last holder is gone.
     pub quarantined: Count,
     /// Leases that ended because their block was set aside; part of `quarantined`.
     pub seized: Count,

@@ -12,7 +12,7 @@ pub enum Owner {
     Depot,
     /// With one backing store of V8's, wherever JavaScript has that.
     BackingStore,
-    /// Set aside for good.
+    /// Set aside for who may still hold it.
     Quarantine,
 }
 

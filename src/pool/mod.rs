@@ -8,15 +8,15 @@
 //!                       ┌──────────────── lend ───────────────┐
 //!   operating ──fresh──▶│                                     ▼
 //!    system             │   DEPOT                      ONE BACKING STORE
-//!       ▲               └─────▲────────────── settle ─────────┤  (a Loan)
-//!       │                     │                               │
+//!       ▲               └──▲──▲────────────── settle ─────────┤  (a Loan)
+//!       │                  │  │                               │ the lender has ended
 //!       └── freed ◀── full, trimmed, closed                   ▼
-//!                                                         QUARANTINE
+//!                          └───── last holder gone ────── QUARANTINE
 //! ```
 //!
 //! - [`Block`] can't be copied, so the compiler keeps the rule within Rust.
-//! - [`Loan`] carries the rule over to JavaScript: only the finalizer ends a loan whose backing
-//!   store was made.
+//! - [`Loan`] carries the rule over to JavaScript: a loan whose backing store was made ends
+//!   when that is gone: its finalizer says so, or a [`Witness`] before that.
 //! - The register of loans holds a block on behalf of the backing store that has it.
 //! - [`Budget`] bounds all of it: bytes are reserved before memory is got.
 //! - `Census` asserts the rule at every change of hands in debug builds.

@@ -66,7 +66,8 @@ pub struct Figures {
     pub discard_count: f64,
     /// Bytes given back to the operating system.
     pub freed_bytes: f64,
-    /// Bytes set aside for good.
+    /// Bytes of ended threads that another may hold: set aside until the last holder is gone, and for good where
+    /// nobody tells that.
     pub quarantined_bytes: f64,
 }
 
