@@ -12,7 +12,7 @@ const { once } = require('node:events')
 const { describe, test } = require('node:test')
 const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
-const { balanced, inEveryMode, moves, runScript, settle } = require('./helpers')
+const { balanced, collectUntil, inEveryMode, moves, runScript, settle } = require('./helpers')
 
 /**
  * Asserts that the next leases all have blocks of their own.
@@ -164,6 +164,173 @@ describe('a prototype patched after loading', () => {
       assert.deepEqual(seen, [])
     })
   )
+})
+
+describe('A ByteBuffer whose memory is released while it grows', () => {
+  /**
+   * Has `buffer` grow with `meanwhile` running within that.
+   *
+   * @param {BufferPool} pool
+   * @param {import('..').ByteBuffer} buffer
+   * @param {() => void} meanwhile
+   */
+  function growWith(pool, buffer, meanwhile) {
+    let isToCome = true
+    const saved = Error.prepareStackTrace
+    Error.prepareStackTrace = (_error, frames) => {
+      if (isToCome) {
+        isToCome = false
+        meanwhile()
+      }
+      return frames.join('\n')
+    }
+    try {
+      buffer.append(Buffer.alloc(2 * buffer.capacity, 2))
+    } finally {
+      Error.prepareStackTrace = saved
+    }
+    assert.equal(isToCome, false, 'nothing was to be had meanwhile')
+    assert.equal(pool.stats().name, 'pool')
+  }
+
+  for (const isShown of [false, true]) {
+    for (const by of ['itself', 'its view']) {
+      if (by === 'its view' && !isShown) continue
+      test(
+        `${isShown ? 'and was shown' : 'and was never shown'}, by ${by}, releases no other's`,
+        inEveryMode(
+          (pool) => {
+            const buffer = pool.byteBuffer(100).append(Buffer.alloc(100, 1))
+            const view = isShown ? buffer.view() : undefined
+            let victim
+            const meanwhile = () => {
+              if (by === 'itself') buffer.release()
+              else pool.release(view)
+              victim = pool.allocUnsafe(128).fill(7)
+            }
+            assert.throws(() => growWith(pool, buffer, meanwhile), {
+              code: 'ERR_CISTERN_ALREADY_RELEASED'
+            })
+            assert.ok(pool.owns(victim))
+            assertOneOwner(pool, 128)
+            assert.ok(victim.length === 128 && victim.every((byte) => byte === 7))
+            pool.release(victim)
+            assert.throws(() => buffer.length, { code: 'ERR_CISTERN_ALREADY_RELEASED' })
+            assert.equal(pool.stats().inUseBytes, 0)
+          },
+          { leakSampleRate: 1 }
+        )
+      )
+    }
+  }
+
+  test(
+    'is none that was written to meanwhile',
+    inEveryMode(
+      (pool) => {
+        for (const size of [1, 1000]) {
+          const buffer = pool.byteBuffer(100).append(Buffer.alloc(100, 1))
+          growWith(pool, buffer, () => buffer.append(Buffer.alloc(size, 5)))
+          const all = [Buffer.alloc(100, 1), Buffer.alloc(size, 5), Buffer.alloc(256, 2)]
+          assert.ok(buffer.toBuffer().equals(Buffer.concat(all)))
+          buffer.release()
+        }
+      },
+      { leakSampleRate: 1 }
+    )
+  )
+})
+
+describe('The class of Buffers, made to show what it is given,', () => {
+  const FastBuffer = Buffer[Symbol.species]
+
+  /**
+   * @param {(view: Uint8Array) => object} show
+   * @param {() => void} use
+   */
+  function watched(show, use) {
+    const parent = Object.getPrototypeOf(FastBuffer)
+    Object.setPrototypeOf(FastBuffer, function construct(...args) {
+      return show(Reflect.construct(Uint8Array, args, new.target))
+    })
+    try {
+      use()
+    } finally {
+      Object.setPrototypeOf(FastBuffer, parent)
+    }
+  }
+
+  test(
+    'shows nothing of a ByteBuffer that was never shown',
+    inEveryMode((pool, { detachOnRelease = true }) => {
+      const seen = []
+      const buffer = pool.byteBuffer(100).append(new Uint8Array(100))
+      const see = (view) => {
+        seen.push(view)
+        return view
+      }
+      watched(see, () => {
+        buffer.append(new Uint8Array(200)).toBuffer()
+        buffer.release()
+      })
+      if (!detachOnRelease) return
+      const leases = [128, 320].map((size) => pool.allocUnsafe(size))
+      for (const lease of leases) {
+        assert.ok(seen.every((view) => view.buffer !== lease.buffer))
+        pool.release(lease)
+      }
+    })
+  )
+
+  test('can not say that memory is there that was moved', { skip: !moves }, async (context) => {
+    if (!shared.stats().external) return context.skip('what V8 has moves no seat')
+    const pool = new BufferPool({ detachOnRelease: false })
+    let lease
+    const lie = (view) => new Proxy(view, { get: (target, key) => (key === '0' ? 1 : target[key]) })
+    watched(lie, () => {
+      lease = pool.allocUnsafe(100)
+    })
+    const { buffer } = lease
+    lease = undefined
+    buffer.transfer(0)
+    await collectUntil(() => pool.stats().inUseBytes === 0, 'the block is back')
+    const next = pool.allocUnsafe(100)
+    assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_DETACHED' })
+    assert.ok(pool.owns(next))
+    pool.release(next)
+  })
+})
+
+describe('A signal of one that waits', () => {
+  test('may release when it is let go of, and both get their memory', async () => {
+    const pool = new BufferPool({ maxBytes: 256, maxBlockSize: 128 })
+    const leases = [pool.allocUnsafe(128), pool.allocUnsafe(128)]
+    const signal = {
+      aborted: false,
+      addEventListener() {},
+      removeEventListener() {
+        if (leases.length > 0) pool.release(leases.pop())
+      }
+    }
+    const waiting = [pool.acquire(128, { signal }), pool.acquire(128)]
+    pool.release(leases.pop())
+    for (const buffer of await Promise.all(waiting)) pool.release(buffer)
+    await balanced(pool)
+  })
+
+  test('may be aborted as it is listened to, and nobody waits', async () => {
+    const pool = new BufferPool({ maxBytes: 128, maxBlockSize: 128 })
+    const lease = pool.allocUnsafe(128)
+    const signal = {
+      aborted: false,
+      addEventListener: (_, abort) => abort(),
+      removeEventListener() {}
+    }
+    await assert.rejects(pool.acquire(128, { signal }), { name: 'AbortError' })
+    pool.release(lease)
+    await settle()
+    assert.equal(pool.stats().inUseBytes, 0)
+  })
 })
 
 describe('markAsUntransferable', () => {

@@ -11,6 +11,7 @@ const errors = require('./errors')
 const { custom, draw } = require('./inspect')
 const keeping = require('./keeping')
 const {
+  Bytes,
   FastBuffer,
   allocUnsafeSlow,
   arrayBufferOf,
@@ -59,7 +60,7 @@ class ByteBuffer {
   constructor(rack, size, hint = 0) {
     this.#rack = rack
     this.#hint = hint
-    this.#take(size)
+    this.#own(this.#lease(size))
   }
 
   /** What hangs on the block; `null` once it is released. */
@@ -90,17 +91,17 @@ class ByteBuffer {
     if (!isUint8Array(data)) {
       throw new errors.InvalidArgType('data', 'a string or an instance of Uint8Array', data)
     }
-    const end = this.#length + lengthOf(data)
-    if (end > lengthOf(this.#bytes)) this.#grow(end, data)
-    else setBytes(this.#bytes, data, this.#length)
-    this.#length = end
+    while (lengthOf(data) > this.#room) {
+      if (this.#grow(lengthOf(data), data)) return this
+    }
+    this.#put(this.#bytes, data)
     return this
   }
 
   view() {
     this.#check()
     this.#show()
-    return this.#filled()
+    return new FastBuffer(arrayBufferOf(this.#bytes), 0, this.#length)
   }
 
   toBuffer() {
@@ -118,11 +119,22 @@ class ByteBuffer {
 
   release() {
     this.#check()
-    const { calibration } = this.#rack
-    calibration.note(this.#length, this.#hint)
-    this.#giveBack(/** @type {import('./slot').Slot} */ (this.#slot), this.#isShown)
+    const slot = /** @type {import('./slot').Slot} */ (this.#slot)
+    const ownSlot = this.#ownSlot
+    const bytes = this.#bytes
+    // First: what follows may run other code, which must not find the block here any more.
     this.#ownSlot = null
     this.#bytes = NO_BYTES
+    try {
+      this.#rack.calibration.note(this.#length, this.#hint)
+      this.#giveBack(slot, this.#turn, this.#isShown)
+    } catch (error) {
+      if (slot.turn === this.#turn && isLeased(slot)) {
+        this.#ownSlot = ownSlot
+        this.#bytes = bytes
+      }
+      throw error
+    }
   }
 
   /** As `release`, but harmless after it. */
@@ -143,11 +155,20 @@ class ByteBuffer {
     return draw('ByteBuffer', figures, depth, options, inspect)
   }
 
+  /** How many bytes more fit into the block. */
+  get #room() {
+    return lengthOf(this.#bytes) - this.#length
+  }
+
   /** Refuses what comes after the release, or after the user has sent the memory elsewhere. */
   #check() {
+    if (this.#isOver) this.#refuse()
+  }
+
+  get #isOver() {
     const slot = this.#slot
-    if (slot === null || slot.turn !== this.#turn) this.#refuse()
-    else if (this.#isShown && !isLeased(slot)) this.#refuse()
+    if (slot === null || slot.turn !== this.#turn) return true
+    return this.#isShown && !isLeased(slot)
   }
 
   #refuse() {
@@ -164,9 +185,9 @@ class ByteBuffer {
     this.#ownSlot = null
   }
 
-  /** A view of the bytes so far. */
+  /** A view of the bytes so far. No Buffer: its class is within reach of other code, which would see the ArrayBuffer. */
   #filled() {
-    return new FastBuffer(arrayBufferOf(this.#bytes), 0, this.#length)
+    return new Bytes(arrayBufferOf(this.#bytes), 0, this.#length)
   }
 
   /**
@@ -178,10 +199,9 @@ class ByteBuffer {
    */
   #appendString(data, encoding = 'utf8') {
     if (encoding !== 'utf8') checkEncoding(encoding)
-    const room = lengthOf(this.#bytes) - this.#length
-    if (data.length * LONGEST_UNIT > room) {
+    if (data.length * LONGEST_UNIT > this.#room) {
       const size = byteLength(data, encoding)
-      if (size > room) this.#grow(this.#length + size)
+      while (size > this.#room) this.#grow(size)
     }
     this.#show()
     const bytes = new FastBuffer(arrayBufferOf(this.#bytes), 0, lengthOf(this.#bytes))
@@ -189,29 +209,59 @@ class ByteBuffer {
   }
 
   /**
-   * Moves to a larger block, twice as large at least: so that each byte is copied once in the mean.
+   * Writes bytes behind those so far.
    *
-   * @param {number} size that is needed
-   * @param {Uint8Array} [data] to follow the bytes so far; it may be a view of the old block
+   * @param {Uint8Array} bytes a block with room for them
+   * @param {Uint8Array} data
    */
-  #grow(size, data) {
-    const slot = /** @type {import('./slot').Slot} */ (this.#slot)
-    const isShown = this.#isShown
-    const filled = this.#filled()
-    this.#take(Math.max(size, 2 * lengthOf(this.#bytes)))
-    setBytes(this.#bytes, filled, 0)
-    if (data !== undefined) setBytes(this.#bytes, data, this.#length)
-    this.#giveBack(slot, isShown)
+  #put(bytes, data) {
+    const length = lengthOf(data)
+    setBytes(bytes, data, this.#length)
+    this.#length += length
   }
 
   /**
-   * Leases a block. Changes nothing where there is none to be had.
+   * Moves to a larger block, twice as large at least: so that each byte is copied once in the mean.
+   *
+   * To lease it may run other code: a formatter of stacks, or who is told of the ceiling. Where that has
+   * used this very buffer, the larger block goes back, and `false` says that nothing was done.
+   *
+   * @param {number} size that is needed beyond the bytes so far
+   * @param {Uint8Array} [data] to follow them; it may be a view of the old block
+   */
+  #grow(size, data) {
+    this.#check()
+    const turn = this.#turn
+    const old = this.#bytes
+    const length = this.#length
+    const bytes = this.#lease(Math.max(length + size, 2 * lengthOf(old)))
+    const larger = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
+    if (this.#isOver || this.#bytes !== old || this.#turn !== turn || this.#length !== length) {
+      this.#giveBack(larger, larger.turn, false)
+      this.#check()
+      return false
+    }
+    const slot = /** @type {import('./slot').Slot} */ (this.#slot)
+    const isShown = this.#isShown
+    setBytes(bytes, this.#filled(), 0)
+    if (data !== undefined) this.#put(bytes, data)
+    this.#own(bytes)
+    this.#giveBack(slot, turn, isShown)
+    return true
+  }
+
+  /**
+   * Leases a block: all of it. Throws where there is none to be had.
    *
    * @param {number} size
    */
-  #take(size) {
+  #lease(size) {
     const rack = this.#rack
-    const bytes = rack.leaseWhole(size) ?? rack.leaseElsewhere(size)
+    return rack.leaseWhole(size) ?? rack.leaseElsewhere(size)
+  }
+
+  /** @param {Uint8Array} bytes a block that was just leased */
+  #own(bytes) {
     this.#bytes = bytes
     const slot = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
     this.#ownSlot = slot
@@ -221,11 +271,13 @@ class ByteBuffer {
 
   /**
    * @param {import('./slot').Slot} slot
+   * @param {number} turn which lease of its block is meant: others may have released that, and got it
    * @param {boolean} isShown whether anyone else may have a way to its ArrayBuffer
    */
-  #giveBack(slot, isShown) {
+  #giveBack(slot, turn, isShown) {
     const rack = this.#rack
     const { magazine } = slot
+    if (slot.turn !== turn) throw new errors.AlreadyReleased(rack.name, this)
     if (magazine !== null) {
       if (magazine.blockSize > rack.calibration.largestKept && rack.discard(slot)) return
       if (!isShown && keeping.giveBack(rack, slot)) return

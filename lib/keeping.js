@@ -8,7 +8,15 @@
  */
 
 const { LEASED, STATE } = require('./ledger')
-const { FastBuffer, byteLengthOf, zero } = require('./runtime')
+const {
+  Bytes,
+  FastBuffer,
+  arrayBufferOf,
+  byteLengthOf,
+  isUint8Array,
+  lengthOf,
+  zero
+} = require('./runtime')
 const { classOf } = require('./size-class')
 
 /**
@@ -44,8 +52,12 @@ function leaseOtherLength(rack, slot, size) {
     return lease(rack, size)
   }
   const view = new FastBuffer(arrayBuffer, 0, size)
-  slot.view = view
-  slot.size = size
+  // The class of Buffers is within reach of other code: what tells later whether the memory is still there
+  // must be a view of it.
+  const isView =
+    isUint8Array(view) && arrayBufferOf(view) === arrayBuffer && lengthOf(view) === size
+  slot.view = isView ? view : new Bytes(arrayBuffer, 0, size)
+  slot.size = isView ? size : 0
   rack.book(magazine, slot, size)
   return view
 }

@@ -268,7 +268,9 @@ class Rack {
    */
   allocate({ blockSize }, seat) {
     try {
-      return /** @type {ArrayBuffer} */ (arrayBufferOf(allocUnsafeSlow(blockSize)))
+      const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(allocUnsafeSlow(blockSize)))
+      // The class of Buffers is within reach of other code, which would have seen it.
+      return moved(arrayBuffer)
     } catch {
       native.withdraw(this.attachment, seat)
       throw new OutOfMemory(blockSize)
@@ -717,10 +719,10 @@ function answerFor(rack) {
  * own: it refuses to post it, and aborts at the end of the thread where the user has marked it as
  * untransferable. So nobody ever sees it.
  *
- * @param {ArrayBuffer} lent
+ * @param {ArrayBuffer} made
  */
-function moved(lent) {
-  return transfer === undefined ? lent : transfer(lent)
+function moved(made) {
+  return transfer === undefined ? made : transfer(made)
 }
 
 module.exports = { Rack }

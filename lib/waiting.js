@@ -51,7 +51,9 @@ class Waiting {
   wait(magazine, size, signal, stack) {
     return new OwnPromise((resolve, reject) => {
       let ticket = 0
+      let isAborted = false
       const abort = () => {
+        isAborted = true
         native.cancel(this.rack.attachment, ticket)
         this.#leave(ticket)
         reject(new Abort(signal?.reason))
@@ -60,6 +62,8 @@ class Waiting {
       }
       // First, because it may throw: the signal is the user's.
       signal?.addEventListener('abort', abort)
+      // A signal of the user's may have told of it already. Then nobody waits.
+      if (isAborted) return
       ticket = native.wait(this.rack.attachment, magazine.index)
       table.set(this.#waiters, ticket, { magazine, size, signal, abort, stack, resolve, reject })
       addTo(awaited, this)
@@ -78,17 +82,31 @@ class Waiting {
 
   /** @param {number} ticket granted */
   #serve(ticket) {
-    const waiter = this.#leave(ticket)
-    try {
-      const lent = native.claim(this.rack.attachment, ticket)
-      if (waiter === undefined) return
-      // It was granted, and then the pool was closed.
-      if (lent === null) throw new Closed(this.rack.name)
-      const { magazine, size, stack } = waiter
-      waiter.resolve(this.rack.leaseGranted(magazine, lent, size, stack))
-    } catch (error) {
-      waiter?.reject(error)
+    const waiter = table.get(this.#waiters, ticket)
+    if (waiter === undefined) {
+      native.cancel(this.rack.attachment, ticket)
+      return
     }
+    try {
+      const buffer = this.#claim(ticket, waiter)
+      // Only now: it calls the signal, which is the user's, and may lead here again.
+      this.#leave(ticket)
+      waiter.resolve(buffer)
+    } catch (error) {
+      this.#leave(ticket)
+      waiter.reject(error)
+    }
+  }
+
+  /**
+   * @param {number} ticket granted
+   * @param {Waiter} waiter
+   */
+  #claim(ticket, { magazine, size, stack }) {
+    const lent = native.claim(this.rack.attachment, ticket)
+    // It was granted, and then the pool was closed.
+    if (lent === null) throw new Closed(this.rack.name)
+    return this.rack.leaseGranted(magazine, lent, size, stack)
   }
 
   #rejectAll() {
