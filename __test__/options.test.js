@@ -1,6 +1,7 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const path = require('node:path')
 const { describe, test } = require('node:test')
 const { BufferPool } = require('..')
 const { runScript } = require('./helpers')
@@ -70,6 +71,11 @@ describe('options', () => {
   }
 })
 
+/** @param {string} script to run before anything else */
+function preload(script) {
+  return `--import=data:text/javascript,${encodeURIComponent(script).replaceAll("'", '%27')}`
+}
+
 describe('--zero-fill-buffers', () => {
   const script = `
     const pool = new cistern.BufferPool({ detachOnRelease: false })
@@ -84,11 +90,27 @@ describe('--zero-fill-buffers', () => {
     })
     console.log(clean)
   `
-  for (const [name, options] of [
+  for (const [name, options, skip = false] of [
     ['on the command line', { flags: ['--zero-fill-buffers'] }],
-    ['in NODE_OPTIONS', { env: { NODE_OPTIONS: '--zero-fill-buffers' } }]
+    ['in NODE_OPTIONS', { env: { NODE_OPTIONS: '--zero-fill-buffers' } }],
+    [
+      'in NODE_OPTIONS that were deleted since',
+      {
+        env: { NODE_OPTIONS: `--zero-fill-buffers ${preload('delete process.env.NODE_OPTIONS')}` }
+      },
+      process.platform !== 'linux'
+    ],
+    [
+      'on the command line that a title was written over',
+      { flags: ['--zero-fill-buffers', preload("process.title = 'x'.repeat(1000)")] }
+    ],
+    [
+      'in a file of options',
+      { flags: [`--experimental-config-file=${path.join(__dirname, 'zero-fill.config.json')}`] },
+      Number.parseInt(process.versions.node, 10) < 24
+    ]
   ]) {
-    test(`${name} makes every pooled Buffer zero-filled`, () => {
+    test(`${name} makes every pooled Buffer zero-filled`, { skip }, () => {
       assert.equal(runScript(script, options).trim(), 'true')
     })
   }

@@ -7,6 +7,7 @@
 
 const { isUint8Array } = require('node:util').types
 const native = require('./native')
+const { argumentsAskForZeroFill } = require('./zero-fill')
 
 const { apply } = Reflect
 const { bind, call } = Function.prototype
@@ -155,7 +156,7 @@ function zeroView(view) {
 }
 
 /** Whether Node was told to hand out no memory that is not zero-filled. */
-const zeroFill = native.asksForZeroFill()
+const zeroFill = native.asksForZeroFill() || argumentsAskForZeroFill()
 
 const { allocUnsafeSlow } = Buffer
 

@@ -82,9 +82,19 @@ pub fn memory_limit_in_bytes() -> f64 {
 #[napi]
 pub fn asks_for_zero_fill() -> bool {
     let is_flag = |word: &str| word.replace('_', "-") == "--zero-fill-buffers";
-    let options = std::env::var("NODE_OPTIONS").unwrap_or_default();
-    options.split([' ', '"']).any(is_flag)
+    let is_asked = |options: &str| options.split([' ', '"']).any(is_flag);
+    is_asked(&std::env::var("NODE_OPTIONS").unwrap_or_default())
+        || first_options().is_some_and(|options| is_asked(&options))
         || std::env::args_os().any(|word| word.to_str().is_some_and(is_flag))
+}
+
+/// `NODE_OPTIONS` as the process was started with, where the system tells: JavaScript may have deleted
+/// it since, so that other processes don't inherit it.
+fn first_options() -> Option<String> {
+    let environment = std::fs::read("/proc/self/environ").ok()?;
+    let mut entries = environment.split(|byte| *byte == 0);
+    let options = entries.find_map(|entry| entry.strip_prefix(b"NODE_OPTIONS="))?;
+    Some(String::from_utf8_lossy(options).into_owned())
 }
 
 /// Whether blocks are memory of our own: not where the runtime allows none, or
