@@ -557,8 +557,12 @@ class Rack {
   leaseGranted(magazine, lent, size, stack) {
     this.seat(magazine, lent)
     this.isGranting = true
-    const buffer = /** @type {Buffer} */ (this.way.lease(this, size))
-    this.isGranting = false
+    let buffer
+    try {
+      buffer = /** @type {Buffer} */ (this.way.lease(this, size))
+    } finally {
+      this.isGranting = false
+    }
     if (stack) {
       this.sampler.record(/** @type {Slot} */ (slotOf(arrayBufferOf(buffer))), size, stack)
     }
