@@ -31,6 +31,7 @@ const PICTURE = path.join(root, 'docs', 'comparison.png')
 /** The picture is the overview of the page. */
 const WIDTH = 1280
 const SCALE = 1.5
+const EDGE = 16
 
 /** What a row calls an outcome. */
 const OUTCOMES = {
@@ -112,7 +113,9 @@ async function picture(result) {
       deviceScaleFactor: SCALE,
       colorScheme: 'light'
     })
-    await page.locator('#overview').screenshot({ path: PICTURE })
+    const { x, y, width, height } = await page.locator('#overview').boundingBox()
+    const clip = { x: x - EDGE, y: y - EDGE, width: width + 2 * EDGE, height: height + 2 * EDGE }
+    await page.screenshot({ path: PICTURE, fullPage: true, clip })
   } finally {
     await reader.close()
     rmSync(folder, { recursive: true })
