@@ -16,7 +16,7 @@ const http = require('node:http')
 const net = require('node:net')
 const os = require('node:os')
 const path = require('node:path')
-const { parseArgs } = require('node:util')
+const { commandLine } = require('../scripts/command-line')
 
 const MIB = 1024 * 1024
 
@@ -168,7 +168,7 @@ function spread(values) {
 }
 
 async function main() {
-  const { values } = parseArgs({
+  const { values } = commandLine({
     options: {
       rounds: { type: 'string', default: '7' },
       seconds: { type: 'string', default: '3' },

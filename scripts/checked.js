@@ -9,7 +9,7 @@ const { spawnSync } = require('node:child_process')
 const { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
-const { parseArgs } = require('node:util')
+const { commandLine } = require('./command-line')
 const { fail, flagsFor, installDependencies, root, run } = require('./project')
 const { place } = require('./addon')
 
@@ -118,7 +118,7 @@ function check(checker, { node, tests }) {
  * @param {string[]} names of its tests
  */
 function options(names) {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = commandLine({
     options: { node: { type: 'string', default: process.execPath } },
     allowPositionals: true
   })

@@ -10,12 +10,12 @@ const { spawnSync } = require('node:child_process')
 const { mkdirSync, mkdtempSync, rmSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
-const { parseArgs } = require('node:util')
+const { commandLine } = require('./command-line')
 const { root, run, fail } = require('./project')
 
 const TARGETS = ['core', 'handle', 'number', 'kernel']
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } })
+const { values } = commandLine({ options: { seconds: { type: 'string', default: '60' } } })
 if (!/^[1-9]\d*$/.test(values.seconds)) fail('--seconds takes a whole number above 0.')
 if (!has('+nightly', '--version'))
   fail('Fuzzing needs a nightly Rust: rustup toolchain install nightly --profile minimal')

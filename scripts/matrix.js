@@ -21,7 +21,7 @@ const {
 } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
-const { parseArgs } = require('node:util')
+const { commandLine } = require('./command-line')
 const { root, npm, installDependencies } = require('./project')
 const { buildAddon } = require('./addon')
 
@@ -59,7 +59,7 @@ const SMOKE = path.join(root, '__test__', 'smoke.js')
 const README = path.join(root, 'README.md')
 const TABLE = /(<!-- matrix: .*? -->\n).*?(<!-- end of matrix -->)/s
 
-const { values } = parseArgs({
+const { values } = commandLine({
   options: {
     runtimes: { type: 'string', default: process.env.CISTERN_RUNTIMES },
     'dry-run': { type: 'boolean', default: false }

@@ -11,11 +11,11 @@
 require('./check-node')
 const { readdirSync } = require('node:fs')
 const path = require('node:path')
-const { parseArgs } = require('node:util')
+const { commandLine } = require('./command-line')
 const { crates, root, run, flagsFor, installDependencies } = require('./project')
 const { buildAddon } = require('./addon')
 
-const { values } = parseArgs({
+const { values } = commandLine({
   options: { node: { type: 'string' }, debug: { type: 'boolean', default: false } }
 })
 const only = values.node !== undefined || values.debug

@@ -11,8 +11,8 @@ const { mkdtempSync, rmSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
-const { parseArgs } = require('node:util')
 const { Worker } = require('node:worker_threads')
+const { commandLine } = require('../scripts/command-line')
 const { BufferPool } = require('..')
 const { canMoveMemory } = require('../lib/native')
 const { below, check } = require('./marks')
@@ -38,7 +38,7 @@ const GROWTH_BYTES = 96 * MIB
 /** What is still on its way may take so long to come back, in ms. */
 const PATIENCE = 60_000
 
-const { values } = parseArgs({ options: { minutes: { type: 'string', default: '1' } } })
+const { values } = commandLine({ options: { minutes: { type: 'string', default: '1' } } })
 const minutes = Number(values.minutes)
 if (!(minutes > 0)) {
   console.error(`--minutes must be a number above 0, and is '${values.minutes}'`)
