@@ -2,6 +2,7 @@ import type { PathLike } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import type { ReadableStream } from 'node:stream/web'
 import type { BufferPool, Lease, PooledBuffer } from './index'
 
 /**
@@ -96,15 +97,18 @@ export interface PumpFileOptions extends ChunksOptions {
   end?: number | undefined
 }
 
+/** What a stream or an async iterable may give: text becomes UTF-8, or what the stream decodes it to. */
+export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
+
 /**
- * The bytes of a file or a Readable, in pooled Buffers. Each is released when the loop moves on, also
+ * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is released when the loop moves on, also
  * by `break` and `throw`: what is to stay must be copied.
  *
- * @throws as {@link pumpFile}, and what the Readable failed with
+ * @throws as {@link pumpFile}, and what the source failed with
  */
 export function chunks(
   pool: BufferPool,
-  source: PathLike | FileHandle | Readable,
+  source: PathLike | FileHandle | Readable | ReadableStream | AsyncIterable<ChunkSource>,
   options?: ChunksOptions
 ): AsyncGenerator<PooledBuffer, void, void>
 

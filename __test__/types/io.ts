@@ -29,7 +29,12 @@ async function files() {
   const handle = await open('file')
   await pumpFile(shared, handle, createWriteStream('other'))
   await pumpFile(shared, new URL('file:///file'), createWriteStream('other'))
-  for (const source of [handle, 'file', Buffer.from('file'), createReadStream('file')]) {
+  async function* generated() {
+    yield 'text'
+    yield new Uint16Array(1)
+  }
+  const streams = [createReadStream('file'), new ReadableStream<Uint8Array>(), generated()]
+  for (const source of [handle, 'file', Buffer.from('file'), ...streams]) {
     const iterator = chunks(shared, source)
     const next: IteratorResult<PooledBuffer, void> = await iterator.next()
     console.log(next)
