@@ -5,37 +5,11 @@
 const assert = require('node:assert/strict')
 const { markAsUntransferable } = require('node:worker_threads')
 const fc = require('fast-check')
+const { Call } = require('./call')
 const { moves, posts } = require('./helpers')
 const { ACQUIRES, LEASES } = require('./holder')
 const { MAX_BLOCK_SIZE } = require('./model')
 const { REFUSALS } = require('./refusals')
-
-/** One call, and what it means in the model. */
-class Call {
-  /**
-   * @param {string} text as code
-   * @param {(model: import('./model').Model) => boolean} can
-   * @param {(model: import('./model').Model) => Promise<void>} act
-   */
-  constructor(text, can, act) {
-    this.text = text
-    this.can = can
-    this.act = act
-  }
-
-  check(model) {
-    return this.can(model)
-  }
-
-  async run(model) {
-    await this.act(model)
-    await model.check()
-  }
-
-  toString() {
-    return this.text
-  }
-}
 
 const always = () => true
 

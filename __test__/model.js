@@ -722,7 +722,7 @@ class Model {
   }
 
   /** Asserts that everything is as it should be. */
-  async check() {
+  async agreesWith() {
     await this.do('here', 'check', this.#expected('here'))
     if (this.#isThereUsed && this.thread !== undefined) {
       await this.do('there', 'check', this.#expected('there'))
@@ -766,10 +766,10 @@ class Model {
       if (held.isOwned && !held.isMarked) await this.release(held, 'buffer')
       else await this.drop(held)
     }
-    await this.check()
+    await this.agreesWith()
     await this.collect()
     if (!this.isClosed) await this.close('here')
-    await this.check()
+    await this.agreesWith()
     const { inUseCount, quarantinedBytes } = this.pool.stats()
     assert.equal(inUseCount, 0)
     if (endsShow) assert.equal(quarantinedBytes, 0)

@@ -12,6 +12,7 @@ const { Worker } = require('node:worker_threads')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
 const { blockSizes, classOf } = require('../lib/size-class')
+const { Call } = require('./call')
 const { crew, sleep, until } = require('./crew')
 const {
   MODES,
@@ -1276,33 +1277,6 @@ class Model {
         'a foreign byte'
       )
     }
-  }
-}
-
-/** One call on the real pool and what it means in the model. */
-class Call {
-  /**
-   * @param {string} text as a failure shows it
-   * @param {(model: Model) => boolean} can
-   * @param {(model: Model, pool: BufferPool) => Promise<void>} act
-   */
-  constructor(text, can, act) {
-    this.text = text
-    this.can = can
-    this.act = act
-  }
-
-  check(model) {
-    return this.can(model)
-  }
-
-  async run(model, pool) {
-    await this.act(model, pool)
-    model.agreesWith(pool)
-  }
-
-  toString() {
-    return this.text
   }
 }
 

@@ -32,6 +32,7 @@ const PICTURE = path.join(root, 'docs', 'comparison.png')
 const WIDTH = 1280
 const SCALE = 1.5
 const EDGE = 16
+const ALT = "How much faster than V8's Buffers: cistern, V8 with its best settings, and the limit"
 
 /** What a row calls an outcome. */
 const OUTCOMES = {
@@ -50,7 +51,7 @@ const NONE = '–'
 
 function readmeBlock({ meta, experiments }) {
   const rows = experiments.filter(isChosen).map(rowOf)
-  return `![How much faster than V8's Buffers: cistern, V8 with its best settings, and the limit](docs/comparison.png)
+  return `![${ALT}](docs/comparison.png)
 
 | work | V8's Buffers | V8, best settings | **cistern** | limit | × V8 | peak memory | pooling |
 |---|---|---|---|---|---|---|---|
@@ -96,7 +97,7 @@ function page(result) {
 \`npm start\`, as it prints it, on the machine of its first line; \`npm start -- --html\` draws the same as a page.
 What the arms and the columns are, [compare/README.md](../compare/README.md) tells.
 
-![How much faster than V8's Buffers: cistern, V8 with its best settings, and the limit](comparison.png)
+![${ALT}](comparison.png)
 
 \`\`\`text
 ${drawResult(result, createColors(false))}
