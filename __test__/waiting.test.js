@@ -788,7 +788,7 @@ describe('an AbortSignal', LIMIT, () => {
       const controller = new AbortController()
       const first = watch(pool.acquire(MIB, { signal: controller.signal }))
       const second = watch(pool.acquire(MIB))
-      thread.run(({ pool, held }) => pool.release(held.pop()))
+      const released = thread.run(({ pool, held }) => pool.release(held.pop()))
       const end = performance.now() + (i % 20) * 0.05
       while (performance.now() < end) if (i % 3 === 0) await turn()
       controller.abort()
@@ -801,6 +801,7 @@ describe('an AbortSignal', LIMIT, () => {
       }
       assert.equal(listenersOf(controller.signal).length, 0)
       pool.release(await second.promise)
+      await released
       assert.equal(pool.stats().inUseCount, 0)
     }
     context.diagnostic(`${served} of 100 were served before they were aborted`)
