@@ -24,6 +24,9 @@ const MAX_ROUNDS = 1000
 const MIN_DURATION = 0.1
 const MAX_DURATION = 600
 
+/** More takes longer to fill than a run does. In MiB. */
+const MAX_HEAP = 1024
+
 /** For both commands that can draw the page. */
 const HTML = `draw it as a page with plots, too (FILE: ${DEFAULT_FILE} if left out)`
 
@@ -37,6 +40,12 @@ function seconds(text) {
   const value = Number(text)
   if (/^[\d.]+$/.test(text) && value >= MIN_DURATION && value <= MAX_DURATION) return value
   throw new InvalidArgumentError(`It must be seconds from ${MIN_DURATION} to ${MAX_DURATION}.`)
+}
+
+function mebibytes(text) {
+  const value = Number(text)
+  if (/^\d+$/.test(text) && value <= MAX_HEAP) return value
+  throw new InvalidArgumentError(`It must be a whole number of MiB from 0 to ${MAX_HEAP}.`)
 }
 
 /** @param {(code: number) => void} exit is told the exit code */
@@ -54,6 +63,7 @@ function program(exit) {
       '--workload <FILE>',
       'run your own: a module with serve or run (compare/README.md has one)'
     )
+    .option('--heap <MIB>', 'objects that each process holds besides (default: 8)', mebibytes)
     .option('--full', 'longer rounds, and more of them until the ratio is known to ±2 %')
     .showHelpAfterError('(--help tells more)')
     .exitOverride()

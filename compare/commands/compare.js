@@ -21,7 +21,7 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
  *
  * @param {string[]} names of experiments; all, if there are none and no workload is given
  * @param {{ workload?: string, runs?: number, duration?: number, json?: string, html?: string | true,
- *   full?: boolean }} options
+ *   full?: boolean, heap?: number }} options
  * @returns {Promise<number>} the exit code
  */
 async function compare(names, options) {

@@ -30,7 +30,7 @@ async function transcript(arm) {
     throw new UsageError(`The arm '${arm}' is unknown. There are: ${names.join(', ')}.`)
   }
   const [{ variant }] = workloads
-  const spec = { experiment: EXPERIMENT, variant, arm, settings: {} }
+  const spec = { experiment: EXPERIMENT, variant, arm, settings: {}, heapMiB: 0 }
   const { env } = launchWith()
   const served = spawn(process.execPath, [SCRIPT, JSON.stringify(spec)], {
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -2,6 +2,7 @@
 
 const { findExperiment } = require('../experiments')
 const { ownExperiment } = require('../experiments/own')
+const { fillHeap } = require('./heap')
 const { Recorder } = require('./recorder')
 
 /**
@@ -10,6 +11,7 @@ const { Recorder } = require('./recorder')
  * @property {string} [variant]
  * @property {string} arm
  * @property {object} settings what the experiment has prepared
+ * @property {number} heapMiB of objects that the process holds besides
  * @property {import('../runner/plan').Timing} timing
  */
 
@@ -35,6 +37,7 @@ function readSpec() {
  */
 function openSubject(experiment) {
   const spec = readSpec()
+  fillHeap(spec.heapMiB)
   const { workloads, arms } = experiment ?? findExperiment(spec.experiment)
   const workload = workloads.find(({ variant }) => variant === spec.variant)
   const kind = (workload.arms ?? arms).find(({ name }) => name === spec.arm)

@@ -29,7 +29,8 @@ function drawHead({ meta }) {
     meta.cpuModel,
     meta.date
   ]
-  return `Measured on ${machine.filter(Boolean).join(', ')}.`
+  const heap = meta.heapMiB > 0 ? ` Each process holds ${meta.heapMiB} MiB of other objects.` : ''
+  return `Measured on ${machine.filter(Boolean).join(', ')}.${heap}`
 }
 
 module.exports = { drawResult, drawHead, drawExperiment }

@@ -235,7 +235,8 @@ class Comparison {
   }
 
   #specOf({ name, variant }, arm, settings, timing) {
-    return { experiment: name, variant, arm: arm.as ?? arm.name, settings, timing }
+    const { heapMiB } = this.#plan
+    return { experiment: name, variant, arm: arm.as ?? arm.name, settings, heapMiB, timing }
   }
 
   #race(workload, kinds, spec, launch) {

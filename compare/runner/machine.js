@@ -23,6 +23,7 @@ function describeRun(plan) {
     durationSeconds: plan.run.durationSeconds,
     warmupSeconds: plan.run.warmupSeconds,
     connections: plan.run.connections,
+    heapMiB: plan.heapMiB,
     finished: false
   }
 }

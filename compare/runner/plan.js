@@ -20,6 +20,9 @@ const PRECISION = 0.02
 /** One request in flight on each: enough to keep one Node process busy. */
 const CONNECTIONS = 20
 
+/** Objects that each process holds, in MiB: a small application's, and well above what V8 lets grow unmarked. */
+const HEAP_MIB = 8
+
 /** Measured: to start a server and a client and to end them, in seconds. */
 const OVERHEAD_SECONDS = 0.15
 
@@ -42,6 +45,7 @@ const SEED = 2
  * @property {number} [duration] the same of the window
  * @property {boolean} full
  * @property {number} [precision] there are more rounds until the ratio is known as well as that
+ * @property {number} heapMiB of objects that each process holds
  * @property {number} heats passes over the candidates
  * @property {number} seed
  *
@@ -49,12 +53,12 @@ const SEED = 2
  */
 
 /**
- * @param {{ runs?: number, duration?: number, full?: boolean }} options of the command line
+ * @param {{ runs?: number, duration?: number, full?: boolean, heap?: number }} options of the command line
  * @returns {Plan}
  */
-function makePlan({ runs, duration, full = false } = {}) {
+function makePlan({ runs, duration, full = false, heap: heapMiB = HEAP_MIB } = {}) {
   const precision = full && runs === undefined ? PRECISION : undefined
-  const plan = { runs, duration, full, precision, heats: HEATS, seed: SEED }
+  const plan = { runs, duration, full, precision, heapMiB, heats: HEATS, seed: SEED }
   return { ...plan, ...scheduleOf(plan, {}) }
 }
 

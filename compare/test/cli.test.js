@@ -15,7 +15,7 @@ test('--version tells the version and --help all options', async () => {
   ])
   const { code, stdout } = await runCli(['--help'])
   assert.equal(code, 0)
-  const words = '--runs --duration --json --html --workload --full list report transcript'
+  const words = '--runs --duration --json --html --workload --heap --full list report transcript'
   for (const word of words.split(' ')) {
     assert.ok(stdout.includes(word), word)
   }
@@ -57,6 +57,9 @@ test('a wrong command line is refused with a sentence and exit code 2', async (c
     [['--runs', '1.5'], /'1\.5' is invalid/],
     [['--runs', 'many'], /'many' is invalid/],
     [['--runs'], /argument missing/],
+    [['--heap', '-1'], /'-1' is invalid\. It must be a whole number of MiB from 0 to 1024/],
+    [['--heap', '1.5'], /'1\.5' is invalid/],
+    [['--heap', '1025'], /'1025' is invalid/],
     [['--duration', '0'], /'0' is invalid\. It must be seconds from 0\.1 to 600/],
     [['--duration', '1e9'], /'1e9' is invalid/],
     [['--duration=-1'], /'-1' is invalid/],

@@ -46,6 +46,12 @@ test('--runs and --duration win over the defaults, over --full and over the pace
   }
 })
 
+test('every process holds the heap of a small application, or as much as is asked for', () => {
+  assert.equal(makePlan().heapMiB, 8)
+  assert.equal(makePlan({ full: true }).heapMiB, 8)
+  assert.equal(makePlan({ heap: 0 }).heapMiB, 0)
+})
+
 test('a workload has its own connections, rounds and windows', () => {
   const workload = { connections: 3, pace: { usual: { rounds: 2, durationSeconds: 7 } } }
   const { rounds, run } = scheduleOf(makePlan(), workload)

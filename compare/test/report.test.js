@@ -50,7 +50,7 @@ test('an arm that failed has a row without figures', () => {
 test('the machine, the heats, the load, the warnings and the verdict are told', () => {
   const text = drawResult(fixture(), plain)
   for (const line of [
-    'Measured on Node v24.0.0, V8 13.6, linux x64, 2 cores, A processor, 2026-01-02T03:04:05.000Z.',
+    'Measured on Node v24.0.0, V8 13.6, linux x64, 2 cores, A processor, 2026-01-02T03:04:05.000Z. Each process holds 8 MiB of other objects.',
     'http-buffers 1x1MiB: one Buffer of 1 MiB per request',
     'What does a web server gain?',
     'Load by cistern-load, 20 connections: the client used 25 % of a core, the server 102 %.',

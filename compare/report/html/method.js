@@ -19,6 +19,7 @@ function method({ meta, experiments }, styles) {
 <h2 id="method-title">How it was measured</h2>
 <ul class="prose">
 <li><b>Fresh processes.</b> Every run has a process of its own, so that no arm inherits another’s heap, memory kept by malloc or compiled code. A warm-up is dropped.</li>
+${meta.heapMiB > 0 && html`<li><b>The heap of an application.</b> Every process holds ${meta.heapMiB} MiB of objects besides. V8 starts no incremental marking while its old generation is below 8 MiB, and a bare server is just about there: a little code more or less would decide how an arm’s garbage is collected.</li>`}
 <li><b>Interleaved rounds.</b> Every arm runs once per round, in an order that changes at random. What slows the machine down for a while hits all arms.</li>
 <li><b>Paired ratios.</b> An arm is compared with the baseline of the same round. A ratio is the median of these${meta.interval && html`; in brackets stands its interval: ${meta.interval}`}.</li>
 ${controlled && html`<li><b>A/A control.</b> The baseline runs a second time under another name. If the interval of its ratio to itself does not hold 1, the machine was too noisy, and the report claims nothing.</li>`}
