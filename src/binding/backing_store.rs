@@ -15,25 +15,25 @@
 //!   libc++'s are in a namespace of their own.
 //!
 //! Elsewhere (macOS, Windows, Bun, Deno) there is none of it, and the pool does without; on Deno the
-//! [deleter](super::deleter) serves.
+//! [deleter](super::deleter) serves. `--cfg no_witness` makes Linux one of them, for the tests.
 
 use crate::pool::Witness;
 use napi::sys;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(no_witness)))]
 pub use libstdcxx::{Held, witness};
 
 /// No witness on this platform.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(no_witness))))]
 pub unsafe fn witness(_array_buffer: sys::napi_value) -> Option<Box<dyn Witness>> {
     None
 }
 
 /// Nor can memory be moved.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(no_witness))))]
 pub enum Held {}
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(no_witness))))]
 impl Held {
     pub fn is_possible() -> bool {
         false
@@ -48,7 +48,7 @@ impl Held {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(no_witness)))]
 mod libstdcxx {
     use super::{Witness, sys};
     use std::ffi::{CStr, c_void};

@@ -34,14 +34,19 @@ fn machine_memory() -> u64 {
     }
 }
 
-/// Asking Windows would need a dependency more.
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn machine_memory() -> u64 {
-    UNKNOWN_MACHINE
+    use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
+    let size = size_of::<MEMORYSTATUSEX>();
+    let length = u32::try_from(size).expect("64 bytes");
+    let mut status = MEMORYSTATUSEX { dwLength: length, ..Default::default() };
+    // SAFETY: `status` is as large as it says.
+    let told = unsafe { GlobalMemoryStatusEx(&raw mut status) };
+    if told == 0 { UNKNOWN_MACHINE } else { status.ullTotalPhys }
 }
 
-/// What a machine that doesn't tell counts as: 4 GiB, the least that Windows 11 runs on. Assuming
-/// too little only keeps a pool smaller than it might be.
+/// What a machine that doesn't tell counts as: 4 GiB. Assuming too little only keeps a pool smaller
+/// than it might be.
 const UNKNOWN_MACHINE: u64 = 4 << 30;
 
 /// The control groups that limit this process's memory. They are found once: if the process moves,
@@ -158,7 +163,7 @@ fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, 0)
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, 0)
 }
@@ -540,6 +545,7 @@ pub mod tests {
         let limit = memory_limit();
         assert!(limit > 16 << 20, "{limit}");
         assert!(limit as u64 <= machine_memory());
-        assert_eq!(Cgroup::of_this_process().is_some(), Path::new("/proc/self/cgroup").exists());
+        let has_groups = cfg!(target_os = "linux") && Path::new("/proc/self/cgroup").exists();
+        assert_eq!(Cgroup::of_this_process().is_some(), has_groups);
     }
 }

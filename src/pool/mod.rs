@@ -41,6 +41,7 @@ mod loans;
 mod member;
 mod memory;
 mod memory_limit;
+mod pages;
 mod poison;
 mod pressure;
 mod quarantine;

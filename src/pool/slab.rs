@@ -7,9 +7,8 @@
 //!
 //! Bonwick, "The Slab Allocator" (USENIX 1994).
 
-use super::memory::map;
-use super::poison;
 use super::size_class::SizeClass;
+use super::{pages, poison};
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -92,7 +91,7 @@ impl Chunk {
             // SAFETY: the pages are within the chunk.
             let address = unsafe { self.base.add(first * PAGE) };
             // SAFETY: no block lies on them.
-            unsafe { map::forget(address, (end - first) * PAGE) };
+            unsafe { pages::forget(address, (end - first) * PAGE) };
         }
     }
 }
@@ -133,7 +132,7 @@ impl Slab {
         self.chunks.try_reserve(1).ok()?;
         // From the lowest on, because they are popped from the end.
         free.extend((0..places).rev());
-        let base = map::obtain_aligned(CHUNK)?;
+        let base = pages::obtain_aligned(CHUNK)?;
         poison::close(base, CHUNK);
         let index = self.chunks.partition_point(|chunk| chunk.base < base);
         self.chunks.insert(index, Chunk { base, free, taken });
@@ -154,7 +153,7 @@ impl Slab {
         if chunk.free.len() == CHUNK / size {
             let base = self.chunks.remove(index).base;
             // SAFETY: mapped with this size, and no place of it is taken.
-            unsafe { map::give_back(base, CHUNK) };
+            unsafe { pages::give_back(base, CHUNK) };
         } else {
             chunk.give_back_pages(place, size);
         }
