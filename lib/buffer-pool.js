@@ -217,17 +217,7 @@ class BufferPool {
 
   /** @returns {import('../index').PoolStats} */
   stats() {
-    const { total, blockSizes, classes, ...rest } = this.#rack.stats()
-    return Object.freeze({
-      name: this.#name,
-      ...total,
-      ...rest,
-      maxBytes: this.#maxBytes,
-      external: runtime.isExternal,
-      classes: Object.freeze(
-        classes.map((figures, i) => Object.freeze({ blockSize: blockSizes[i], ...figures }))
-      )
-    })
+    return this.#rack.stats()
   }
 
   /** @param {number} [keepBytes] */

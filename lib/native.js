@@ -62,7 +62,8 @@
  * @property {(attachment: Attachment, bytes: number) => number} trim
  * @property {(attachment: Attachment) => void} close
  * @property {(attachment: Attachment) => boolean} isClosed
- * @property {(attachment: Attachment) => NativeStats} stats
+ * @property {(attachment: Attachment, words: Float64Array) => number} stats the count of classes; `stats.js`
+ *   tells what stands in which word
  *
  * @typedef {ArrayBuffer} Lent a block's ArrayBuffer; where V8 has the memory, only a guard that
  *   goes with it
@@ -77,13 +78,6 @@
  * @property {number} idleTimeout in milliseconds
  * @property {number} leakSampleRate
  *
- * @typedef {object} NativeStats
- * @property {import('../index').ClassFigures} total
- * @property {number} peakInUseBytes
- * @property {number} unpooledCount
- * @property {number} waitCount
- * @property {number[]} blockSizes
- * @property {import('../index').ClassFigures[]} classes
  */
 
 const { existsSync } = require('node:fs')

@@ -46,6 +46,7 @@ const {
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
+const { readStats } = require('./stats')
 const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
@@ -84,6 +85,7 @@ class Rack {
     this.largest = settings.maxBlockSize
     this.calibration = new Calibration()
     this.name = settings.name
+    this.maxBytes = settings.maxBytes
     this.attachment = attachment
     /** What hangs on an ArrayBuffer whose memory has moved on. */
     this.gone = new Slot(pool, null, new ArrayBuffer(0), new Floats(0), 0)
@@ -637,7 +639,7 @@ class Rack {
    */
   trim(keepBytes) {
     this.fold()
-    const excess = native.stats(this.attachment).total.idleBytes - keepBytes
+    const excess = this.stats().idleBytes - keepBytes
     if (excess <= 0) return 0
     let freed = native.trim(this.attachment, excess)
     freed += this.recallBytes(excess - freed, true)
@@ -667,7 +669,7 @@ class Rack {
   /** The books, all threads together. */
   stats() {
     this.raisePeak(this.leased)
-    return native.stats(this.attachment)
+    return readStats(this)
   }
 
   /** @param {number} units more, or fewer, that are leased or idle here */

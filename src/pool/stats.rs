@@ -111,6 +111,30 @@ impl Stats {
 }
 
 impl Figures {
+    /// How many there are.
+    pub const COUNT: usize = 15;
+
+    /// All of them, in the order in which they are declared.
+    pub fn to_row(self) -> [f64; Self::COUNT] {
+        [
+            self.in_use_count,
+            self.in_use_bytes,
+            self.idle_count,
+            self.idle_bytes,
+            self.alloc_count,
+            self.alloc_bytes,
+            self.fresh_count,
+            self.fresh_bytes,
+            self.hit_count,
+            self.miss_count,
+            self.release_count,
+            self.collected_count,
+            self.discard_count,
+            self.freed_bytes,
+            self.quarantined_bytes,
+        ]
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn of_class(class: SizeClass, tally: &Tally, in_depot: usize, books: &ClassBooks) -> Self {
         let size = class.block_size() as f64;

@@ -1,0 +1,84 @@
+'use strict'
+
+/**
+ * The books, read from numbers that the addon writes down: see `src/binding/stats.rs`.
+ *
+ * Each object is a literal. V8 keeps the shape of a literal for ever, whereas a shape that was put together
+ * property by property goes at the next garbage collection and is made again, in its old generation.
+ */
+
+const native = require('./native')
+const { Floats, isExternal } = require('./runtime')
+const { blockSizes } = require('./size-class')
+
+/** As `Figures` in `src/pool/stats.rs` has them: of all classes first. */
+const FIGURES = 15
+
+/** Then those that only the pool as a whole has. */
+const PEAK_IN_USE_BYTES = FIGURES
+const UNPOOLED_COUNT = FIGURES + 1
+const WAIT_COUNT = FIGURES + 2
+
+/** Then each class that has been used: its block size, and its figures. */
+const CLASSES = FIGURES + 3
+const CLASS_WORDS = 1 + FIGURES
+
+const words = new Floats(CLASSES + blockSizes.length * CLASS_WORDS)
+
+/**
+ * @param {{ attachment: import('./native').Attachment, name: string, maxBytes: number }} pool
+ * @returns {import('../index').PoolStats} of all threads together
+ */
+function readStats({ attachment, name, maxBytes }) {
+  const count = native.stats(attachment, words)
+  const classes = []
+  for (let i = 0; i < count; i++) classes.push(classAt(CLASSES + i * CLASS_WORDS))
+  return Object.freeze({
+    name,
+    inUseCount: words[0],
+    inUseBytes: words[1],
+    idleCount: words[2],
+    idleBytes: words[3],
+    allocCount: words[4],
+    allocBytes: words[5],
+    freshCount: words[6],
+    freshBytes: words[7],
+    hitCount: words[8],
+    missCount: words[9],
+    releaseCount: words[10],
+    collectedCount: words[11],
+    discardCount: words[12],
+    freedBytes: words[13],
+    quarantinedBytes: words[14],
+    peakInUseBytes: words[PEAK_IN_USE_BYTES],
+    unpooledCount: words[UNPOOLED_COUNT],
+    waitCount: words[WAIT_COUNT],
+    maxBytes,
+    external: isExternal,
+    classes: Object.freeze(classes)
+  })
+}
+
+/** @param {number} at */
+function classAt(at) {
+  return Object.freeze({
+    blockSize: words[at],
+    inUseCount: words[at + 1],
+    inUseBytes: words[at + 2],
+    idleCount: words[at + 3],
+    idleBytes: words[at + 4],
+    allocCount: words[at + 5],
+    allocBytes: words[at + 6],
+    freshCount: words[at + 7],
+    freshBytes: words[at + 8],
+    hitCount: words[at + 9],
+    missCount: words[at + 10],
+    releaseCount: words[at + 11],
+    collectedCount: words[at + 12],
+    discardCount: words[at + 13],
+    freedBytes: words[at + 14],
+    quarantinedBytes: words[at + 15]
+  })
+}
+
+module.exports = { readStats }
