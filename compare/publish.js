@@ -14,6 +14,7 @@ const { drawResult } = require('./report')
 const { count, ratio, short } = require('./report/format')
 const { htmlReport } = require('./report/html')
 const { gainOf } = require('./report/html/measure')
+const { outcomeOf } = require('./report/outcome')
 const { readResult } = require('./report/result-file')
 const { Reader, findChromium } = require('./test/browser')
 const { UsageError } = require('./usage-error')
@@ -33,19 +34,6 @@ const WIDTH = 1280
 const SCALE = 1.5
 const EDGE = 16
 const ALT = "How much faster than V8's Buffers: cistern, V8 with its best settings, and the limit"
-
-/** What a row calls an outcome. */
-const OUTCOMES = {
-  pays: 'pays',
-  settings: 'V8’s settings may do as well',
-  beaten: 'V8’s settings do better',
-  same: 'no difference',
-  costs: '**costs**',
-  noisy: 'too noisy to tell',
-  busy: 'too busy to tell',
-  once: 'one round only',
-  none: 'no verdict'
-}
 
 const NONE = '–'
 
@@ -70,7 +58,7 @@ function isChosen({ name, outcome }, index, experiments) {
 }
 
 function rowOf(experiment) {
-  const { roles, title, arms, outcome } = experiment
+  const { roles, title, arms } = experiment
   const unit = unitOf(experiment)
   const armOf = (role) => arms.find((arm) => arm.name === roles[role])
   const figure = (role) => {
@@ -87,7 +75,7 @@ function rowOf(experiment) {
     figure('limit'),
     ratio(gainOf(experiment, candidate, 'baseline')),
     memory === undefined ? NONE : `${short(memory)} ×`,
-    OUTCOMES[outcome]
+    outcomeOf(experiment).cell
   ].join(' | ')} |`
 }
 

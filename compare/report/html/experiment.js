@@ -3,7 +3,7 @@
 const { evidence } = require('./evidence')
 const { html } = require('./markup')
 const { methodOf } = require('./method')
-const { outcomeOf } = require('./outcome')
+const { outcomeOf } = require('../outcome')
 const { collections, figures } = require('./figures')
 const { ratios } = require('./ratios')
 const { raw } = require('./raw')

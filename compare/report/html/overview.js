@@ -3,7 +3,7 @@
 const { ratio: formatRatio, short } = require('../format')
 const { html } = require('./markup')
 const { gainOf } = require('./measure')
-const { outcomeOf } = require('./outcome')
+const { outcomeOf } = require('../outcome')
 const { rolesOf } = require('./roles')
 const { at, scaleOf, span } = require('./scale')
 const { anchorOf, titleOf } = require('./title')

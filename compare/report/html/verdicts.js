@@ -3,7 +3,7 @@
 const { short } = require('../format')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
-const { outcomeOf } = require('./outcome')
+const { outcomeOf } = require('../outcome')
 const { overview } = require('./overview')
 const { rolesOf } = require('./roles')
 const { anchorOf, titleOf } = require('./title')
