@@ -24,7 +24,8 @@ function rangeOf(header, size) {
 }
 
 async function send(req, res) {
-  const name = path.join(root, path.normalize(`/${decodeURIComponent(req.url.split('?')[0])}`))
+  // Joined and not normalized: two slashes in front would name a server on Windows, and lead out of the root.
+  const name = path.join(root, path.join('/', decodeURIComponent(req.url.split('?')[0])))
   const file = await open(name)
   try {
     const stat = await file.stat()
