@@ -3,7 +3,7 @@
 /** Builds the addon with cargo. */
 
 const { spawnSync } = require('node:child_process')
-const { copyFileSync, mkdirSync, renameSync } = require('node:fs')
+const { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } = require('node:fs')
 const path = require('node:path')
 const { root, fail } = require('./project')
 const { addonPath } = require('../lib/addon-path')
@@ -48,7 +48,28 @@ function place(library, addon) {
   // Renamed into place: a process that has the old file mapped keeps it.
   const fresh = `${addon}.${process.pid}`
   copyFileSync(library, fresh)
+  if (process.platform === 'win32') putAside(addon)
   renameSync(fresh, addon)
+}
+
+/**
+ * Makes room for an addon: Windows lets a file that some process has loaded be renamed, but neither replaced nor
+ * removed. So it goes when another is put aside, and nobody has it any more.
+ *
+ * @param {string} addon
+ */
+function putAside(addon) {
+  const folder = path.dirname(addon)
+  const names = readdirSync(folder)
+  const name = path.basename(addon)
+  for (const old of names.filter((other) => other.startsWith(`${name}.old-`))) {
+    try {
+      rmSync(path.join(folder, old))
+    } catch {
+      // Somebody has it still.
+    }
+  }
+  if (existsSync(addon)) renameSync(addon, `${addon}.old-${process.pid}-${Date.now()}`)
 }
 
 module.exports = { buildAddon, place }

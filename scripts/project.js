@@ -48,6 +48,16 @@ function npm(args) {
   else run('npm', args, { stdio: quiet, shell: process.platform === 'win32' })
 }
 
+/**
+ * Runs a program of a package, by its file: what npm puts into `.bin` is for a shell on Windows.
+ *
+ * @param {string} file in `node_modules`
+ * @param {string[]} args
+ */
+function runProgram(file, args) {
+  run(process.execPath, [path.join(root, 'node_modules', file), ...args])
+}
+
 /** npm's own chatter goes where progress goes, so that stdout carries results only. */
 const quiet = /** @type {import('node:child_process').StdioOptions} */ (['ignore', 2, 2])
 
@@ -84,4 +94,4 @@ function fail(sentence) {
   process.exit(1)
 }
 
-module.exports = { crates, root, run, npm, flagsFor, installDependencies, fail }
+module.exports = { crates, root, run, runProgram, npm, flagsFor, installDependencies, fail }
