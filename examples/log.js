@@ -55,4 +55,6 @@ const server = http.createServer((req, res) => {
 server.listen(process.argv[3] ?? 8000, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)
 })
-process.once('SIGTERM', () => server.close(() => log.flush()))
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => server.close(() => log.flush()))
+}

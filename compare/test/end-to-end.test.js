@@ -97,6 +97,8 @@ test('a short comparison runs every arm, prints its table and saves what it meas
   assert.equal(again.stdout.trim(), stdout.trim())
 })
 
+const onGroups = { skip: process.platform === 'win32' && 'processes have no groups there' }
+
 /**
  * Runs the command line with a folder of its own for temporary files, and presses Ctrl-C when what it
  * tells matches.
@@ -120,31 +122,43 @@ async function interrupt(context, args, when) {
 }
 
 for (const experiment of ['file-serving', 'byte-buffer']) {
-  test(`Ctrl-C in ${experiment} leaves neither a process nor a file behind`, async (context) => {
-    await interrupt(context, [experiment, '--duration', '0.2'], /heat for v8-tuned: .*: \d/)
-  })
+  test(
+    `Ctrl-C in ${experiment} leaves neither a process nor a file behind`,
+    onGroups,
+    async (context) => {
+      await interrupt(context, [experiment, '--duration', '0.2'], /heat for v8-tuned: .*: \d/)
+    }
+  )
 }
 
-test('Ctrl-C while evidence is taken leaves neither a process nor a file behind', async (context) => {
-  const args = ['http-buffers', '--duration', '0.1', '--runs', '1']
-  const lastRound = /(?:[^\n]*1x1MiB, round 1 of 1: [^\n]*\n){7}/
-  await interrupt(context, args, lastRound)
-})
+test(
+  'Ctrl-C while evidence is taken leaves neither a process nor a file behind',
+  onGroups,
+  async (context) => {
+    const args = ['http-buffers', '--duration', '0.1', '--runs', '1']
+    const lastRound = /(?:[^\n]*1x1MiB, round 1 of 1: [^\n]*\n){7}/
+    await interrupt(context, args, lastRound)
+  }
+)
 
-test('Ctrl-C ends all processes, prints and saves what there is and exits with 130', async (context) => {
-  const file = path.join(temporaryFolder(context), 'result.json')
-  const args = ['proxy', '--duration', '0.2', '--json', file]
-  // In the middle of a round.
-  const when = /round 1 of 5: .* req\/s/
-  const { stdout, stderr } = await interrupt(context, args, when)
-  assert.match(stderr, /Stopped early/)
-  assert.match(stdout, /Verdict: /)
-  const result = checkResult(JSON.parse(fs.readFileSync(file, 'utf8')))
-  assert.equal(result.meta.finished, false)
-  const { arms } = result.experiments[0]
-  assert.ok(arms.some((arm) => arm.runs.length === 1))
-  assert.ok(arms.every((arm) => arm.error === undefined))
-})
+test(
+  'Ctrl-C ends all processes, prints and saves what there is and exits with 130',
+  onGroups,
+  async (context) => {
+    const file = path.join(temporaryFolder(context), 'result.json')
+    const args = ['proxy', '--duration', '0.2', '--json', file]
+    // In the middle of a round.
+    const when = /round 1 of 5: .* req\/s/
+    const { stdout, stderr } = await interrupt(context, args, when)
+    assert.match(stderr, /Stopped early/)
+    assert.match(stdout, /Verdict: /)
+    const result = checkResult(JSON.parse(fs.readFileSync(file, 'utf8')))
+    assert.equal(result.meta.finished, false)
+    const { arms } = result.experiments[0]
+    assert.ok(arms.some((arm) => arm.runs.length === 1))
+    assert.ok(arms.every((arm) => arm.error === undefined))
+  }
+)
 
 test('an arm that fails is reported, not run again, and the others go on', async () => {
   const steps = []
