@@ -11,12 +11,14 @@
 //! | [`response`] | one HTTP reply, read piece by piece |
 //! | [`connection`] | one socket: send, read, send again |
 //! | [`tally`] | what was counted in the measured window |
+//! | [`cpu`] | what this process has had of the processors |
 //! | [`upstream`] | the server that the proxies of the comparison ask |
 //! | [`forward`] | a proxy without a garbage collector |
 //! | [`parent`] | what ties these programs to the runner |
 //! | [`load`] | the loop over all connections, and its phases |
 
 pub mod connection;
+pub mod cpu;
 pub mod forward;
 pub mod load;
 pub mod parent;

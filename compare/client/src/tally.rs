@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::time::{clock_gettime, ClockId};
+
+use crate::cpu;
 
 /// A reply that takes longer than this is recorded as this long.
 const MAX_LATENCY: Duration = Duration::from_secs(60);
@@ -38,7 +39,7 @@ impl Tally {
         let max = u64::try_from(MAX_LATENCY.as_micros()).expect("a minute fits");
         Self {
             started: Instant::now(),
-            cpu_at_start: cpu_time(),
+            cpu_at_start: cpu::time(),
             requests: 0,
             bytes: 0,
             errors: 0,
@@ -94,7 +95,7 @@ impl Tally {
             latency_p99_ms: millis(0.99),
             latency_max_ms: self.latency_micros.max() as f64 / 1e3,
             latency: self.buckets(),
-            cpu_seconds: cpu_time().saturating_sub(self.cpu_at_start).as_secs_f64(),
+            cpu_seconds: cpu::time().saturating_sub(self.cpu_at_start).as_secs_f64(),
         }
     }
 }
@@ -160,16 +161,6 @@ impl Outcome {
 
 fn listed(numbers: impl Iterator<Item = impl ToString>) -> String {
     numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
-}
-
-/// Processor time of this process so far, user and system.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    // A processor time is never negative, nor its nanoseconds above a second.
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
 }
 
 #[cfg(test)]
