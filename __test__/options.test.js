@@ -77,6 +77,8 @@ function preload(script) {
 }
 
 describe('--zero-fill-buffers', () => {
+  // Beyond those that these tests run with.
+  const given = `${process.env.NODE_OPTIONS ?? ''} --zero-fill-buffers`
   const script = `
     const pool = new cistern.BufferPool({ detachOnRelease: false })
     const clean = [10, 1000, 100_000].every((size) => {
@@ -92,11 +94,11 @@ describe('--zero-fill-buffers', () => {
   `
   for (const [name, options, skip = false] of [
     ['on the command line', { flags: ['--zero-fill-buffers'] }],
-    ['in NODE_OPTIONS', { env: { NODE_OPTIONS: '--zero-fill-buffers' } }],
+    ['in NODE_OPTIONS', { env: { NODE_OPTIONS: given } }],
     [
       'in NODE_OPTIONS that were deleted since',
       {
-        env: { NODE_OPTIONS: `--zero-fill-buffers ${preload('delete process.env.NODE_OPTIONS')}` }
+        env: { NODE_OPTIONS: `${given} ${preload('delete process.env.NODE_OPTIONS')}` }
       },
       process.platform !== 'linux'
     ],
