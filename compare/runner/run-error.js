@@ -24,12 +24,19 @@ class RunError extends Error {
  * @returns {string} the same without places of this machine
  */
 function withoutPaths(text) {
-  return text
-    .replaceAll(`${ROOT}${path.sep}`, '')
-    .replaceAll(ROOT, '.')
-    .replaceAll(path.dirname(process.execPath), '…')
-    .replaceAll(os.tmpdir(), '…')
-    .replaceAll(os.homedir(), '~')
+  const places = [
+    [`${ROOT}${path.sep}`, ''],
+    [ROOT, '.'],
+    [path.dirname(process.execPath), '…'],
+    [os.tmpdir(), '…'],
+    [os.homedir(), '~']
+  ]
+  let told = text
+  for (const [place, sign] of places) {
+    // URLs of files have slashes, on Windows too.
+    told = told.replaceAll(place, sign).replaceAll(place.replaceAll(path.sep, '/'), sign)
+  }
+  return told
 }
 
 /**

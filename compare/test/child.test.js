@@ -4,6 +4,7 @@ const assert = require('node:assert/strict')
 const { spawn } = require('node:child_process')
 const path = require('node:path')
 const { test } = require('node:test')
+const { pathToFileURL } = require('node:url')
 const { Child } = require('../runner/child')
 const { RunError } = require('../runner/run-error')
 
@@ -54,8 +55,10 @@ test('a program that is missing is a failure', async () => {
 })
 
 test('the output that is kept names no place of this machine', async () => {
-  const child = start(`console.error(${JSON.stringify(`at f (${__filename}:1:2)`)})`)
+  const stack = `at f (${__filename}:1:2)\nat ${pathToFileURL(__filename)}`
+  const child = start(`console.error(${JSON.stringify(stack)})`)
   await child.end(PATIENCE_SECONDS)
-  const file = path.join('compare', 'test', 'child.test.js')
-  assert.equal(child.failure('it failed').output, `at f (${file}:1:2)`)
+  const [first, second] = child.failure('it failed').output.split('\n')
+  assert.equal(first, `at f (${path.join('compare', 'test', 'child.test.js')}:1:2)`)
+  assert.match(second, /^at file:\/\/\/?compare\/test\/child\.test\.js$/)
 })
