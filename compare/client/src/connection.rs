@@ -140,8 +140,9 @@ impl Connection {
             }
             // A read that does not fill the buffer has emptied the socket, and what comes later is a
             // new edge (epoll(7), question 9): the second read, which would only say "would block",
-            // is saved. A closed peer gives no further edge, so there the end has to be read.
-            if count < scratch.len() && !closing {
+            // is saved. A closed peer gives no further edge, so there the end has to be read. Windows
+            // gives none at all until a read has said "would block".
+            if count < scratch.len() && !closing && !cfg!(windows) {
                 return Ok(());
             }
         }
