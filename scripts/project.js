@@ -79,8 +79,12 @@ function installDependencies() {
  * @param {string} node the program
  */
 function flagsFor(node) {
-  const { stdout } = spawnSync(node, ['--version'], { encoding: 'utf8' })
-  return stdout?.startsWith('v20.') ? ['--no-concurrent-recompilation'] : []
+  return flagsOf(spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout ?? '')
+}
+
+/** @param {string} version as `process.version` has it */
+function flagsOf(version) {
+  return version.startsWith('v20.') ? ['--no-concurrent-recompilation'] : []
 }
 
 /**
@@ -94,4 +98,14 @@ function fail(sentence) {
   process.exit(1)
 }
 
-module.exports = { crates, root, run, runProgram, npm, flagsFor, installDependencies, fail }
+module.exports = {
+  crates,
+  root,
+  run,
+  runProgram,
+  npm,
+  flagsFor,
+  flagsOf,
+  installDependencies,
+  fail
+}

