@@ -36,6 +36,9 @@ const TESTS = [
   ...['options', 'rack', 'torture']
 ]
 
+/** The comparison's that ask the system for something: programs, processes, their memory. */
+const COMPARISON = ['byte-buffer', 'child', 'heap']
+
 /** What `node:test` counts at the end of a file. */
 const COUNTS = ['pass', 'fail', 'cancelled', 'skipped']
 
@@ -56,7 +59,11 @@ const { values, positionals } = commandLine({
   allowPositionals: true
 })
 if (!NODES.includes(values.node)) fail(`--node takes ${NODES.join(' or ')}.`)
-const tests = positionals.length > 0 ? positionals : TESTS.map((name) => `__test__/${name}.test.js`)
+const known = [
+  ...TESTS.map((name) => `__test__/${name}.test.js`),
+  ...COMPARISON.map((name) => `compare/test/${name}.test.js`)
+]
+const tests = positionals.length > 0 ? positionals : known
 
 const wine = WINES.find((program) => isThere(program, ['--version']))
 if (wine === undefined || !isThere(GCC, ['--version'])) {
@@ -154,7 +161,7 @@ function installNode() {
  * @param {string} test
  */
 function passes(wine, test) {
-  const report = path.join(folder, `${path.basename(test)}.${values.node}.txt`)
+  const report = path.join(folder, `${test.replaceAll('/', '-')}.${values.node}.txt`)
   // Not into a pipe: with one Node has no stdout there.
   const output = openSync(report, 'w')
   const args = ['--expose-gc', ...flagsOf(`v${values.node}.`), test]
