@@ -22,6 +22,7 @@ const {
   external,
   inEveryMode,
   isChecked,
+  roomFor,
   runScript
 } = require('./helpers')
 const { random } = require('./torture')
@@ -40,6 +41,20 @@ const EXHAUSTED = { name: 'RangeError', code: 'ERR_CISTERN_EXHAUSTED' }
 function fill(pool, size) {
   const count = Math.floor(pool.stats().maxBytes / size)
   return Array.from({ length: count }, () => pool.allocUnsafe(size))
+}
+
+/**
+ * The same where something is idle.
+ *
+ * @param {BufferPool} pool that has nothing leased
+ * @param {number} size a block's
+ */
+async function refill(pool, size) {
+  const buffers = []
+  for (let i = Math.floor(pool.stats().maxBytes / size); i > 0; i--) {
+    buffers.push(await roomFor(() => pool.allocUnsafe(size)))
+  }
+  return buffers
 }
 
 /**
@@ -120,7 +135,8 @@ describe('maxBytes', () => {
       assert.equal(pool.stats().inUseBytes, MIB)
       assert.throws(() => pool.allocUnsafe(1), EXHAUSTED)
       releaseAll(pool, buffers)
-      assert.equal(pool.allocUnsafe(MIB).length, MIB)
+      const buffer = await roomFor(() => pool.allocUnsafe(MIB))
+      assert.equal(buffer.length, MIB)
     }
     const pool = new BufferPool({ maxBytes: MIB - 1, onExhausted: 'throw' })
     assert.throws(() => pool.allocUnsafe(MIB), EXHAUSTED)
@@ -338,12 +354,12 @@ describe('what is idle gives way at the ceiling', () => {
       async (pool) => {
         releaseAll(pool, fill(pool, 64 * KIB))
         assert.equal(pool.stats().idleBytes, MIB)
-        const large = pool.allocUnsafe(MIB)
+        const large = await roomFor(() => pool.allocUnsafe(MIB))
         assert.equal(pool.stats().freshCount, 17)
         assert.equal(pool.stats().freedBytes, MIB)
         pool.release(large)
-        releaseAll(pool, fill(pool, 16 * KIB))
-        releaseAll(pool, fill(pool, 256 * KIB))
+        releaseAll(pool, await refill(pool, 16 * KIB))
+        releaseAll(pool, await refill(pool, 256 * KIB))
         const { freshCount, unpooledCount, idleBytes } = await balanced(pool)
         assert.deepEqual(
           { freshCount, unpooledCount },
@@ -360,7 +376,7 @@ describe('what is idle gives way at the ceiling', () => {
     inEveryMode(
       async (pool) => {
         releaseAll(pool, fill(pool, 64 * KIB))
-        pool.release(pool.allocUnsafe(128 * KIB))
+        pool.release(await roomFor(() => pool.allocUnsafe(128 * KIB)))
         const { freedBytes, idleBytes } = await balanced(pool)
         assert.deepEqual({ freedBytes, idleBytes }, { freedBytes: 128 * KIB, idleBytes: MIB })
         pool.release(pool.allocUnsafe(64 * KIB))
@@ -377,7 +393,7 @@ describe('what is idle gives way at the ceiling', () => {
         const held = fill(pool, 64 * KIB).map((buffer, i) => buffer.fill(i))
         releaseAll(pool, held.splice(0, 3))
         assert.throws(() => pool.allocUnsafe(256 * KIB), EXHAUSTED)
-        const other = pool.allocUnsafe(192 * KIB).fill(99)
+        const other = (await roomFor(() => pool.allocUnsafe(192 * KIB))).fill(99)
         held.forEach((buffer, i) => {
           assert.ok(buffer.every((byte) => byte === i + 3))
         })
@@ -401,7 +417,7 @@ describe('what is idle gives way at the ceiling', () => {
       assert.equal(stats.freshCount, freshCount + 1, 'the second is one of the sixteen')
       assert.equal(stats.freedBytes, 512 * KIB)
       releaseAll(pool, held)
-      releaseAll(pool, fill(pool, 128 * KIB))
+      releaseAll(pool, await refill(pool, 128 * KIB))
       assert.equal(pool.stats().unpooledCount, 0)
     }
   })
@@ -508,7 +524,7 @@ describe("onExhausted: 'throw'", () => {
           })
           pool.release(held.pop())
           // A Buffer, or a Lease: either has a `buffer` that can be released.
-          const given = call(pool, 100 * KIB)
+          const given = await roomFor(() => call(pool, 100 * KIB))
           assert.ok(pool.owns(given.buffer))
           assert.throws(() => call(pool, 100 * KIB), EXHAUSTED)
           pool.release(given.buffer)
@@ -544,13 +560,14 @@ describe("onExhausted: 'throw'", () => {
     assert.throws(() => pool.alloc(1), { code: 'ERR_CISTERN_CLOSED' })
   })
 
-  test('refuses a call, and not the one after it, when there is room again', () => {
+  test('refuses a call, and not the one after it, when there is room again', async () => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     for (const call of Object.values(CALLS)) {
-      const held = pool.allocUnsafe(MIB)
+      const held = await roomFor(() => pool.allocUnsafe(MIB))
       assert.throws(() => call(pool, 10), EXHAUSTED)
       pool.release(held)
-      pool.release(call(pool, 10).buffer)
+      const given = await roomFor(() => call(pool, 10))
+      pool.release(given.buffer)
     }
     assert.equal(pool.stats().inUseCount, 0)
   })
@@ -578,7 +595,8 @@ describe("onExhausted: 'throw'", () => {
       const promise = pool.acquire(MIB)
       pool.release(held)
       pool.release(await promise)
-      pool.release(call(pool, 10).buffer)
+      const given = await roomFor(() => call(pool, 10))
+      pool.release(given.buffer)
     }
   })
 })

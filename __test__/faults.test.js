@@ -735,7 +735,7 @@ describe('A process or worker that ends in the middle of everything', () => {
           }
         }
         await eventually(() => pool.stats().inUseCount === 0, 'what the workers had is back')
-        await assertWhole(pool)
+        await assertWhole(pool, { afterEnds: true })
         await eventually(() => faults.openFiles(file).length === 0, 'no file is open')
       }
     }

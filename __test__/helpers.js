@@ -32,6 +32,12 @@ const endsShow = canMoveMemory()
 const { external } = new BufferPool().stats()
 
 /**
+ * Whether idle blocks of this thread give way at once: else when their finalizers come, a turn later. On Node 20
+ * so does a block that is released.
+ */
+const givesAtOnce = endsShow || !external
+
+/**
  * Whether a memory checker runs these tests (`npm run test:asan`, `npm run test:memcheck`): then what is resident, or can
  * be had, is the checker's as well.
  */
@@ -66,6 +72,22 @@ function inEveryMode(test, settings = {}) {
 /** Lets finalizers run that are due, without collecting anything. */
 async function settle() {
   for (let i = 0; i < 5; i++) await turn()
+}
+
+/**
+ * A lease for which idle blocks of this thread have to give way.
+ *
+ * @template T
+ * @param {() => T} lease of a pool that throws at the ceiling
+ */
+async function roomFor(lease) {
+  try {
+    return lease()
+  } catch (error) {
+    if (givesAtOnce || error.code !== 'ERR_CISTERN_EXHAUSTED') throw error
+  }
+  await settle()
+  return lease()
 }
 
 /**
@@ -150,10 +172,12 @@ module.exports = {
   endsShow,
   eventually,
   external,
+  givesAtOnce,
   inEveryMode,
   isChecked,
   moves,
   posts,
+  roomFor,
   runScript,
   settle
 }

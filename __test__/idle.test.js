@@ -609,7 +609,10 @@ describe('the keeper', { skip: process.platform !== 'linux' }, () => {
         }
       })()
     `)
-    const lines = ['there true', 'gone true', '0 0 0']
-    assert.deepEqual(output.trim().split('\n'), [...lines, ...lines])
+    // What the thread had leased, and what else stale views may reach, is set aside for good where it does not show
+    // that there are none; the keeper goes all the same.
+    const [one, all] = endsShow || !external ? [0, 0] : [MIB, 8 * MIB]
+    const lines = (/** @type {number} */ bytes) => ['there true', 'gone true', `0 0 ${bytes}`]
+    assert.deepEqual(output.trim().split('\n'), [...lines(one), ...lines(all)])
   })
 })

@@ -8,7 +8,7 @@
 const assert = require('node:assert/strict')
 const { writeSync } = require('node:fs')
 const { setTimeout: sleep } = require('node:timers/promises')
-const { endsShow, external, settle } = require('./helpers')
+const { endsShow, external, givesAtOnce, settle } = require('./helpers')
 const { Holder } = require('./holder')
 
 /** Larger requests come from V8. */
@@ -225,7 +225,8 @@ class Model {
     if (size === 0 || size > MAX_BLOCK_SIZE) return ['unpooled']
     const full = this.options.onExhausted === 'throw' ? 'refused' : 'unpooled'
     if (this.isBeyond(size)) return [full]
-    const isSure = this.#mustFit(size) && !this.#idle.has(otherOf(place))
+    const mayBeLate = this.#idle.has(otherOf(place)) || (!givesAtOnce && this.#idle.has(place))
+    const isSure = this.#mustFit(size) && !mayBeLate
     return isSure ? ['pooled'] : ['pooled', full]
   }
 
@@ -260,7 +261,7 @@ class Model {
       `it is ${outcome}, and should be ${outcomes.join(' or ')}`
     )
     if (outcome === 'refused' && this.#mustFit(size)) {
-      // The other thread has idle memory, and was asked for it.
+      // The other thread has idle memory, and was asked for it; or what was idle here is on its way.
       await this.#settleAll()
       capacity = await lease()
       outcome = 'pooled'

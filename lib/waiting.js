@@ -5,6 +5,7 @@
  * see `src/pool/waiters.rs`.
  */
 
+const { setImmediate } = require('node:timers')
 const native = require('./native')
 const { Abort, Closed } = require('./errors')
 const { OwnPromise, addTo, deleteFrom, table } = require('./runtime')
@@ -20,12 +21,20 @@ const { OwnPromise, addTo, deleteFrom, table } = require('./runtime')
  * @property {(reason: unknown) => void} reject
  */
 
+/**
+ * Turns of the event loop that may go by until memory that was given up has reached who waits, where finalizers
+ * bring it: one for the finalizer, one for the bell that it rings, and some to spare.
+ */
+const TURNS = 8
+
 /** Racks with someone waiting. What waits is held by nothing else, and must not be collected. */
 const awaited = new Set()
 
 class Waiting {
   /** @type {Map<number, Waiter>} */
   #waiters = new Map()
+  /** For how many turns the event loop goes on in any case. */
+  #turns = 0
 
   /**
    * @param {import('./rack').Rack} rack
@@ -78,6 +87,22 @@ class Waiting {
       this.#serve(ticket)
     }
     if (this.#waiters.size > 0 && this.rack.isClosed) this.#rejectAll()
+    if (this.#waiters.size > 0) this.#goOn()
+  }
+
+  /**
+   * Has the event loop go on for a while. Memory that was given up may be on its way: finalizers don't keep the
+   * event loop alive, and a program with nothing else to do would end before it is served.
+   */
+  #goOn() {
+    const goesOn = this.#turns > 0
+    this.#turns = TURNS
+    if (!goesOn) setImmediate(() => this.#turn())
+  }
+
+  #turn() {
+    this.#turns = this.#waiters.size > 0 ? this.#turns - 1 : 0
+    if (this.#turns > 0) setImmediate(() => this.#turn())
   }
 
   /** @param {number} ticket granted */
