@@ -74,6 +74,11 @@ async function settle() {
   for (let i = 0; i < 5; i++) await turn()
 }
 
+/** Until what was given back is in the depot: at once, or when its finalizer has come. */
+async function givenBack() {
+  if (!givesAtOnce) await settle()
+}
+
 /**
  * A lease for which idle blocks of this thread have to give way.
  *
@@ -172,6 +177,7 @@ module.exports = {
   endsShow,
   eventually,
   external,
+  givenBack,
   givesAtOnce,
   inEveryMode,
   isChecked,

@@ -24,6 +24,7 @@ const {
   endsShow,
   eventually,
   external,
+  givenBack,
   inEveryMode,
   posts,
   settle
@@ -200,6 +201,7 @@ describe('a pooled Buffer that is posted', { skip: !posts }, () => {
             for (let i = 0; i < turn; i++) pool.release(pool.allocUnsafe(1024))
             await settle()
             post(turn)
+            await givenBack()
             if (!external) await closed(pool)
           }
           if (external) assert.equal(pool.stats().freshCount, 1)
@@ -569,6 +571,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
         assert.throws(() => pool.release(buffer), DETACHED)
         pool.release(it)
         assert.equal(it.length, 0)
+        await givenBack()
       }
       const { freshCount, releaseCount, inUseCount } = await balanced(pool)
       assert.deepEqual([freshCount, releaseCount, inUseCount], [1, 3, 0])
@@ -778,7 +781,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
     })
 
     test(`is set aside until it is released, and then used again, ${mode}`, {
-      skip: !external || !endsShow
+      skip: !external
     }, async () => {
       const pool = new BufferPool({ detachOnRelease })
       const buffer = await received(pool)
@@ -790,14 +793,13 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       assert.equal(pool.owns(buffer.it), false)
       assert.throws(() => pool.release(buffer.it), /view/)
       const { quarantinedBytes, inUseCount } = await balanced(pool)
-      assert.deepEqual([quarantinedBytes, inUseCount], [0, 0])
+      // Native code may still hold it, where that does not show.
+      assert.deepEqual([quarantinedBytes, inUseCount], [endsShow ? 0 : blockSize, 0])
       pool.release(pool.allocUnsafe(size))
-      assert.equal(pool.stats().freshCount, 1, 'the block is used again')
+      assert.equal(pool.stats().freshCount, endsShow ? 1 : 2, 'the block is used again')
     })
 
-    test(`is counted as released when it is, ${mode}`, {
-      skip: !external || !endsShow
-    }, async () => {
+    test(`is counted as released when it is, ${mode}`, { skip: !external }, async () => {
       const pool = new BufferPool({ detachOnRelease })
       const buffer = await received(pool)
       pool.release(buffer.it)
@@ -1104,15 +1106,17 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
     const end = await run(TERMINATIONS - warmUp)
     assert.equal(end.inUseCount, 0)
     assert.ok(end.allocCount - before.allocCount > TERMINATIONS, 'they had something to lose')
+    // But for what is set aside for good, where ends don't show.
+    const [least, most] = [before, end].map(({ rss, quarantinedBytes }) => rss - quarantinedBytes)
     assert.ok(
-      end.rss < before.rss + 30 * MIB,
-      `${before.rss / MIB} MiB after ${warmUp} workers, ${end.rss / MIB} MiB after all`
+      most < least + 30 * MIB,
+      `${least / MIB} MiB after ${warmUp} workers, ${most / MIB} MiB after all`
     )
     if (!external || !endsShow) return
     assert.equal(end.quarantinedBytes, 0)
     // Each has up to 11 at a time; what one collection leaves, a later one takes.
-    const most = 4 * WAVE * 11
-    assert.ok(before.freshCount <= most, `${before.freshCount} blocks after ${warmUp} workers`)
-    assert.ok(end.freshCount <= most, `${end.freshCount} blocks after all`)
+    const blocks = 4 * WAVE * 11
+    assert.ok(before.freshCount <= blocks, `${before.freshCount} blocks after ${warmUp} workers`)
+    assert.ok(end.freshCount <= blocks, `${end.freshCount} blocks after all`)
   })
 })

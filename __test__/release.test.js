@@ -4,7 +4,15 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { markAsUntransferable } = require('node:worker_threads')
 const { BufferPool } = require('..')
-const { balanced, collectUntil, external, inEveryMode, moves, settle } = require('./helpers')
+const {
+  balanced,
+  collectUntil,
+  external,
+  givenBack,
+  inEveryMode,
+  moves,
+  settle
+} = require('./helpers')
 
 const ALREADY_RELEASED = { name: 'Error', code: 'ERR_CISTERN_ALREADY_RELEASED' }
 const NOT_POOLED = { name: 'TypeError', code: 'ERR_CISTERN_NOT_POOLED' }
@@ -200,6 +208,7 @@ describe('an ArrayBuffer that its user has transferred', { skip: !moves }, () =>
         for (const view of [moved, buffer]) {
           assert.throws(() => pool.release(view), { code: /NOT_POOLED|DETACHED/ })
         }
+        await givenBack()
       }
       const { freshCount, releaseCount, collectedCount, inUseCount } = await balanced(pool)
       assert.deepEqual([freshCount, releaseCount, collectedCount, inUseCount], [1, 3, 0, 0])

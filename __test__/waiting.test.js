@@ -71,7 +71,7 @@ async function microtasks() {
 }
 
 /** Until what was given back in this thread has reached who waits. */
-const givenBack = givesAtOnce ? microtasks : settle
+const handedOn = givesAtOnce ? microtasks : settle
 
 /**
  * Leases blocks of 64 KiB until the ceiling is reached.
@@ -163,7 +163,7 @@ describe('acquire', LIMIT, () => {
       async (pool) => {
         releaseAll(pool, fill(pool))
         const watched = watch(pool.acquire(MIB))
-        await givenBack()
+        await handedOn()
         assert.equal(watched.state, 'resolved')
         assert.equal(pool.stats().waitCount, givesAtOnce ? 0 : 1)
         pool.release(await watched.promise)
@@ -746,7 +746,7 @@ describe('an AbortSignal', LIMIT, () => {
     const waiters = Array.from({ length: 9 }, () => watch(pool.acquire(64 * KIB, { signal })))
     const other = watch(pool.acquire(MIB))
     releaseAll(pool, held.splice(0, 3))
-    await givenBack()
+    await handedOn()
     assert.equal(listenersOf(signal).length, 6)
     controller.abort()
     await microtasks()
@@ -1287,7 +1287,7 @@ class Model {
 
   /** Those who should be served by now are, and nobody else. */
   async serves(/** @type {number[]} */ ids) {
-    await givenBack()
+    await handedOn()
     for (const id of ids) {
       const { size, watched } = this.waiting.get(id)
       this.waiting.delete(id)

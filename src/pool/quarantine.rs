@@ -6,6 +6,7 @@ use super::ledger::SeatState;
 use super::size_class::SizeClass;
 use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use super::witness::Witness;
+use std::collections::HashMap;
 use std::mem;
 use std::sync::PoisonError;
 
@@ -13,12 +14,14 @@ use std::sync::PoisonError;
 ///
 /// Such a block is neither handed out nor freed, not even when the pool itself goes, until its
 /// witness says that its backing store is gone. Without a witness it stays for ever: its bytes
-/// belong to whoever reads them.
+/// belong to whoever reads them, who may release it all the same, as if its lender lived.
 #[derive(Default)]
 pub struct Quarantine {
     watched: Mutex<Vec<Orphan>>,
     /// How many are watched: for a look without the lock.
     watching: AtomicUsize,
+    /// Leased blocks that are set aside for good, by where they are.
+    sealed_leases: Mutex<HashMap<usize, Block>>,
     sealed: Count,
     sealed_bytes: AtomicUsize,
 }
@@ -49,15 +52,21 @@ impl Quarantine {
             // Relaxed, here and below: whoever looks a moment too early looks again.
             self.watching.store(watched.len(), Ordering::Relaxed);
         } else {
-            self.seal(orphan.block);
+            drop(watched);
+            self.seal(orphan);
         }
     }
 
-    /// Sets a block aside for good. Allocates nothing.
-    fn seal(&self, block: Block) {
+    /// Sets a block aside for good. Where memory is refused, nobody can release it any more.
+    fn seal(&self, Orphan { block, state, .. }: Orphan) {
         self.sealed.add();
         self.sealed_bytes.fetch_add(block.size(), Ordering::Relaxed);
-        mem::forget(block);
+        let mut leases = self.sealed_leases();
+        if state.is_leased() && leases.try_reserve(1).is_ok() {
+            leases.insert(block.key(), block);
+        } else {
+            mem::forget(block);
+        }
     }
 
     /// Takes out one block whose backing store is gone.
@@ -76,16 +85,31 @@ impl Quarantine {
 
     /// Whether the block at `address`, of `size` bytes, was leased and is here.
     pub fn has(&self, address: usize, size: usize) -> bool {
-        self.is_watching() && self.watched().iter().any(|orphan| orphan.is_leased_at(address, size))
+        let is_watched = || self.watched().iter().any(|orphan| orphan.is_leased_at(address, size));
+        self.is_watching() && is_watched()
+            || self.sealed_leases().get(&address).is_some_and(|block| block.size() == size)
     }
 
     /// The block at `address`, of `size` bytes, is released by its last holder. Its class, if it was
     /// leased, and is here.
     pub fn surrender(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut watched = self.watched();
-        let orphan = watched.iter_mut().find(|orphan| orphan.is_leased_at(address, size))?;
-        orphan.state = SeatState::Surrendered;
-        Some(orphan.block.class())
+        if let Some(orphan) = watched.iter_mut().find(|orphan| orphan.is_leased_at(address, size)) {
+            orphan.state = SeatState::Surrendered;
+            return Some(orphan.block.class());
+        }
+        drop(watched);
+        self.surrender_sealed(address, size)
+    }
+
+    /// The same of one without a witness. Native code may still hold it: it stays set aside.
+    fn surrender_sealed(&self, address: usize, size: usize) -> Option<SizeClass> {
+        let mut leases = self.sealed_leases();
+        leases.get(&address).filter(|block| block.size() == size)?;
+        let block = leases.remove(&address)?;
+        let class = block.class();
+        mem::forget(block);
+        Some(class)
     }
 
     /// Whether a block may yet come out.
@@ -106,6 +130,10 @@ impl Quarantine {
     fn watched(&self) -> MutexGuard<'_, Vec<Orphan>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn sealed_leases(&self) -> MutexGuard<'_, HashMap<usize, Block>> {
+        self.sealed_leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Quarantine {
@@ -115,6 +143,9 @@ impl Drop for Quarantine {
             if !orphan.witness.as_ref().is_some_and(|witness| witness.is_gone()) {
                 mem::forget(orphan.block);
             }
+        }
+        for (_, block) in self.sealed_leases().drain() {
+            mem::forget(block);
         }
     }
 }

@@ -601,6 +601,29 @@ mod released_elsewhere {
     }
 
     #[test]
+    fn when_the_lender_has_died_without_a_witness() {
+        let pool = Pool::new(detaches());
+        let lender = pool.attach();
+        let loan = lease(&lender, 4096);
+        let address = at(&loan).addr().get();
+        drop(lender);
+        loan.settle(Lender::Ending);
+        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+        for (address, size) in [(address + 64, 4096), (address, 4095)] {
+            assert_eq!(pool.state_of(address, size), None);
+            assert!(!pool.surrender(address, size));
+        }
+        assert!(pool.surrender(address, 4096));
+        assert!(!pool.surrender(address, 4096), "once");
+        assert_eq!(pool.state_of(address, 4096), None);
+        pool.end_surrendered(address);
+        let stats = balanced(&pool);
+        equal(stats.total.release_count, 1);
+        equal(stats.total.quarantined_bytes, 4096);
+        assert_eq!(pool.quarantined(), 1, "native code may still hold it");
+    }
+
+    #[test]
     fn while_the_lender_dies() {
         let pool = Pool::new(detaches());
         for round in 0..2000 {

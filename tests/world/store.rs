@@ -107,8 +107,10 @@ impl Store {
     pub fn state_by_address(&self) -> Option<SeatState> {
         match self.place {
             Place::Register => Some(self.state),
-            Place::Quarantine => self.state.is_leased().then_some(SeatState::Leased),
-            Place::Sealed | Place::Home => None,
+            Place::Quarantine | Place::Sealed => {
+                self.state.is_leased().then_some(SeatState::Leased)
+            }
+            Place::Home => None,
         }
     }
 
