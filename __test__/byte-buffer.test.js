@@ -11,7 +11,7 @@ const { describe, test } = require('node:test')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
 const { Calibration } = require('../lib/calibration')
-const { balanced, collectUntil, external, inEveryMode } = require('./helpers')
+const { balanced, collectUntil, external, inEveryMode, posts } = require('./helpers')
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -173,8 +173,13 @@ describe('view', () => {
     const pool = new BufferPool()
     const bytes = pool.byteBuffer(10).append('hello')
     structuredClone(bytes.view().buffer, { transfer: [bytes.view().buffer] })
-    for (const use of [() => bytes.append('x'), () => bytes.length, () => bytes.release()]) {
-      assert.throws(use, { code: 'ERR_CISTERN_DETACHED' })
+    if (posts) {
+      for (const use of [() => bytes.append('x'), () => bytes.length, () => bytes.release()]) {
+        assert.throws(use, { code: 'ERR_CISTERN_DETACHED' })
+      }
+    } else {
+      assert.equal(bytes.view().toString(), 'hello', 'it was copied')
+      bytes.release()
     }
     const ofV8 = new BufferPool({ maxBlockSize: 4 }).byteBuffer(10).append('hello')
     structuredClone(ofV8.view().buffer, { transfer: [ofV8.view().buffer] })
@@ -337,7 +342,8 @@ describe('the pool learns', () => {
   })
 
   test('not to keep what is above the 95th percentile: golang/go#23199', async () => {
-    const pool = new BufferPool({ idleTimeout: Infinity })
+    // Without samples, each of which Node 20 detaches where it can't move memory.
+    const pool = new BufferPool({ idleTimeout: Infinity, leakSampleRate: 0 })
     const isLarge = (/** @type {number} */ i) => i % 100 === 0
     use(pool, RELEASES, (i) => (isLarge(i) ? MIB : 1000))
     const before = pool.stats()

@@ -147,6 +147,7 @@ describe('acquire', LIMIT, () => {
           assert.equal(buffer.length, size)
           assert.ok(pool.owns(buffer))
           pool.release(buffer)
+          await handedOn()
         }
       }
       const { waitCount, allocCount, freshCount, inUseCount } = await balanced(pool)
@@ -229,6 +230,7 @@ describe('acquire', LIMIT, () => {
     inEveryMode(
       async (pool) => {
         pool.release(pool.allocUnsafe(64 * KIB).fill(1))
+        await handedOn()
         const atOnce = await pool.acquire(64 * KIB, { zero: true })
         assert.ok(atOnce.equals(Buffer.alloc(64 * KIB)))
         atOnce.fill(1)
