@@ -13,6 +13,7 @@ const {
   collectUntil,
   endsShow,
   external,
+  givenBack,
   inEveryMode,
   isChecked,
   moves,
@@ -172,6 +173,7 @@ describe('surplus', () => {
     let longest = Infinity
     for (let attempt = 0; attempt < 3 && longest > 400; attempt++) {
       for (const { pool, count, size } of cases) use(pool, 3 * count, size)
+      await givenBack()
       before = cases.map(({ pool }) => pool.stats().freshCount)
       longest = await useSteadily(cases, 3500)
     }
@@ -322,7 +324,8 @@ describe('cistern:trim', () => {
       return bytesOf(messages) + bytesOf(there) === pool.stats().freedBytes
     }, 'all that was freed was told, in one thread or the other')
     const there = await thread.run(({ held }) => held)
-    assert.ok(bytesOf(there) > 0 && bytesOf(messages) > 0)
+    // Else what is released is the depot's, and one thread is enough to tell of that.
+    if (keepsPace) assert.ok(bytesOf(there) > 0 && bytesOf(messages) > 0)
   })
 
   test('says nothing where nothing went', async (context) => {
@@ -344,18 +347,22 @@ describe('trim', () => {
       const pool = new BufferPool({ ...options, idleTimeout: Infinity })
       const threads = await crew(context, pool, 2)
       for (const thread of threads) {
-        await thread.run(({ pool, held }) => {
+        await thread.run(({ pool, held, settle }) => {
           const buffers = Array.from({ length: 8 }, () => pool.allocUnsafe(1024 * 1024).fill(9))
           held.push(buffers.pop())
           for (const buffer of buffers) pool.release(buffer)
+          return settle()
         })
       }
       use(pool, 3, MIB)
-      assert.equal(pool.stats().idleBytes, 17 * MIB)
-      assert.equal(pool.trim(), 3 * MIB, 'what this thread has goes now')
+      // The depot's is any thread's.
+      const isInDepot = !keepsPace && options.detachOnRelease !== false
+      const [idle, here] = isInDepot ? [14 * MIB, 14 * MIB] : [17 * MIB, 3 * MIB]
+      assert.equal(pool.stats().idleBytes, idle)
+      assert.equal(pool.trim(), here, 'what this thread has goes now')
       await until(() => pool.stats().idleBytes === 0, 'what the others have follows')
       const { freedBytes, inUseBytes } = await balanced(pool)
-      assert.deepEqual([freedBytes, inUseBytes], [17 * MIB, 2 * MIB])
+      assert.deepEqual([freedBytes, inUseBytes], [idle, 2 * MIB])
       for (const thread of threads) {
         const isWhole = ({ held }) => held[0].every((byte) => byte === 9)
         assert.ok(await thread.run(isWhole), 'what is leased stays')
@@ -370,7 +377,7 @@ describe('trim', () => {
       const buffers = Array.from({ length: 8 }, () => pool.allocUnsafe(1024 * 1024))
       for (const buffer of buffers) pool.release(buffer)
     })
-    assert.equal(pool.trim(5 * MIB), 0)
+    assert.equal(pool.trim(5 * MIB), keepsPace ? 0 : 3 * MIB, 'of what is in the depot')
     await until(() => pool.stats().idleBytes < 8 * MIB, 'the other has heard of it')
     await thread.run(({ settle }) => settle())
     const { idleBytes, freedBytes } = await balanced(pool)

@@ -10,7 +10,7 @@ const { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } = require('n
 const os = require('node:os')
 const path = require('node:path')
 const { commandLine } = require('./command-line')
-const { fail, flagsFor, installDependencies, root, run } = require('./project')
+const { envWith, fail, flagsFor, installDependencies, root, run } = require('./project')
 const { place } = require('./addon')
 
 /** The target is named so that flags for Rust reach the addon alone, and not what builds it. */
@@ -86,9 +86,8 @@ function check(checker, { node, tests }) {
         ...process.env,
         CISTERN_TORTURE: process.env.CISTERN_TORTURE ?? String(TORTURE[checker.name]),
         ...env,
-        CISTERN_ADDON: addon,
-        CISTERN_CHECKED: checker.name,
-        NODE_OPTIONS: `--require=${JSON.stringify(path.join(__dirname, 'other-addon.js'))}`
+        ...envWith(addon),
+        CISTERN_CHECKED: checker.name
       }
     })
     if (error !== undefined) fail(`${program} could not be started: ${error.message}`)

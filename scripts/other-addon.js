@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Preloaded, has cistern load the addon at `CISTERN_ADDON` in place of its own: a build for a memory checker, or for
- * Windows. Only the clone has this file, so that a published cistern can't be told to load another addon.
+ * Preloaded, has cistern load the addon at `CISTERN_ADDON` in place of its own: a build for a memory checker, without a
+ * witness, or for Windows. Only the clone has this file, so that a published cistern can't be told to load another addon.
  */
 
 const Module = /** @type {any} */ (require('node:module'))

@@ -88,6 +88,16 @@ function flagsOf(version) {
 }
 
 /**
+ * The environment in which cistern, in whichever process, loads another addon in place of its own.
+ *
+ * @param {string} addon
+ */
+function envWith(addon) {
+  const preload = path.join(__dirname, 'other-addon.js')
+  return { CISTERN_ADDON: addon, NODE_OPTIONS: `--require=${JSON.stringify(preload)}` }
+}
+
+/**
  * Ends this process with one clear sentence.
  *
  * @param {string} sentence
@@ -106,6 +116,7 @@ module.exports = {
   npm,
   flagsFor,
   flagsOf,
+  envWith,
   installDependencies,
   fail
 }

@@ -5,31 +5,52 @@
  *
  * `npm test -- --node PATH` runs only the addon's JavaScript tests, with another Node;
  * `npm test -- --debug` runs only them on a debug build, with the ownership assertions, and
- * leaves the addon as `npm run build` makes it.
+ * leaves the addon as `npm run build` makes it;
+ * `npm test -- --no-witness` runs only them on a build that knows as little of V8's memory as one for macOS
+ * or Windows does.
  */
 
 require('./check-node')
 const { readdirSync } = require('node:fs')
 const path = require('node:path')
 const { commandLine } = require('./command-line')
-const { crates, root, run, flagsFor, installDependencies } = require('./project')
-const { buildAddon } = require('./addon')
+const { crates, root, run, envWith, fail, flagsFor, installDependencies } = require('./project')
+const { buildAddon, place } = require('./addon')
 
 const { values } = commandLine({
-  options: { node: { type: 'string' }, debug: { type: 'boolean', default: false } }
+  options: {
+    node: { type: 'string' },
+    debug: { type: 'boolean', default: false },
+    'no-witness': { type: 'boolean', default: false }
+  }
 })
-const only = values.node !== undefined || values.debug
+const { debug, 'no-witness': isBlind } = values
+const only = values.node !== undefined || debug || isBlind
+if (isBlind && process.platform !== 'linux') fail('--no-witness is for Linux: here there is none.')
+if (isBlind && debug) fail('--debug and --no-witness are two builds: one at a time.')
 
 installDependencies()
-buildAddon({ debug: values.debug })
-if (values.debug) process.on('exit', () => buildAddon())
+buildAddon({ debug })
+if (debug) process.on('exit', () => buildAddon())
 if (!only) {
   for (const crate of crates)
     run('cargo', ['test', '--quiet', '--locked', '--manifest-path', crate])
   run(process.execPath, ['--test', ...testsIn('compare/test')])
 }
 const node = values.node ?? process.execPath
-run(node, ['--test', '--expose-gc', ...flagsFor(node), ...testsIn('__test__')])
+const env = isBlind ? { ...process.env, ...envWith(buildWithoutWitness()) } : process.env
+run(node, ['--test', '--expose-gc', ...flagsFor(node), ...testsIn('__test__')], { env })
+
+/** Builds the addon without a witness, apart from the one that `npm run build` makes. Where it is. */
+function buildWithoutWitness() {
+  const target = path.join(root, 'target', 'no_witness')
+  const args = ['build', '--lib', '--release', '--locked', '--quiet', '--target-dir', target]
+  const RUSTFLAGS = `${process.env.RUSTFLAGS ?? ''} --cfg no_witness`
+  run('cargo', args, { env: { ...process.env, RUSTFLAGS } })
+  const addon = path.join(target, 'cistern.node')
+  place(path.join(target, 'release', 'libcistern.so'), addon)
+  return addon
+}
 
 /**
  * @param {string} folder

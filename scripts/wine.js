@@ -12,7 +12,7 @@ const { spawnSync } = require('node:child_process')
 const { closeSync, existsSync, mkdirSync, openSync, readFileSync } = require('node:fs')
 const path = require('node:path')
 const { commandLine } = require('./command-line')
-const { fail, flagsOf, installDependencies, npm, root, run } = require('./project')
+const { envWith, fail, flagsOf, installDependencies, npm, root, run } = require('./project')
 const { place } = require('./addon')
 const { crossFor, howToGet } = require('./toolchains')
 
@@ -170,11 +170,7 @@ function passes(wine, test) {
     stdio: ['ignore', output, output],
     timeout: PATIENCE,
     killSignal: 'SIGKILL',
-    env: {
-      ...env,
-      CISTERN_ADDON: addon,
-      NODE_OPTIONS: `--require=${JSON.stringify(path.join(__dirname, 'other-addon.js'))}`
-    }
+    env: { ...env, ...envWith(addon) }
   })
   closeSync(output)
   const text = readFileSync(report, 'utf8')
