@@ -18,7 +18,8 @@ export class BufferPool {
   /**
    * A Buffer of exactly `size` bytes with unspecified contents, as `Buffer.allocUnsafe` gives.
    * Larger than `maxBlockSize` and empty ones come from V8, and are released like any other. So do
-   * those for which there is no room under `maxBytes`, unless `onExhausted` is `'throw'`.
+   * those for which there is no room under `maxBytes`, unless `onExhausted` is `'throw'`. On macOS and Windows what
+   * is idle in another size is room a turn of the event loop later, and so is what Node 20 has just released.
    *
    * @param size in bytes, whole, from 0 to `buffer.constants.MAX_LENGTH`
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, as Node's own
@@ -40,7 +41,8 @@ export class BufferPool {
   /**
    * As {@link allocUnsafe}, but at the ceiling it waits until there is room: first come, first
    * served, across all threads. Nobody behind is served before the first, however much that one wants.
-   * Waiting keeps neither the event loop nor the process alive.
+   * Waiting keeps neither the event loop nor the process alive, but for the few turns that memory given up in this
+   * thread may need on its way.
    *
    * @throws {TypeError | RangeError} as {@link allocUnsafe}
    * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`: more than the ceiling can ever hold

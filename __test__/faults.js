@@ -7,7 +7,15 @@ const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const { BufferPool, shared } = require('..')
 const io = require('../io')
-const { balanced, collectUntil, endsShow, eventually, external, settle } = require('./helpers')
+const {
+  balanced,
+  collectUntil,
+  endsShow,
+  eventually,
+  external,
+  posts,
+  settle
+} = require('./helpers')
 
 const PAGE = 4096
 
@@ -147,6 +155,7 @@ module.exports = {
   lift,
   mark,
   openFiles,
+  posts,
   refuse,
   settle,
   tryEach

@@ -348,6 +348,8 @@ describe('A call is refused', onlyLinux, () => {
               await balanced(pool)
               if (allow()) refused++
               for (const buffer of got) if (pool.owns(buffer)) pool.release(buffer)
+              // Where memory can't be moved, a stale view keeps a block that trim could not detach.
+              got.length = 0
               await assertWhole(pool)
               const waits = new BufferPool({ maxBytes: 65_536 })
               waits.release(await waits.acquire(65_536))
@@ -508,7 +510,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
 
   test('to pumpFile and chunks: no block is an error, one will do', () => {
     inChild(
-      async ({ BufferPool, assert, assertWhole, io, leave, lift, openFiles }, { file }) => {
+      async ({ BufferPool, assert, assertWhole, io, leave, lift, openFiles, posts }, { file }) => {
         const SIZE = 64 * 2 ** 20
         const SLACK = 32 * 2 ** 20
         const fs = require('node:fs')
@@ -531,6 +533,8 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
             return total
           }
         }
+        // It takes the next block as it releases the last, which is on its way then.
+        if (!posts) delete readers.chunks
         for (const read of Object.values(readers)) {
           const pool = new BufferPool({ maxBlockSize: SIZE })
           await leave(SLACK)
