@@ -477,6 +477,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
           return [kept, ...Object.values(others)].map(({ byteLength }) => byteLength)
         }, view)
         assert.deepEqual(lengths, [0, 0, 0, 0, 0], view)
+        await givenBack()
       }
       const { freshCount, releaseCount } = await balanced(pool)
       assert.deepEqual([freshCount, releaseCount], [1, 5])
@@ -498,6 +499,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
         await assert.rejects(thread.run(release), ({ code: given }) => code.test(given))
         assert.throws(() => pool.release(buffer), DETACHED)
       }
+      await givenBack()
       const [next, another] = [pool.allocUnsafe(1000).fill(1), pool.allocUnsafe(1000).fill(2)]
       await assert.rejects(thread.run(release))
       assert.ok(pool.owns(next) && pool.owns(another))
@@ -597,6 +599,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
       for (const come of comeHome) {
         await sendNew(thread, pool, 1000, 7)
         await come()
+        await givenBack()
         const next = pool.allocUnsafe(1024)
         assert.equal(pool.stats().freshCount, 1, 'it is the same block')
         assert.ok(next.every((byte) => byte === 0))
