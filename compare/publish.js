@@ -47,8 +47,14 @@ ${rows.join('\n')}
 
 Of \`npm start\`, which measures it on your machine (here: Node ${meta.node.slice(1)}, ${meta.cpus} cores, ${meta.date.slice(0, 10)}): the first work of
 each experiment, and each where pooling costs; [docs/comparison.md](docs/comparison.md) has all of it. Medians; in brackets
-the 95 % interval. V8's Buffers are \`Buffer.allocUnsafe\`, for files \`createReadStream().pipe()\`; the limit is one buffer for
+the 95 % interval. ${heapOf(meta)}V8's Buffers are \`Buffer.allocUnsafe\`, for files \`createReadStream().pipe()\`; the limit is one buffer for
 ever.`
+}
+
+function heapOf({ heapMiB }) {
+  if (!heapMiB) return ''
+  return `Each process holds ${heapMiB} MiB of other objects, as an application does; the more of them, the more
+V8's collections cost (\`--heap 0\`: none). `
 }
 
 /** The first of each experiment, and whatever speaks against the pool. */
