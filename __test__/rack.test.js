@@ -74,7 +74,7 @@ test('A fill fetches a batch from the depot, and one block from the operating sy
   await settle()
   use(rack, [4096], () => 1)
   assert.equal(magazine.count, 8)
-  assert.equal(rack.stats().total.freshCount, 6000)
+  assert.equal(rack.stats().freshCount, 6000)
 })
 
 test('Every class has a magazine of its block size', () => {

@@ -175,7 +175,7 @@ class BufferPool {
   get handle() {
     const key = native.handle(this.#rack.attachment)
     ends.add(key, this)
-    this.#rack.listen()
+    this.#rack.caretaker.listen()
     return Object.freeze({ type: HANDLE_TYPE, name: this.#name, key })
   }
 
@@ -226,7 +226,7 @@ class BufferPool {
       throw new errors.InvalidArgType('keepBytes', 'of type number', keepBytes)
     }
     if (!(keepBytes >= 0)) throw new errors.OutOfRange('keepBytes', '>= 0', keepBytes)
-    return this.#rack.trim(keepBytes)
+    return this.#rack.caretaker.trim(keepBytes)
   }
 
   close() {
@@ -386,7 +386,7 @@ class BufferPool {
     if (!native.surrender(this.#rack.attachment, last)) {
       throw new errors.AlreadyReleased(this.#name, view)
     }
-    this.#rack.answer()
+    this.#rack.caretaker.answer()
   }
 
   /**

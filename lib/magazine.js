@@ -15,6 +15,9 @@ const MAGAZINE_BLOCKS = 4096
 /** The most bytes that one magazine keeps from one turn to the next. */
 const MAGAZINE_BYTES = 32 * 1024 * 1024
 
+/** The most bytes that all magazines of a rack together keep from one turn to the next. */
+const RACK_BYTES = 64 * 1024 * 1024
+
 /** The most blocks that are fetched from the depot at a time: beyond, only the call is saved. */
 const FILL_BLOCKS = 8
 
@@ -23,6 +26,8 @@ const FILL_BYTES = 256 * 1024
 
 /** Bytes in one unit of account: every block size is a multiple. Keeps sums small integers. */
 const UNIT = 64
+
+const RACK_UNITS = RACK_BYTES / UNIT
 
 const { floor, max, min } = Math
 
@@ -138,4 +143,4 @@ class Magazine {
   }
 }
 
-module.exports = { Magazine, UNIT }
+module.exports = { Magazine, RACK_BYTES, RACK_UNITS, UNIT }

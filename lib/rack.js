@@ -12,9 +12,8 @@
  *   the backing store is gone, and not before, because native code may still hold it.
  */
 
-const { setImmediate } = require('node:timers')
 const { Calibration } = require('./calibration')
-const channels = require('./channels')
+const { Caretaker } = require('./caretaker')
 const { OutOfMemory } = require('./errors')
 const native = require('./native')
 const {
@@ -32,11 +31,10 @@ const {
 } = require('./ledger')
 const detaching = require('./detaching')
 const keeping = require('./keeping')
-const { Magazine, UNIT } = require('./magazine')
+const { Magazine, RACK_UNITS, UNIT } = require('./magazine')
 const {
   Bytes,
   Floats,
-  WeakReference,
   allocUnsafeSlow,
   arrayBufferOf,
   isExternal,
@@ -51,20 +49,14 @@ const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
 const { seatsPerSegment } = native.layout()
-const { ceil, floor, min } = Math
+const { floor } = Math
 
 const CLASSES = blockSizes.length
-
-/** The most bytes that a thread's magazines together keep from one turn to the next. */
-const RACK_BYTES = 64 * 1024 * 1024
 
 /** What becomes of a block whose ArrayBuffer is detached, as the addon numbers it. */
 const KEEP = 0
 const FREE = 1
 const DISCARD = 2
-
-/** In units. */
-const RACK_UNITS = RACK_BYTES / UNIT
 
 /** A floor that every release is below. A small integer, as floors are. */
 const ALERT = 2 ** 30
@@ -117,23 +109,12 @@ class Rack {
     this.span = -ALERT
     /** Stray bytes that `leased` and `held` know of. */
     this.folded = 0
-    this.spillIsDue = false
-    /** Whether the core knows that something is idle here, and will see to it in time. */
-    this.isWatched = false
-    /** Whether someone, in whichever thread, waited for memory when this was looked at last. */
-    this.othersWait = false
     this.keepsNothing = settings.idleTimeout === 0
-    this.hasBell = false
     /** Whether a lease is of one who waited: then the call site here is not the user's. */
     this.isGranting = false
     /** Whether the last fill got nothing. */
     this.isRefused = false
-    /**
-     * What gives up memory that is leased and can be done without.
-     *
-     * @type {Set<() => void>}
-     */
-    this.spares = new Set()
+    this.caretaker = new Caretaker(this)
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
     this.waiting = new Waiting(this)
   }
@@ -192,7 +173,7 @@ class Rack {
    */
   putBelow(magazine, slot) {
     magazine.push(slot)
-    if (magazine.depth > magazine.capacity) this.scheduleSpill()
+    if (magazine.depth > magazine.capacity) this.caretaker.scheduleSpill()
   }
 
   /**
@@ -215,7 +196,7 @@ class Rack {
     }
     const { count } = magazine
     // What is fetched beyond the one that is wanted may lie here without a release ever.
-    if (count > 1 && !this.isWatched) this.beWatched()
+    if (count > 1 && !this.caretaker.isWatched) this.caretaker.beWatched()
     this.isRefused = count === 0
     return count > 0
   }
@@ -235,7 +216,7 @@ class Rack {
    * @param {number} shortage in bytes
    */
   makeRoom(magazine, shortage) {
-    if (this.recallBytes(shortage, true) > 0) {
+    if (this.caretaker.recallBytes(shortage, true) > 0) {
       const lent = native.lendFresh(this.attachment, magazine.index)
       if (typeof lent !== 'number') return lent
       shortage = lent
@@ -259,7 +240,7 @@ class Rack {
     this.sampler.countDown(slot)
     magazine.push(slot)
     this.hold(magazine.units)
-    this.listen()
+    this.caretaker.listen()
   }
 
   /**
@@ -364,128 +345,7 @@ class Rack {
    */
   attend(leased) {
     if (leased > this.peak) this.raisePeak(leased)
-    if (leased >= this.floor) return
-    if (this.isClosed) {
-      this.empty()
-    } else if (this.othersWait) {
-      this.giveUpForOthers()
-    } else {
-      if (!this.isWatched) this.beWatched()
-      if (leased < this.floor) this.scheduleSpill()
-    }
-  }
-
-  /**
-   * The magazines hold more than they may keep. What is too much goes at the end of this turn
-   * and not now: a loop that leases and releases more than the bound would have to fetch it again
-   * each time round, and where only finalizers bring blocks back, which don't run within a turn, it
-   * would get new memory.
-   */
-  scheduleSpill() {
-    if (this.spillIsDue) return
-    setImmediate(() => {
-      this.spillIsDue = false
-      if (this.keepsNothing) this.empty()
-      else this.spill()
-    }).unref()
-    this.spillIsDue = true
-  }
-
-  /** Has the core see to it that what is idle here does not stay for ever. */
-  beWatched() {
-    this.isWatched = true
-    if (this.keepsNothing) {
-      // The floor stays where it is: each release is attended to.
-      this.isWatched = false
-      this.scheduleSpill()
-      return
-    }
-    // Where no thread could be had for it, the next release asks again.
-    this.isWatched = native.setIdle(this.attachment, true)
-    this.beAlert()
-  }
-
-  /** Has the core call `answer` when there is something to look at. */
-  listen() {
-    if (this.hasBell) return
-    native.listen(this.attachment, answerFor(new WeakReference(this)))
-    // Only now: where Node-API refuses, the next call tries again.
-    this.hasBell = true
-  }
-
-  /** Looks at what the core has for this thread. */
-  answer() {
-    const { attachment } = this
-    this.fold()
-    if (this.isClosed) this.empty()
-    if (native.takeSqueezed(attachment)) {
-      this.publishTrim(this.recallBytes(Infinity, true), 'pressure')
-    }
-    const trimmed = native.takeTrimmed(attachment)
-    if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true), 'call')
-    const tick = native.takeTick(attachment)
-    if (tick > 0) this.tick(tick > 1, tick > 2 ? 'pressure' : 'idle')
-    const asked = native.takeAsked(attachment)
-    if (asked > 0) {
-      this.giveUpSpares()
-      this.recallBytes(asked, false)
-    }
-    this.noteOthers()
-    this.waiting.collect()
-    this.publishTrim(native.takeFreedAsIdle(attachment), 'idle')
-    this.publishTrim(native.takeFreedUnderPressure(attachment), 'pressure')
-    this.tellLeaks()
-  }
-
-  tellLeaks() {
-    const { attachment } = this
-    for (;;) {
-      const report = native.nextReport(attachment)
-      if (report === null) return
-      if (report < 0) this.sampler.forget(-report)
-      else this.sampler.tell(report, () => native.isFirstLeak(attachment))
-    }
-  }
-
-  /**
-   * The end of an interval. With nothing idle left, ticks end.
-   *
-   * @param {boolean} frees whether what was not needed since the last tick is freed
-   * @param {'idle' | 'pressure'} reason
-   */
-  tick(frees, reason) {
-    let bytes = 0
-    for (let i = 0; i < CLASSES && frees; i++) {
-      const magazine = this.magazines[i]
-      bytes += this.recall(magazine, magazine.takeUnused(), true)
-    }
-    this.publishTrim(bytes, reason)
-    if (this.held === this.leased) this.stopBeingWatched()
-  }
-
-  stopBeingWatched() {
-    if (!this.isWatched) return
-    this.isWatched = false
-    native.setIdle(this.attachment, false)
-    this.beAlert()
-  }
-
-  /** Notes whether someone waits for memory: as long as someone does, nothing is kept idle here. */
-  noteOthers() {
-    this.othersWait = !native.nobodyWaits(this.attachment)
-    this.beAlert()
-  }
-
-  /** Gives up what is idle for those who wait, in whichever thread. */
-  giveUpForOthers() {
-    this.giveUpSpares()
-    this.recallBytes(Infinity, false)
-    this.noteOthers()
-    this.waiting.collect()
-  }
-
-  giveUpSpares() {
-    for (const giveUp of this.spares) giveUp()
+    if (leased < this.floor) this.caretaker.attend(leased)
   }
 
   /**
@@ -542,9 +402,9 @@ class Rack {
    * @param {AbortSignal | undefined} signal
    */
   wait(magazine, size, signal) {
-    this.listen()
+    this.caretaker.listen()
     const promise = this.waiting.wait(magazine, size, signal, this.takeSample())
-    this.giveUpForOthers()
+    this.caretaker.giveUpForOthers()
     return promise
   }
 
@@ -591,74 +451,12 @@ class Rack {
     return this.sampler.isDue() ? this.sampler.take(this.wait) : undefined
   }
 
-  /**
-   * @param {number} bytes
-   * @param {'idle' | 'pressure' | 'call'} reason
-   */
-  publishTrim(bytes, reason) {
-    if (bytes > 0 && channels.trim.hasSubscribers) {
-      channels.trim.publish({ pool: this.name, bytes, reason })
-    }
-  }
-
-  /** Brings every magazine, and all together, back under their bounds, by half. */
-  spill() {
-    this.fold()
-    for (let i = 0; i < CLASSES; i++) {
-      const magazine = this.magazines[i]
-      if (magazine.count > magazine.capacity) {
-        this.recall(magazine, magazine.count - (magazine.capacity >> 1), false)
-      }
-    }
-    const excess = this.held - this.leased - RACK_UNITS
-    if (excess > 0) this.recallBytes(excess * UNIT + RACK_BYTES / 2, false)
-  }
-
-  /**
-   * Recalls blocks, the largest first, until `bytes` of them are or none is left.
-   *
-   * @param {number} bytes
-   * @param {boolean} condemn
-   */
-  recallBytes(bytes, condemn) {
-    let recalled = 0
-    for (let i = CLASSES - 1; i >= 0 && recalled < bytes; i--) {
-      const magazine = this.magazines[i]
-      const wanted = ceil((bytes - recalled) / magazine.blockSize)
-      recalled += this.recall(magazine, min(wanted, magazine.count), condemn)
-    }
-    if (this.held === this.leased) this.stopBeingWatched()
-    return recalled
-  }
-
-  /**
-   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left. Returns the bytes
-   * given up. Other threads are told to give up theirs.
-   *
-   * @param {number} keepBytes
-   */
-  trim(keepBytes) {
-    this.fold()
-    const excess = this.stats().idleBytes - keepBytes
-    if (excess <= 0) return 0
-    let freed = native.trim(this.attachment, excess)
-    freed += this.recallBytes(excess - freed, true)
-    if (freed < excess) native.trimOthers(this.attachment, excess - freed)
-    this.publishTrim(freed, 'call')
-    return freed
-  }
-
   /** Ends leasing, in all threads; what is idle in this one is freed, and who waits is told. */
   close() {
     native.close(this.attachment)
     this.setFloor(ALERT)
-    this.empty()
+    this.caretaker.empty()
     this.waiting.collect()
-  }
-
-  /** Gives up everything idle in this thread. */
-  empty() {
-    this.recallBytes(Infinity, true)
   }
 
   /** Whether any thread has closed the pool. */
@@ -678,9 +476,9 @@ class Rack {
     if (this.floor !== ALERT) this.setFloor(this.held - RACK_UNITS)
   }
 
-  /** Is on the alert, or not, as things stand. */
-  beAlert() {
-    this.setFloor(this.isWatched && !this.othersWait ? this.held - RACK_UNITS : ALERT)
+  /** @param {boolean} isAlert whether each release is to be attended to that leaves too much idle */
+  beAlert(isAlert) {
+    this.setFloor(isAlert ? this.held - RACK_UNITS : ALERT)
   }
 
   /** @param {number} floor */
@@ -709,15 +507,6 @@ class Rack {
     this.words[PEAK_BYTES] = most * UNIT
     this.setFloor(this.floor)
   }
-}
-
-/**
- * A bell's answer. It holds its rack no longer than the pool's users do.
- *
- * @param {WeakRef<Rack>} rack
- */
-function answerFor(rack) {
-  return () => rack.deref()?.answer()
 }
 
 /**

@@ -25,7 +25,7 @@ class Ahead {
    */
   constructor(pool, reading) {
     this.#pool = pool
-    this.#spares = rackOf(pool).spares
+    this.#spares = rackOf(pool).caretaker.spares
     this.#spares.add(this.#giveUp)
     this.#reading = reading.then((chunk) => {
       this.#chunk = chunk
