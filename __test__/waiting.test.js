@@ -259,7 +259,10 @@ describe('acquire', LIMIT, () => {
       })()
     `
     assert.equal(runScript(script, { flags: ['--zero-fill-buffers'] }).trim(), 'true true 1')
-    assert.equal(runScript(script).trim(), 'false false 1', 'and costs nothing without')
+    const [wasZero, isZero, waitCount] = runScript(script).trim().split(' ')
+    assert.deepEqual([wasZero, waitCount], ['false', '1'], 'and costs nothing without')
+    // What V8 gets anew may be zero.
+    if (external) assert.equal(isZero, 'false')
   })
 
   test('gives what is empty or larger than maxBlockSize at once, whoever waits', async () => {
