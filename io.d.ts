@@ -101,8 +101,8 @@ export interface PumpFileOptions extends ChunksOptions {
 export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
 
 /**
- * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is released when the loop moves on, also
- * by `break` and `throw`: what is to stay must be copied.
+ * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is
+ * released when the loop moves on, also by `break` and `throw`: what is to stay must be copied.
  *
  * @throws as {@link pumpFile}, and what the source failed with
  */

@@ -452,9 +452,10 @@ describe('what is idle gives way at the ceiling', () => {
       const buffer = await pool.acquire(MIB)
       const { inUseBytes, idleBytes, freedBytes, waitCount } = await balanced(pool)
       assert.deepEqual(
-        { inUseBytes, idleBytes, freedBytes, waitCount },
-        { inUseBytes: MIB, idleBytes: 0, freedBytes: MIB, waitCount: isInMagazine ? 1 : waitCount }
+        { inUseBytes, idleBytes, freedBytes },
+        { inUseBytes: MIB, idleBytes: 0, freedBytes: MIB }
       )
+      assert.ok(isInMagazine ? waitCount === 1 : waitCount <= 1, `${waitCount} have waited`)
       pool.release(buffer)
       await balanced(pool)
     })

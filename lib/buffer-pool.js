@@ -56,7 +56,6 @@ class BufferPool {
 
   #name
   #rack
-  #maxBytes
   /** Larger requests come from V8. */
   #largest
   /** Larger requests take the slow path. */
@@ -75,7 +74,6 @@ class BufferPool {
       key === ATTACHED && attached !== undefined ? attached : native.open(toSettings(options))
     const settings = native.settings(attachment)
     this.#name = settings.name
-    this.#maxBytes = settings.maxBytes
     this.#largest = settings.maxBlockSize
     // The fast path leaves contents as they are, so under this flag there is none.
     this.#fastLimit = zeroFill ? 0 : settings.maxBlockSize
@@ -289,7 +287,7 @@ class BufferPool {
    * @param {number} size
    */
   #canEverHold(size) {
-    if (size > this.#maxBytes) return false
+    if (size > this.#rack.maxBytes) return false
     return size > this.#largest || native.canEverHold(this.#rack.attachment, classOf(size))
   }
 
@@ -298,7 +296,7 @@ class BufferPool {
     const why = this.#canEverHold(size)
       ? 'too much of it is leased, or on its way back, or others wait for it'
       : 'it can never hold such a block'
-    return new errors.Exhausted(this.#name, size, this.#maxBytes, why)
+    return new errors.Exhausted(this.#name, size, this.#rack.maxBytes, why)
   }
 
   /**
@@ -310,7 +308,7 @@ class BufferPool {
       channels.exhausted.publish({
         pool: this.#name,
         size,
-        maxBytes: this.#maxBytes,
+        maxBytes: this.#rack.maxBytes,
         outcome
       })
     }

@@ -3,8 +3,8 @@
 /**
  * The books, read from numbers that the addon writes down: see `src/binding/stats.rs`.
  *
- * Each object is a literal. V8 keeps the shape of a literal for ever, whereas a shape that was put together
- * property by property goes at the next garbage collection and is made again, in its old generation.
+ * Each object is a literal, whose shape V8 keeps with the code. One that is put together property by property
+ * has shapes that go at the next garbage collection and are made again, in the old generation.
  */
 
 const native = require('./native')

@@ -28,6 +28,8 @@ const TEST_CRATES = ['proc_macro', 'test']
  * @property {string} folder where cargo puts what it has built
  */
 
+const toolchains = PROGRAMS.map(toolchainOf).filter((found) => found !== undefined)
+
 /**
  * How cargo builds for a target, which takes a standard library: the target's own (`rustup target add`), or its source
  * (`rustup component add rust-src`; Debian's `rust-web-src` with `rustc-web` and `cargo-web`), from which cargo makes one.
@@ -37,7 +39,6 @@ const TEST_CRATES = ['proc_macro', 'test']
  * @returns {Cross | undefined} nothing where there is neither
  */
 function crossFor(target, { forTests = false } = {}) {
-  const toolchains = PROGRAMS.map(toolchainOf).filter((found) => found !== undefined)
   const ready = toolchains.find(({ rustlib }) => existsSync(path.join(rustlib, target, 'lib')))
   const makes = toolchains.find(({ rustlib }) =>
     existsSync(path.join(rustlib, 'src', 'rust', 'library', 'std'))

@@ -6,8 +6,8 @@ use napi::bindgen_prelude::{External, Float64ArraySlice};
 use napi_derive::napi;
 use std::iter::once;
 
-/// A snapshot of the books, all threads together, as numbers that `lib/stats.js` names: to make objects
-/// of them here takes ten times as long. Returns how many classes there are.
+/// A snapshot of the books, all threads together, as numbers that `lib/stats.js` names: to make the
+/// objects here takes three times as long. Returns how many classes there are.
 #[napi]
 pub fn stats(end: &External<ThreadEnd>, mut words: Float64ArraySlice) -> u32 {
     let stats = end.pool().stats();

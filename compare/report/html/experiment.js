@@ -1,9 +1,9 @@
 'use strict'
 
+const { outcomeOf } = require('../outcome')
 const { evidence } = require('./evidence')
 const { html } = require('./markup')
 const { methodOf } = require('./method')
-const { outcomeOf } = require('../outcome')
 const { collections, figures } = require('./figures')
 const { ratios } = require('./ratios')
 const { raw } = require('./raw')

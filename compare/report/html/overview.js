@@ -1,9 +1,9 @@
 'use strict'
 
 const { ratio: formatRatio, short } = require('../format')
+const { outcomeOf } = require('../outcome')
 const { html } = require('./markup')
 const { gainOf } = require('./measure')
-const { outcomeOf } = require('../outcome')
 const { rolesOf } = require('./roles')
 const { at, scaleOf, span } = require('./scale')
 const { anchorOf, titleOf } = require('./title')

@@ -1,9 +1,9 @@
 'use strict'
 
 const { short } = require('../format')
+const { outcomeOf } = require('../outcome')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
-const { outcomeOf } = require('../outcome')
 const { overview } = require('./overview')
 const { rolesOf } = require('./roles')
 const { anchorOf, titleOf } = require('./title')
