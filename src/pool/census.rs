@@ -72,8 +72,7 @@ mod register {
     pub struct Register;
 
     impl Register {
-        #[inline(always)]
-        #[expect(clippy::unused_self, clippy::inline_always, reason = "empty in release builds")]
+        #[expect(clippy::unused_self, reason = "empty in release builds")]
         pub fn hand_over(&self, _block: &Block, _from: Option<Owner>, _to: Option<Owner>) {}
     }
 }

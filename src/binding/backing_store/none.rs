@@ -1,0 +1,26 @@
+//! Nothing is known.
+
+use crate::pool::Witness;
+use napi::sys;
+
+/// No witness.
+pub unsafe fn witness(_array_buffer: sys::napi_value) -> Option<Box<dyn Witness>> {
+    None
+}
+
+/// Nor can memory be moved.
+pub enum Held {}
+
+impl Held {
+    pub fn is_possible() -> bool {
+        false
+    }
+
+    pub unsafe fn by(_array_buffer: sys::napi_value) -> Option<Self> {
+        None
+    }
+
+    pub fn into_array_buffer(self) -> sys::napi_value {
+        match self {}
+    }
+}
