@@ -985,6 +985,23 @@ describe('a thread', LIMIT, () => {
     }
   })
 
+  test('that had what others wait for: they get it, or hear that they never will', async (context) => {
+    const pool = new BufferPool({ maxBytes: MIB })
+    const [thread] = await crew(context, pool)
+    await thread.run(({ pool }) => {
+      globalThis.kept = pool.allocUnsafe(512 * 1024)
+    })
+    const all = watch(pool.acquire(MIB))
+    const some = watch(pool.acquire(64 * KIB))
+    await settle()
+    assert.deepEqual([all.state, some.state], ['pending', 'pending'])
+    await thread.terminate()
+    if (endsShow || !external) pool.release(await all.promise)
+    else await assert.rejects(all.promise, { ...EXHAUSTED, message: /can never hold such a block/ })
+    pool.release(await some.promise)
+    assert.equal((await balanced(pool)).inUseCount, 0)
+  })
+
   test('that was granted a block at that moment loses nothing', async (context) => {
     for (const { options } of MODES.slice(0, 2)) {
       const pool = new BufferPool({ ...options, maxBytes: MIB })

@@ -295,7 +295,7 @@ class BufferPool {
   #exhausted(size) {
     const why = this.#canEverHold(size)
       ? 'too much of it is leased, or on its way back, or others wait for it'
-      : 'it can never hold such a block'
+      : errors.NEVER
     return new errors.Exhausted(this.#name, size, this.#rack.maxBytes, why)
   }
 

@@ -115,6 +115,9 @@ const Closed = coded(
   (/** @type {string} */ pool) => `Pool '${pool}' is closed: it gives no new leases`
 )
 
+/** Why a pool is exhausted, where it makes no sense to wait. */
+const NEVER = 'it can never hold such a block'
+
 const Exhausted = coded(
   'ERR_CISTERN_EXHAUSTED',
   RangeError,
@@ -219,6 +222,7 @@ module.exports = {
   InvalidArgValue,
   InvalidHandle,
   LengthMismatch,
+  NEVER,
   NoExternalInWorker,
   NotPooled,
   OutOfMemory,

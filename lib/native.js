@@ -57,7 +57,8 @@
  * @property {(attachment: Attachment, classIndex: number) => boolean} canEverHold
  * @property {(attachment: Attachment, classIndex: number) => number} wait
  * @property {(attachment: Attachment) => number | null} granted
- * @property {(attachment: Attachment, ticket: number) => Lent | null} claim
+ * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number: the ceiling can't hold such a
+ *   block any more
  * @property {(attachment: Attachment, ticket: number) => void} cancel
  * @property {(attachment: Attachment, bytes: number) => number} trim
  * @property {(attachment: Attachment) => void} close

@@ -7,7 +7,7 @@
 
 const { setImmediate } = require('node:timers')
 const native = require('./native')
-const { Abort, Closed } = require('./errors')
+const { Abort, Closed, Exhausted, NEVER } = require('./errors')
 const { OwnPromise, addTo, deleteFrom, table } = require('./runtime')
 
 /**
@@ -131,6 +131,9 @@ class Waiting {
     const lent = native.claim(this.rack.attachment, ticket)
     // It was granted, and then the pool was closed.
     if (lent === null) throw new Closed(this.rack.name)
+    // So much has been set aside meanwhile.
+    if (typeof lent === 'number')
+      throw new Exhausted(this.rack.name, size, this.rack.maxBytes, NEVER)
     return this.rack.leaseGranted(magazine, lent, size, stack)
   }
 

@@ -51,8 +51,17 @@ pub fn lend_fresh<'env>(
     if end.pool().is_closed() {
         return Ok(None);
     }
-    match end.lend_fresh(class) {
-        Ok(loan) => lend(env, end, loan).map(|value| Some(Either::A(value))),
+    lend_or_tell(env, end, end.lend_fresh(class).map(Some))
+}
+
+fn lend_or_tell<'env>(
+    env: &'env Env,
+    end: &ThreadEnd,
+    outcome: std::result::Result<Option<Loan>, Refusal>,
+) -> Result<Option<Either<Unknown<'env>, f64>>> {
+    match outcome {
+        Ok(None) => Ok(None),
+        Ok(Some(loan)) => lend(env, end, loan).map(|value| Some(Either::A(value))),
         Err(Refusal::Exhausted(shortage)) => Ok(Some(Either::B(to_number(shortage as u64)))),
         Err(Refusal::OutOfMemory(error)) => Err(error.into()),
     }
@@ -213,14 +222,15 @@ pub fn granted(end: &External<ThreadEnd>) -> Option<u32> {
     end.granted()
 }
 
-/// What was granted for a ticket, as [`lend_fresh`] has it; `null` where nothing was.
+/// What was granted for a ticket, as [`lend_fresh`] has it; `null` where nothing was. A number: the ceiling
+/// can't hold such a block any more.
 #[napi]
 pub fn claim<'env>(
     env: &'env Env,
     end: &External<ThreadEnd>,
     ticket: u32,
-) -> Result<Option<Unknown<'env>>> {
-    end.claim(ticket)?.map(|loan| lend(env, end, loan)).transpose()
+) -> Result<Option<Either<Unknown<'env>, f64>>> {
+    lend_or_tell(env, end, end.claim(ticket))
 }
 
 /// Waits no more.

@@ -102,12 +102,13 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]: the operating system refused what the ceiling would have allowed.
-    pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, OutOfMemory> {
+    /// [`Refusal`]: the operating system refused what the ceiling would have allowed, or so much has been
+    /// set aside since that the ceiling can't hold such a block any more.
+    pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, Refusal> {
         match self.pool.waiters.take(ticket) {
             Some(outcome) => {
                 let Found { block, fresh } = outcome?;
-                self.lend(block, fresh).map(Some)
+                Ok(Some(self.lend(block, fresh)?))
             }
             None => Ok(None),
         }

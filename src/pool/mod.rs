@@ -411,7 +411,11 @@ impl Pool {
         match self.loans.strike_into(key, leave) {
             None => {}
             Some(Some((record, left))) => self.end(record, left),
-            Some(None) => self.watch_quarantine(),
+            Some(None) => {
+                self.watch_quarantine();
+                // Who waits for more than the ceiling can hold from now on is told so.
+                self.serve();
+            }
         }
     }
 
@@ -550,9 +554,8 @@ impl Pool {
             return;
         }
         let waiting = self.waiters.serve(|class| match self.find(class) {
-            Ok(found) => Some(Ok(found)),
-            Err(Refusal::Exhausted(_)) => None,
-            Err(Refusal::OutOfMemory(error)) => Some(Err(error)),
+            Err(Refusal::Exhausted(_)) if self.can_ever_hold(class) => None,
+            outcome => Some(outcome),
         });
         if let Some(class) = waiting {
             self.ask(self.budget.shortage(class.block_size()).max(class.block_size()));

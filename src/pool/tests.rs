@@ -719,6 +719,20 @@ mod ceiling {
     }
 
     #[test]
+    fn refuses_who_waits_for_what_no_longer_fits() {
+        let pool = Pool::new(holds(8192));
+        let (ending, staying) = (pool.attach(), pool.attach());
+        let loan = lease(&ending, 4096);
+        let tickets = [8192, 4096].map(|size| staying.wait(class(size)));
+        assert_eq!(staying.granted(), None);
+        loan.settle(Lender::Ending);
+        assert_eq!(staying.claim(tickets[0]).err(), Some(Refusal::Exhausted(4096)));
+        let loan = staying.claim(tickets[1]).unwrap().expect("the next in line is served");
+        loan.settle(Lender::Alive);
+        balanced(&pool);
+    }
+
+    #[test]
     fn is_never_passed() {
         let limit = 40 * 4096;
         let pool = Pool::new(holds(limit));

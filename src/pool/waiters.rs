@@ -1,6 +1,6 @@
 //! Who waits for a block, in the order of arrival, across all threads.
 
-use super::OutOfMemory;
+use super::Refusal;
 use super::block::Block;
 use super::member::Member;
 use super::size_class::SizeClass;
@@ -44,7 +44,7 @@ struct Waiter {
 struct Grant {
     ticket: Ticket,
     member: Arc<Member>,
-    outcome: Result<Found, OutOfMemory>,
+    outcome: Result<Found, Refusal>,
 }
 
 /// A block for someone in line.
@@ -82,12 +82,12 @@ impl Waiters {
         self.length.load(Ordering::Relaxed) == 0
     }
 
-    /// Serves the line from its head on, as long as `find` has a block; it has `None` where the head
-    /// must go on waiting. Rings for those who were served. Returns the class that the head waits
+    /// Serves the line from its head on, as long as `find` has a block, or says why there will be none;
+    /// it has `None` where the head must go on waiting. Rings for those who were served. Returns the class that the head waits
     /// for.
     pub fn serve(
         &self,
-        mut find: impl FnMut(SizeClass) -> Option<Result<Found, OutOfMemory>>,
+        mut find: impl FnMut(SizeClass) -> Option<Result<Found, Refusal>>,
     ) -> Option<SizeClass> {
         let mut queue = self.queue();
         let mut rung = Vec::new();
@@ -114,7 +114,7 @@ impl Waiters {
 
     /// Takes what was granted for a ticket, or takes the ticket out of the line: whoever had it waits
     /// no more. `None` where it was not granted.
-    pub fn take(&self, ticket: Ticket) -> Option<Result<Found, OutOfMemory>> {
+    pub fn take(&self, ticket: Ticket) -> Option<Result<Found, Refusal>> {
         let mut queue = self.queue();
         if let Some(index) = queue.granted.iter().position(|grant| grant.ticket == ticket) {
             return Some(queue.granted.remove(index).outcome);
@@ -197,7 +197,7 @@ mod models {
                 waiters.serve(|class| {
                     let taken = free.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed);
                     let found = |block| Found { block, fresh: true };
-                    taken.ok().map(|_| Block::obtain(class).map(found))
+                    taken.ok().map(|_| Ok(Block::obtain(class).map(found)?))
                 });
             };
             let other = shared.clone();
