@@ -234,9 +234,8 @@ class Holder {
   /**
    * @param {number} id
    * @param {string} by
-   * @param {string} code what a second release says
    */
-  release(id, by, code) {
+  release(id, by) {
     const held = this.#get(id)
     const { lease, byteBuffer } = held
     if (byteBuffer !== undefined) {
@@ -253,7 +252,7 @@ class Holder {
       // By name, and not kept in a variable: that would outlive this call in an interpreter's frame.
       this.pool.release((VIEWS[by] ?? VIEWS.buffer)(held))
     }
-    this.#leave(id, code)
+    this.#leave(id, 'ERR_CISTERN_ALREADY_RELEASED')
   }
 
   /**

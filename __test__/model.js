@@ -469,9 +469,7 @@ class Model {
     const { id, name, place } = held
     if (by === 'buffer' || held.isMoved) this.log(`${place}.release(${name})`)
     else this.log(`${place}.release(${held.isByteBuffer ? 'view' : by} of ${name})`)
-    // Where it has arrived nothing is left of it on its ArrayBuffer.
-    const again = held.isMoved ? 'ERR_CISTERN_NOT_POOLED' : 'ERR_CISTERN_ALREADY_RELEASED'
-    const release = this.do(place, 'release', id, held.isMoved ? 'buffer' : by, again)
+    const release = this.do(place, 'release', id, held.isMoved ? 'buffer' : by)
     if (!held.isOwned) {
       await assert.rejects(release, { code: 'ERR_CISTERN_NOT_POOLED' })
     } else if (held.isMarked) {

@@ -17,7 +17,7 @@ const { checkBoolean, checkSignal, toSettings } = require('./options')
 const runtime = require('./runtime')
 const { classOf } = require('./size-class')
 const { Slot, isLeased } = require('./slot')
-const { slotOf } = require('./tag')
+const { hang, slotOf } = require('./tag')
 const errors = require('./errors')
 
 const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, zero, zeroFill } = runtime
@@ -341,6 +341,8 @@ class BufferPool {
   #releaseOdd(slot, arrayBuffer, view) {
     if (slot?.pool !== this) {
       this.#releaseElsewhere(arrayBuffer, view)
+      // So that a second release hears that there was a first.
+      if (slot === undefined) hang(arrayBuffer, this.#rack.gone)
       return
     }
     if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
