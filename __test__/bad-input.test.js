@@ -321,7 +321,12 @@ const CASES = [
     optional(number('of type number', '>= 0', (value) => value >= 0)),
     ({ pool }, value) => pool.trim(value)
   ],
-  ['byteBuffer', 'sizeHint', optional(size('sizeHint')), ({ pool }, v) => pool.byteBuffer(v)],
+  [
+    'byteBuffer',
+    'sizeHint',
+    optional(integer(0, MAX_LENGTH)),
+    ({ pool }, value) => pool.byteBuffer(value)
+  ],
   [
     'append',
     'data',

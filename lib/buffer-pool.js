@@ -161,10 +161,12 @@ class BufferPool {
     if (sizeHint === undefined) {
       return new ByteBuffer(this.#rack, this.#rack.calibration.firstSize)
     }
+    if (typeof sizeHint !== 'number') {
+      throw new errors.InvalidArgType('sizeHint', 'of type number', sizeHint)
+    }
     if (!isSize(sizeHint)) {
-      // Node's own error for what is no size.
-      allocUnsafe(sizeHint)
-      throw new errors.OutOfRange('sizeHint', 'an integer', sizeHint)
+      const range = `an integer >= 0 && <= ${constants.MAX_LENGTH}`
+      throw new errors.OutOfRange('sizeHint', range, sizeHint)
     }
     return new ByteBuffer(this.#rack, sizeHint, sizeHint)
   }
