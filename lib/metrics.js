@@ -4,6 +4,7 @@
 
 const { checkOptions } = require('./check-options')
 const { InvalidArgType, InvalidArgValue } = require('./errors')
+const { hasMethods } = require('./has-methods')
 
 /**
  * @typedef {import('../index').BufferPool} BufferPool
@@ -149,7 +150,7 @@ function register(pool, promClient, options) {
   // Not above: whoever only loads this module needs no addon.
   const { BufferPool } = require('../index')
   if (!(pool instanceof BufferPool)) throw new InvalidArgType('pool', 'a BufferPool', pool)
-  if (!has(promClient, ['Counter', 'Gauge'])) {
+  if (!hasMethods(promClient, ['Counter', 'Gauge'])) {
     throw new InvalidArgType('promClient', 'the module prom-client', promClient)
   }
   const { prefix, registry } = completeOptions(options, promClient)
@@ -173,20 +174,10 @@ function completeOptions(given = {}, promClient) {
     const reason = 'must be of letters, digits and "_", and not begin with a digit'
     throw new InvalidArgValue('options.prefix', reason, prefix)
   }
-  if (!has(registry, ['getSingleMetric', 'registerMetric', 'removeSingleMetric'])) {
+  if (!hasMethods(registry, ['getSingleMetric', 'registerMetric', 'removeSingleMetric'])) {
     throw new InvalidArgType('options.registry', "prom-client's Registry", registry)
   }
   return { prefix, registry }
-}
-
-/**
- * Whether a value has methods of all these names.
- *
- * @param {any} value
- * @param {string[]} names
- */
-function has(value, names) {
-  return names.every((name) => typeof value?.[name] === 'function')
 }
 
 /**

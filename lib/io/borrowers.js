@@ -62,9 +62,10 @@ function methodsOf({ write, end, _write, _writev }) {
 function kindOf(writable, called = CALLED) {
   if (!isNode) return undefined
   if (isMessage(writable)) return isMessageAsMade(writable, called) ? 'message' : undefined
-  if (writable instanceof Socket) return has(writable, madeSocket, called) ? 'stream' : undefined
+  if (writable instanceof Socket)
+    return isAsMade(writable, madeSocket, called) ? 'stream' : undefined
   if (writable instanceof WriteStream) {
-    return has(writable, madeFile, called) && writesByNode(writable) ? 'stream' : undefined
+    return isAsMade(writable, madeFile, called) && writesByNode(writable) ? 'stream' : undefined
   }
   if (isEncryptedStream(writable, called)) return 'http2 stream'
   return isEncryptedResponse(writable, called) ? 'http2 response' : undefined
@@ -75,7 +76,7 @@ function kindOf(writable, called = CALLED) {
  * @param {ReturnType<typeof methodsOf>} made
  * @param {readonly Called[]} called
  */
-function has(stream, made, called) {
+function isAsMade(stream, made, called) {
   return [...called, ...WITHIN].every((name) => stream[name] === made[name])
 }
 
@@ -92,9 +93,9 @@ function isMessage(writable) {
  * @param {readonly Called[]} called
  */
 function isMessageAsMade(message, called) {
-  if (!has(message, madeMessage, called)) return false
+  if (!isAsMade(message, madeMessage, called)) return false
   const { socket } = message
-  if (socket && !(socket instanceof Socket && has(socket, madeSocket, CALLED))) return false
+  if (socket && !(socket instanceof Socket && isAsMade(socket, madeSocket, CALLED))) return false
   if (!(message instanceof ClientRequest)) return Boolean(socket)
   return !asksForTunnel(message) && (Boolean(socket) || willGetSocket(message))
 }

@@ -5,6 +5,7 @@
 const { BufferPool } = require('../buffer-pool')
 const { InvalidArgType, OutOfRange } = require('../errors')
 const { checkOptions } = require('../check-options')
+const { hasMethods } = require('../has-methods')
 const { checkSignal } = require('../options')
 
 /**
@@ -55,7 +56,7 @@ function checkFunction(name, value) {
  * @returns {asserts value is import('node:stream').Readable}
  */
 function checkReadable(name, value) {
-  if (!has(value, ['on', 'read', 'resume', 'removeListener'])) {
+  if (!hasMethods(value, ['on', 'read', 'resume', 'removeListener'])) {
     throw new InvalidArgType(name, 'a stream.Readable', value)
   }
 }
@@ -66,19 +67,9 @@ function checkReadable(name, value) {
  * @returns {asserts value is import('node:stream').Writable}
  */
 function checkWritable(name, value) {
-  if (!has(value, ['on', 'write', 'end', 'removeListener'])) {
+  if (!hasMethods(value, ['on', 'write', 'end', 'removeListener'])) {
     throw new InvalidArgType(name, 'a stream.Writable', value)
   }
-}
-
-/**
- * Whether a value has methods of all these names.
- *
- * @param {any} value
- * @param {string[]} names
- */
-function has(value, names) {
-  return names.every((name) => typeof value?.[name] === 'function')
 }
 
 module.exports = {
