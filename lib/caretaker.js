@@ -72,10 +72,8 @@ class Caretaker {
 
   /** Has the core see to it that what is idle here does not stay for ever. */
   beWatched() {
-    this.isWatched = true
     if (this.rack.keepsNothing) {
       // The floor stays where it is: each release is attended to.
-      this.isWatched = false
       this.scheduleSpill()
       return
     }

@@ -28,7 +28,6 @@ const SAMPLED = 5
 module.exports = {
   ASKED_BYTES,
   BASE,
-  STRAY_BYTES,
   IDLE,
   LAST_SEAT,
   LEASED,
@@ -37,6 +36,7 @@ module.exports = {
   SAMPLE,
   SAMPLED,
   STATE,
+  STRAY_BYTES,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,
   UNPOOLED_RELEASES

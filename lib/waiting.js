@@ -27,7 +27,7 @@ const { OwnPromise, addTo, deleteFrom, table } = require('./runtime')
  */
 const TURNS = 8
 
-/** Racks with someone waiting. What waits is held by nothing else, and must not be collected. */
+/** Lines with someone in them. What waits is held by nothing else, and must not be collected. */
 const awaited = new Set()
 
 class Waiting {
@@ -161,7 +161,6 @@ class Waiting {
     } catch {
       // The signal is the user's; a release, perhaps of someone else's, goes on.
     }
-    return waiter
   }
 }
 
