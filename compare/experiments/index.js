@@ -9,6 +9,7 @@ const { UsageError } = require('../usage-error')
  * @property {readonly import('../arms').ArmKind[]} arms in the order of the table
  * @property {import('../arms').Roles} roles
  * @property {Workload[]} workloads
+ * @property {string} [headline] the variant that stands for it where there is room for one; by default the first
  * @property {(runner: Runner) => Promise<Prepared>} [prepare] makes what all arms share; called by the
  *   runner once, before the first workload
  *

@@ -3,10 +3,11 @@
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
 const { analyse } = require('../analysis')
+const { experiments } = require('../experiments')
 const { page, readmeBlock } = require('../publish')
 const fixture = require('./fixtures/measured-result')
 
-test('the README gets the first row of each experiment, with its figures and what they come to', () => {
+test('the README gets one row of each experiment, with its figures and what they come to', () => {
   const result = fixture()
   result.experiments = result.experiments.map((experiment) => analyse(experiment))
   const firsts = new Map(result.experiments.toReversed().map((one) => [one.name, one.title]))
@@ -36,6 +37,33 @@ test('no row that speaks against the pool is left out of the README', () => {
   assert.match(text, /it costs.*\*\*costs\*\*/)
   assert.match(text, /it is beaten/)
   assert.doesNotMatch(text, /it pays/)
+})
+
+test('an experiment is told of by its headline, if that was run', () => {
+  const [first] = fixture().experiments.map((experiment) => analyse(experiment))
+  const serving = (variant) => ({ ...first, name: 'file-serving', variant, title: `of ${variant}` })
+  const all = ['8MiB-1', '8MiB-50', '64KiB-50'].map(serving)
+  const told = (experiments) =>
+    rowsOf({ ...fixture(), experiments })
+      .join('\n')
+      .match(/of [-\w]+ \|/g)
+  assert.deepEqual(told(all), ['of 8MiB-50 |'])
+  assert.deepEqual(told(all.slice(0, 1)), ['of 8MiB-1 |'])
+})
+
+test('each headline is one of its experiment, and runs without --full', () => {
+  for (const { name, headline, workloads } of experiments) {
+    if (headline === undefined) continue
+    const found = workloads.find(({ variant }) => variant === headline)
+    assert.equal(found?.fullOnly, false, name)
+  }
+})
+
+test('the README speaks of rows where pooling costs only if it has one', () => {
+  const [first] = fixture().experiments.map((experiment) => analyse(experiment))
+  const textOf = (outcome) => readmeBlock({ ...fixture(), experiments: [{ ...first, outcome }] })
+  assert.match(textOf('costs'), /and each where pooling costs/)
+  assert.doesNotMatch(textOf('pays'), /where pooling costs/)
 })
 
 function rowsOf(result) {

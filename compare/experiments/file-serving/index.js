@@ -76,6 +76,7 @@ module.exports = {
   workloads: [LARGE, SMALL].flatMap((file) =>
     CONNECTIONS.map((connections) => workload(file, connections))
   ),
+  headline: `${LARGE.prefix}-${USUAL_CROWD}`,
 
   async prepare() {
     return makeFiles([LARGE.size, SMALL.size])
