@@ -2,6 +2,9 @@
 
 const { describeEnd, RunError } = require('./run-error')
 
+/** A busy machine may be slow to start a process; a minute is a hang. */
+const START_SECONDS = 60
+
 /** Enough of a child's output to hold an error and the top of its stack. */
 const TAIL_CHARACTERS = 1200
 
@@ -49,20 +52,12 @@ class Child {
    * @param {string} what completes "took longer than … s to …"
    * @returns {Promise<T>}
    */
-  async until(awaited, seconds, what) {
-    let timer
-    const late = new Promise((_, reject) => {
-      const told = `${this.#name} took longer than ${seconds} s to ${what}`
-      timer = setTimeout(() => reject(this.failure(told)), seconds * 1e3)
-    })
+  until(awaited, seconds, what) {
     const early = this.#ended.then((end) => {
       throw this.failure(`${this.#name} ended ${describeEnd(end)} instead of going on to ${what}`)
     })
-    try {
-      return await Promise.race([awaited, early, late])
-    } finally {
-      clearTimeout(timer)
-    }
+    const told = `${this.#name} took longer than ${seconds} s to ${what}`
+    return this.#within(Promise.race([awaited, early]), seconds, told)
   }
 
   /**
@@ -71,14 +66,25 @@ class Child {
    * @param {number} seconds
    */
   async end(seconds) {
+    const told = `${this.#name} did not end within ${seconds} s`
+    const end = await this.#within(this.#ended, seconds, told)
+    if (end.code !== 0) throw this.failure(`${this.#name} ended ${describeEnd(end)}`)
+  }
+
+  /**
+   * @template T
+   * @param {Promise<T>} awaited
+   * @param {number} seconds
+   * @param {string} told the failure when they are over
+   * @returns {Promise<T>}
+   */
+  async #within(awaited, seconds, told) {
     let timer
     const late = new Promise((_, reject) => {
-      const told = `${this.#name} did not end within ${seconds} s`
       timer = setTimeout(() => reject(this.failure(told)), seconds * 1e3)
     })
     try {
-      const end = await Promise.race([this.#ended, late])
-      if (end.code !== 0) throw this.failure(`${this.#name} ended ${describeEnd(end)}`)
+      return await Promise.race([awaited, late])
     } finally {
       clearTimeout(timer)
     }
@@ -99,4 +105,4 @@ class Child {
   }
 }
 
-module.exports = { Child }
+module.exports = { Child, START_SECONDS }

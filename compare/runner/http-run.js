@@ -1,10 +1,8 @@
 'use strict'
 
 const { ArmProcess } = require('./arm-process')
+const { START_SECONDS } = require('./child')
 const { ClientProcess } = require('./client-process')
-
-/** A busy machine may be slow to start a process; a minute is a hang. */
-const START_SECONDS = 20
 
 /** A server answers between two requests; the longest request of any workload takes far less. */
 const ANSWER_SECONDS = 20

@@ -1,11 +1,8 @@
 'use strict'
 
 const { spawn } = require('node:child_process')
-const { Child } = require('./child')
+const { Child, START_SECONDS } = require('./child')
 const { Lines } = require('./lines')
-
-/** A busy machine may be slow to start a process; a minute is a hang. */
-const START_SECONDS = 20
 
 const NAME = 'the upstream server'
 
