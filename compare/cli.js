@@ -6,9 +6,12 @@ const { compare } = require('./commands/compare')
 const { DEFAULT_FILE, htmlFile } = require('./commands/html-option')
 const { list } = require('./commands/list')
 const { transcript } = require('./commands/transcript')
+const { experiments } = require('./experiments')
 const { drawResult } = require('./report')
 const { coloursFor } = require('./report/colours')
 const { readResult } = require('./report/result-file')
+const { makePlan } = require('./runner/plan')
+const { tasksOf } = require('./runner/task')
 const { UsageError } = require('./usage-error')
 const { version } = require('./package.json')
 
@@ -48,22 +51,42 @@ function mebibytes(text) {
   throw new InvalidArgumentError(`It must be a whole number of MiB from 0 to ${MAX_HEAP}.`)
 }
 
+/** What the help tells of options that are not given: how the experiments run then. */
+function defaults() {
+  const plan = makePlan()
+  const schedules = experiments.flatMap((experiment) =>
+    tasksOf(experiment, plan).map(({ schedule }) => schedule)
+  )
+  return {
+    runs: `(default: ${range(schedules.map((schedule) => schedule.rounds))})`,
+    duration: `(default: ${range(schedules.map(({ run }) => run.durationSeconds))})`,
+    heap: `(default: ${plan.heapMiB})`
+  }
+}
+
+/** @param {number[]} values */
+function range(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)]
+  return low === high ? `${low}` : `${low} to ${high}`
+}
+
 /** @param {(code: number) => void} exit is told the exit code */
 function program(exit) {
+  const { runs, duration, heap } = defaults()
   const cli = new Command('cistern-compare')
     .description("Measures pooled Buffers against V8's garbage-collected ones, over real HTTP.")
     .version(version)
     .enablePositionalOptions()
     .argument('[experiment...]', 'which to run; all without it, but with --workload none')
-    .option('--runs <N>', 'rounds, in each of which every arm runs once (default: 5)', rounds)
-    .option('--duration <SECONDS>', 'measured time of each run (default: 0.1 to 0.35)', seconds)
+    .option('--runs <N>', `rounds, in each of which every arm runs once ${runs}`, rounds)
+    .option('--duration <SECONDS>', `measured time of each run ${duration}`, seconds)
     .option('--json <FILE>', 'keep the raw figures there, saved after each run')
     .option('--html [FILE]', HTML)
     .option(
       '--workload <FILE>',
       'run your own: a module with serve or run (compare/README.md has one)'
     )
-    .option('--heap <MIB>', 'objects that each process holds besides (default: 8)', mebibytes)
+    .option('--heap <MIB>', `objects that each process holds besides ${heap}`, mebibytes)
     .option('--full', 'longer rounds, and more of them until the ratio is known to ±2 %')
     .showHelpAfterError('(--help tells more)')
     .exitOverride()
