@@ -13,6 +13,7 @@ const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { createInterface } = require('node:readline')
 const { BufferPool } = require('..')
+const { median } = require('./median')
 
 const ROUNDS = 15
 const OPERATIONS = 40_000
@@ -56,9 +57,6 @@ function measure(operation) {
   for (let i = 0; i < OPERATIONS; i++) operation()
   return Number(process.hrtime.bigint() - start) / OPERATIONS
 }
-
-/** @param {number[]} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
 
 /**
  * Go's, as functions that measure; none where it can't be built.

@@ -17,6 +17,7 @@ const net = require('node:net')
 const os = require('node:os')
 const path = require('node:path')
 const { commandLine } = require('../scripts/command-line')
+const { median } = require('./median')
 
 const MIB = 1024 * 1024
 
@@ -159,12 +160,19 @@ async function measure(arm, file, settings) {
 }
 
 /** @param {number[]} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
-
-/** @param {number[]} values */
 function spread(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)]
   return `${median(values).toFixed(2)} × (${low.toFixed(2)} to ${high.toFixed(2)})`
+}
+
+/**
+ * @param {string} name of an option
+ * @param {string} value
+ */
+function wholeNumber(name, value) {
+  if (/^[1-9]\d*$/.test(value)) return Number(value)
+  console.error(`--${name} must be a whole number above 0, and is '${value}'`)
+  process.exit(2)
 }
 
 async function main() {
@@ -176,11 +184,11 @@ async function main() {
       connections: { type: 'string', default: '20' }
     }
   })
-  const rounds = Number(values.rounds)
+  const rounds = wholeNumber('rounds', values.rounds)
   const settings = {
-    seconds: Number(values.seconds),
-    size: Number(values.size),
-    connections: Number(values.connections)
+    seconds: wholeNumber('seconds', values.seconds),
+    size: wholeNumber('size', values.size),
+    connections: wholeNumber('connections', values.connections)
   }
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-bench-'))
   process.on('exit', () => fs.rmSync(folder, { recursive: true }))

@@ -11,6 +11,7 @@
 const { spawnSync } = require('node:child_process')
 const path = require('node:path')
 const { contestants, hasTransfer } = require('./contestants')
+const { median } = require('./median')
 
 const KIB = 1024
 
@@ -30,9 +31,6 @@ const COLUMNS = [
   { title: '1 MiB', sizes: [1024 * KIB] },
   { title: '64 B to 64 KiB', sizes: VARIED }
 ]
-
-/** @param {number[]} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
 
 /**
  * @param {string} name

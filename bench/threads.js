@@ -12,6 +12,7 @@ const { availableParallelism } = require('node:os')
 const { once } = require('node:events')
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
 const { BufferPool } = require('..')
+const { median } = require('./median')
 
 const ROUNDS = 7
 
@@ -73,9 +74,6 @@ function operationsOf([keeping, detaching]) {
     'arithmetic alone': compute
   }
 }
-
-/** @param {number[]} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
 
 async function main() {
   if (availableParallelism() < 2) {
