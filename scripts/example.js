@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run example NAME [ARGUMENTS]`: builds the addon where it is missing, and starts that example. */
+/** `npm run example NAME [ARGUMENTS]`: builds the addon, and starts that example. */
 
 require('./check-node')
 const { readdirSync } = require('node:fs')

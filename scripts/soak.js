@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run soak -- --minutes N`: builds the addon where it is missing, and runs the soak in `soak/`. */
+/** `npm run soak -- --minutes N`: builds the addon, and runs the soak in `soak/`. */
 
 require('./check-node')
 const path = require('node:path')
