@@ -83,7 +83,7 @@ describe('the package', () => {
     )
     expected.push('.cargo/config.toml', 'CHANGELOG.md', 'Cargo.lock', 'Cargo.toml', 'LICENSE')
     expected.push('README.md', 'build.rs', 'package.json')
-    for (const script of ['addon', 'build', 'check-node', 'install', 'project']) {
+    for (const script of ['addon', 'build', 'check-node', 'command-line', 'install', 'project']) {
       expected.push(`scripts/${script}.js`)
     }
     assert.deepEqual(rest.filter((file) => file !== 'SECURITY.md').sort(), expected.sort())
@@ -180,6 +180,20 @@ describe('the scripts', () => {
       stderr,
       /^cistern has to be built with Rust on .*, and there is no cargo .*rustup\.rs.*\n$/
     )
+  })
+
+  test('say in one sentence that there is no such option', () => {
+    for (const [script, known] of [
+      ['build', '--debug'],
+      ['bench', '--no-rust']
+    ]) {
+      const { status, stderr } = run([`scripts/${script}.js`, '--bogus'])
+      assert.equal(status, 2)
+      assert.match(
+        stderr,
+        new RegExp(`^Unknown option '--bogus'.* \\(There are ${known}\\.\\)\\n$`)
+      )
+    }
   })
 
   test('say in one sentence that Node is too old', () => {

@@ -1,14 +1,17 @@
 'use strict'
 
 /**
- * `npm run bench`: the fast path beside its floors and rivals, in one thread and in two; the growable
+ * `npm run bench [-- --no-rust]`: the fast path beside its floors and rivals, in one thread and in two; the growable
  * buffer; files over http; then the depot in Rust.
  */
 
 require('./check-node')
 const path = require('node:path')
+const { commandLine } = require('./command-line')
 const { root, run, installDependencies } = require('./project')
 const { buildAddon } = require('./addon')
+
+const { values } = commandLine({ options: { 'no-rust': { type: 'boolean', default: false } } })
 
 installDependencies()
 buildAddon()
@@ -16,5 +19,5 @@ run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'lease.js')])
 run(process.execPath, [path.join(root, 'bench', 'threads.js')])
 run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'byte-buffer.js')])
 run(process.execPath, [path.join(root, 'bench', 'files.js')])
-if (!process.argv.includes('--no-rust'))
+if (!values['no-rust'])
   run('cargo', ['bench', '--quiet', '--locked', '--manifest-path', 'benches/Cargo.toml'])

@@ -3,6 +3,8 @@
 /** `npm run build [-- --debug]`: builds the addon. */
 
 require('./check-node')
+const { commandLine } = require('./command-line')
 const { buildAddon } = require('./addon')
 
-buildAddon({ debug: process.argv.includes('--debug') })
+const { values } = commandLine({ options: { debug: { type: 'boolean', default: false } } })
+buildAddon(values)
