@@ -113,7 +113,7 @@ export function chunks(
 ): AsyncGenerator<PooledBuffer, void, void>
 
 export interface ChunksOptions {
-  /** How much is read at a time, in bytes. Default: 256 KiB. */
+  /** The most bytes of a chunk. Default: 256 KiB of a file, 64 KiB of a stream. */
   chunkSize?: number | undefined
   /** Ends it. */
   signal?: AbortSignal | undefined
