@@ -58,7 +58,8 @@ export class BufferPool {
    * callback, not before.
    *
    * A Buffer that was posted to another thread in the transfer list is released there, by that
-   * thread's end of the pool, and one whose ArrayBuffer was transferred by the new ArrayBuffer.
+   * thread's end of the pool, and one whose ArrayBuffer was transferred by the new ArrayBuffer. Node 20 on
+   * macOS and Windows copies it when it is posted: it stays leased in the sender, and is released there.
    *
    * @throws {TypeError} `ERR_CISTERN_NOT_POOLED`: not a view of a block of this pool
    * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`; `ERR_CISTERN_DETACHED` where its ArrayBuffer
