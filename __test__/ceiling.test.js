@@ -11,9 +11,9 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { setImmediate: turn } = require('node:timers/promises')
+const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { crew, sleep, until } = require('./crew')
+const { crew } = require('./crew')
 const {
   MODES,
   balanced,
@@ -26,7 +26,8 @@ const {
   posts,
   roomFor,
   runScript,
-  settle
+  settle,
+  until
 } = require('./helpers')
 const { random } = require('./torture')
 

@@ -1,8 +1,7 @@
 'use strict'
 
-/** Threads that use one pool together, and waiting for what they bring about. */
+/** Threads that use one pool together. */
 
-const { setTimeout: sleep } = require('node:timers/promises')
 const { Thread } = require('./thread')
 
 /** Has a seeded source of random numbers, which threads can load as well. */
@@ -32,21 +31,4 @@ async function crew(context, pool, count = 1) {
   return threads
 }
 
-/**
- * Waits until a condition holds.
- *
- * @param {() => unknown} condition
- * @param {string} what it means, for the failure
- * @param {number} [milliseconds] at most
- */
-async function until(condition, what, milliseconds = 10_000) {
-  const deadline = performance.now() + milliseconds
-  while (!(await condition())) {
-    if (performance.now() > deadline) {
-      throw new Error(`After ${milliseconds} ms it does not hold: ${what}`)
-    }
-    await sleep(2)
-  }
-}
-
-module.exports = { crew, sleep, until }
+module.exports = { crew }

@@ -43,6 +43,9 @@ const givesAtOnce = endsShow || !external
  */
 const isChecked = process.env.CISTERN_CHECKED !== undefined
 
+/** For how long what must come is waited for, in ms: no machine is so slow, or so loaded. */
+const PATIENCE = 60_000
+
 /** The ways of release, with the options that ask for them. */
 const MODES = [
   { mode: 'detaching', options: {} },
@@ -111,6 +114,22 @@ async function collectUntil(condition, what) {
 }
 
 /**
+ * Waits until a condition holds, without collecting garbage: for what must happen without it.
+ *
+ * @param {() => unknown} condition
+ * @param {string | (() => string)} what it means, for the failure
+ */
+async function until(condition, what) {
+  const deadline = performance.now() + PATIENCE
+  while (!(await condition())) {
+    if (performance.now() > deadline) {
+      assert.fail(`After a minute it does not hold: ${typeof what === 'string' ? what : what()}`)
+    }
+    await sleep(2)
+  }
+}
+
+/**
  * Collects garbage, in this thread and in others, until a condition holds: for what other threads do, or
  * the clock.
  *
@@ -119,7 +138,7 @@ async function collectUntil(condition, what) {
  * @param {import('./thread').Thread[]} [threads]
  */
 async function eventually(condition, what, threads = []) {
-  const deadline = performance.now() + 60_000
+  const deadline = performance.now() + PATIENCE
   while (!(await condition())) {
     assert.ok(performance.now() < deadline, `After a minute it does not hold: ${what}`)
     // What a WeakRef has shown stays until the next turn.
@@ -185,5 +204,6 @@ module.exports = {
   posts,
   roomFor,
   runScript,
-  settle
+  settle,
+  until
 }

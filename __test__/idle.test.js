@@ -5,8 +5,9 @@
 const assert = require('node:assert/strict')
 const diagnostics = require('node:diagnostics_channel')
 const { describe, test } = require('node:test')
+const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { crew, sleep, until } = require('./crew')
+const { crew } = require('./crew')
 const {
   MODES,
   balanced,
@@ -19,7 +20,8 @@ const {
   moves,
   posts,
   runScript,
-  settle
+  settle,
+  until
 } = require('./helpers')
 
 const KIB = 1024
@@ -411,7 +413,7 @@ const PRELUDE = `
     }
   })
   const until = async (condition) => {
-    const deadline = performance.now() + 20_000
+    const deadline = performance.now() + 60_000
     while (!condition() && performance.now() < deadline) await sleep(10)
     return condition()
   }

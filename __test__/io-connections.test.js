@@ -14,8 +14,8 @@ const { after, describe, test } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
 const { chunks, end, pumpFile, readBody } = require('../io')
-const { MODES, eventually } = require('./helpers')
-const { HOST, allBack, until } = require('./io-servers')
+const { MODES, eventually, until } = require('./helpers')
+const { HOST, allBack } = require('./io-servers')
 
 const MIB = 1024 * 1024
 

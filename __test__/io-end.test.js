@@ -16,7 +16,7 @@ const { markAsUntransferable } = require('node:worker_threads')
 const zlib = require('node:zlib')
 const { BufferPool } = require('..')
 const { end } = require('../io')
-const { MODES, external, inEveryMode, moves, posts } = require('./helpers')
+const { MODES, external, inEveryMode, moves, posts, until } = require('./helpers')
 const {
   HOST,
   TRANSPORTS,
@@ -26,8 +26,7 @@ const {
   frames,
   hash,
   randomBytes,
-  serving,
-  until
+  serving
 } = require('./io-servers')
 
 const KIB = 1024

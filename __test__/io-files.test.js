@@ -30,15 +30,12 @@ const { BufferPool } = require('..')
 const { chunks } = require('../lib/io/chunks')
 const { pumpFile } = require('../lib/io/pump-file')
 const { makeCertificate } = require('./certificate')
-const { balanced } = require('./helpers')
+const { balanced, until } = require('./helpers')
 
 const KIB = 1024
 
 /** Small, so that a file has many. */
 const CHUNK = 64 * KIB
-
-/** What a test needs at most, in ms, where all goes well. */
-const DEADLINE = 20_000
 
 const isLinux = process.platform === 'linux'
 const onlyLinux = { skip: !isLinux && 'as Linux has it' }
@@ -85,15 +82,6 @@ const hashOf = (bytes) => crypto.createHash('sha256').update(bytes).digest('hex'
 function assertBytes(actual, expected) {
   assert.equal(actual.length, expected.length)
   assert.equal(hashOf(actual), hashOf(expected))
-}
-
-/** Waits until a condition holds, without collecting garbage: what must happen without it. */
-async function until(condition, what) {
-  const deadline = performance.now() + DEADLINE
-  while (!(await condition())) {
-    assert.ok(performance.now() < deadline, `It does not hold: ${what}`)
-    await sleep(2)
-  }
 }
 
 /** Files that this process has open, of those in the folder. Only Linux tells: elsewhere there may be some. */

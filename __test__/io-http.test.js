@@ -13,7 +13,7 @@ const { describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
 const { end, readBody } = require('../io')
-const { inEveryMode, runScript } = require('./helpers')
+const { inEveryMode, runScript, until } = require('./helpers')
 const {
   HOST,
   TRANSPORTS,
@@ -24,8 +24,7 @@ const {
   hash,
   pieces,
   randomBytes,
-  serving,
-  until
+  serving
 } = require('./io-servers')
 
 const KIB = 1024

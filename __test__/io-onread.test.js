@@ -11,8 +11,8 @@ const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises'
 const tls = require('node:tls')
 const { BufferPool } = require('..')
 const { onread } = require('../io')
-const { MODES, external, inEveryMode, posts, runScript } = require('./helpers')
-const { HOST, allBack, cert, hash, key, randomBytes, serving, until } = require('./io-servers')
+const { MODES, external, inEveryMode, posts, runScript, until } = require('./helpers')
+const { HOST, allBack, cert, hash, key, randomBytes, serving } = require('./io-servers')
 
 const MIB = 1024 * 1024
 

@@ -9,10 +9,9 @@ const http = require('node:http')
 const http2 = require('node:http2')
 const https = require('node:https')
 const net = require('node:net')
-const { setTimeout: sleep } = require('node:timers/promises')
 const tls = require('node:tls')
 const { makeCertificate } = require('./certificate')
-const { balanced } = require('./helpers')
+const { balanced, until } = require('./helpers')
 
 const HOST = '127.0.0.1'
 const { key, cert } = makeCertificate()
@@ -267,22 +266,6 @@ async function serving(server, use) {
 }
 
 /**
- * Waits, but not for ever, until a condition holds.
- *
- * @param {() => unknown} condition
- * @param {string | (() => string)} what it means, for the failure
- */
-async function until(condition, what) {
-  const deadline = performance.now() + 20_000
-  while (!(await condition())) {
-    if (performance.now() > deadline) {
-      assert.fail(`It never held: ${typeof what === 'string' ? what : what()}`)
-    }
-    await sleep(2)
-  }
-}
-
-/**
  * Asserts that everything comes back to a pool, and by release: no garbage is collected here.
  *
  * @param {import('..').BufferPool} pool
@@ -322,6 +305,5 @@ module.exports = {
   key,
   pieces,
   randomBytes,
-  serving,
-  until
+  serving
 }

@@ -7,13 +7,13 @@ const { constants } = require('node:buffer')
 const diagnostics = require('node:diagnostics_channel')
 const { getEventListeners, once } = require('node:events')
 const { after, before, describe, test } = require('node:test')
-const { setImmediate: turn } = require('node:timers/promises')
+const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
 const { blockSizes, classOf } = require('../lib/size-class')
 const { Call } = require('./call')
-const { crew, sleep, until } = require('./crew')
+const { crew } = require('./crew')
 const {
   MODES,
   balanced,
@@ -25,7 +25,8 @@ const {
   posts,
   roomFor,
   runScript,
-  settle
+  settle,
+  until
 } = require('./helpers')
 const { random } = require('./torture')
 
@@ -449,7 +450,7 @@ describe('the line', LIMIT, () => {
       }
       assert.equal(pool.stats().waitCount, 30)
       pool.release(held)
-      await until(() => Atomics.load(places, 0) === 30, 'all are served', 30_000)
+      await until(() => Atomics.load(places, 0) === 30, 'all are served')
       assert.deepEqual([...places.slice(1)], [...Array(30).keys()])
       await balanced(pool)
     })
