@@ -677,7 +677,7 @@ describe('A process or worker that ends in the middle of everything', () => {
     const { status, signal, stdout, stderr } = spawnSync(
       process.execPath,
       ['--expose-gc', '-e', `const faults = require(${faults})\n${script}`],
-      { encoding: 'utf8', timeout: 20_000 }
+      { encoding: 'utf8', timeout: 120_000 }
     )
     assert.deepEqual({ status, signal }, { status: code, signal: null }, `${stderr}\n${stdout}`)
     assert.equal(stdout, says)

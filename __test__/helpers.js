@@ -191,6 +191,7 @@ function runScript(script, { flags = [], env = {} } = {}) {
 
 module.exports = {
   MODES,
+  PATIENCE,
   balanced,
   collectUntil,
   endsShow,

@@ -114,7 +114,7 @@ describe('surplus', () => {
   })
 
   test('goes where it was fetched in a batch and never leased', { skip: !external }, async () => {
-    const pool = new BufferPool({ idleTimeout: 1000, leakSampleRate: 0 })
+    const pool = new BufferPool({ idleTimeout: 3000, leakSampleRate: 0 })
     for (let i = 0; i < 8; i++) pool.allocUnsafe(16 * KIB)
     await collectUntil(() => pool.stats().idleCount === 8, 'all eight are in the depot')
     const held = pool.allocUnsafe(16 * KIB)
@@ -183,6 +183,7 @@ describe('surplus', () => {
       context.skip(`this machine was busy with something else for ${longest} ms`)
       return
     }
+    if (isShortOfMemory(context, messages)) return
     for (const [i, { pool, count, size }] of cases.entries()) {
       const { freshCount, idleBytes } = pool.stats()
       assert.equal(freshCount, before[i], 'no block had to be got again')
@@ -444,18 +445,20 @@ describe('resident memory', { skip: isChecked }, () => {
             full = rss()
             for (const buffer of buffers) pool.release(buffer)
           })()
-          await sleep(2000 + 500)
+          const isFreed = await until(() => {
+            const { idleBytes, freshBytes, freedBytes } = pool.stats()
+            return idleBytes === 0 && freshBytes === freedBytes
+          })
           // The Buffers were JavaScript's, and on its heap.
           globalThis.gc()
-          await sleep(20)
-          const { idleBytes, freshBytes, freedBytes } = pool.stats()
-          console.log(full - before, rss() - before, idleBytes, freshBytes === freedBytes)
+          await until(() => rss() - before <= 0.15 * (full - before))
+          console.log(full - before, rss() - before, isFreed)
         })()
       `)
-      const [rise, left, idleBytes, isAllFreed] = output.trim().split(' ')
+      const [rise, left, isFreed] = output.trim().split(' ')
       assert.ok(Number(rise) >= 190, `200 MiB raised it by ${rise} MiB`)
       assert.ok(Number(left) <= 0.15 * Number(rise), `of ${rise} MiB, ${left} are left`)
-      assert.deepEqual([idleBytes, isAllFreed], ['0', 'true'])
+      assert.equal(isFreed, 'true')
     })
   }
 
@@ -481,16 +484,17 @@ describe('resident memory', { skip: isChecked }, () => {
         const { freshBytes } = pool.stats()
         // One of them ends, with what it has idle.
         await workers[0].terminate()
-        await sleep(2000 + 500)
-        const { idleBytes } = pool.stats()
-        console.log(freshBytes / MIB, (process.memoryUsage.rss() - before) / MIB, idleBytes)
+        const isFreed = await until(() => pool.stats().idleBytes === 0)
+        const left = () => (process.memoryUsage.rss() - before) / MIB
+        await until(() => left() <= 0.15 * 150)
+        console.log(freshBytes / MIB, left(), isFreed)
         process.exit()
       })()
     `)
-    const [fresh, left, idleBytes] = output.trim().split(' ')
+    const [fresh, left, isFreed] = output.trim().split(' ')
     assert.ok(Number(fresh) >= 50, `${fresh} MiB were used`)
     assert.ok(Number(left) <= 0.15 * 150, `${left} MiB are left`)
-    assert.equal(idleBytes, '0')
+    assert.equal(isFreed, 'true')
   })
 })
 
@@ -537,7 +541,8 @@ describe('the keeper', { skip: process.platform !== 'linux' }, () => {
     const output = runScript(`
       ${PRELUDE}
       ;(async () => {
-        let pool = new cistern.BufferPool({ idleTimeout: 300 })
+        // Long enough for a late look to see it.
+        let pool = new cistern.BufferPool({ idleTimeout: 3000 })
         console.log('at first', hasKeeper())
         let held = pool.allocUnsafe(MIB)
         await sleep(50)
@@ -601,7 +606,8 @@ describe('the keeper', { skip: process.platform !== 'linux' }, () => {
       ${PRELUDE}
       ;(async () => {
         for (const detachOnRelease of [true, false]) {
-          const pool = new cistern.BufferPool({ idleTimeout: 300, detachOnRelease })
+          // Long enough for a late look to see the keeper.
+          const pool = new cistern.BufferPool({ idleTimeout: 3000, detachOnRelease })
           const worker = startWorker(pool.handle, \`
             use(pool, 8, 1024 * 1024)
             globalThis.leased = pool.allocUnsafe(1024 * 1024)

@@ -254,15 +254,17 @@ describe('pumpFile', () => {
     const pool = new BufferPool()
     const file = fileOf(3 * MIB)
     const failed = withResolvers()
+    const arrived = withResolvers()
     const server = http.createServer((req, res) => {
       if (req.url === '/1') return
+      arrived.resolve()
       req.socket.once('close', () =>
         setTimeout(() => failed.resolve(pumpFile(pool, file, res)), 10)
       )
     })
     const port = await listening(context, server)
     const client = clientOf(context, port, GET.replace('/', '/1') + GET.replace('/', '/2'))
-    await sleep(30)
+    await arrived.promise
     client.destroy()
     await assert.rejects(failed.promise, /Premature close|aborted/)
     await allBack(pool)

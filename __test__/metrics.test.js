@@ -17,7 +17,7 @@ const { Worker } = require('node:worker_threads')
 const promClient = require('prom-client')
 const { BufferPool, shared } = require('cistern')
 const { register } = require('cistern/metrics')
-const { collectUntil, settle } = require('./helpers')
+const { PATIENCE, collectUntil, settle } = require('./helpers')
 
 const { Registry } = promClient
 
@@ -780,8 +780,8 @@ describe('Prometheus', () => {
    * @param {BufferPool} sound
    */
   async function raises({ query, alerts }, pool, sound) {
-    const deadline = Date.now() + 40_000
     const eventually = async (what, condition) => {
+      const deadline = Date.now() + PATIENCE
       while (!(await condition())) {
         assert.ok(Date.now() < deadline, `Prometheus does not get ${what}`)
         await sleep(250)
@@ -880,9 +880,9 @@ describe('Prometheus', () => {
       await response?.arrayBuffer()
       return response?.status === 200
     }
-    for (const deadline = Date.now() + 20_000; !(await isReady()); await sleep(100)) {
+    for (const deadline = Date.now() + PATIENCE; !(await isReady()); await sleep(100)) {
       if (child.exitCode === null && Date.now() < deadline) continue
-      const state = child.exitCode === null ? 'is not ready in 20 s' : 'ended at once'
+      const state = child.exitCode === null ? 'is not ready in a minute' : 'ended at once'
       await stop()
       context.skip(`prometheus ${state}. ${log.trim().split('\n').at(-1)}`.trim())
       return undefined
