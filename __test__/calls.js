@@ -3,10 +3,9 @@
 /** The calls that a pool is tried with, for fast-check to make sequences of. */
 
 const assert = require('node:assert/strict')
-const { markAsUntransferable } = require('node:worker_threads')
 const fc = require('fast-check')
 const { Call } = require('./call')
-const { moves, posts } = require('./helpers')
+const { marksHold, posts } = require('./helpers')
 const { ACQUIRES, LEASES } = require('./holder')
 const { MAX_BLOCK_SIZE } = require('./model')
 const { REFUSALS } = require('./refusals')
@@ -158,18 +157,6 @@ const misaddress = onHeld('postMessage', isBuffer, fc.constant(''), (model, held
   model.misaddress(held)
 )
 
-/** Whether a mark forbids to detach: from Node 24. Before, only to post. */
-const marksHold = () => {
-  const arrayBuffer = new ArrayBuffer(1)
-  markAsUntransferable(arrayBuffer)
-  try {
-    arrayBuffer.transfer()
-    return false
-  } catch {
-    return true
-  }
-}
-
 const mark = onHeld('mark', isBuffer, fc.constant(''), (model, held) => model.mark(held)).map(
   (call) => new Call(call.text, (model) => model.detaches && call.can(model), call.act)
 )
@@ -219,7 +206,7 @@ const CALLS = [
         [2, misaddress]
       ]
     : []),
-  ...(moves && marksHold() ? [[2, mark]] : []),
+  ...(marksHold ? [[2, mark]] : []),
   [4, wrong],
   [1, wrongData]
 ]

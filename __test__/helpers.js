@@ -6,6 +6,7 @@ const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
 const path = require('node:path')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
+const { markAsUntransferable } = require('node:worker_threads')
 const { BufferPool } = require('..')
 const { canMoveMemory } = require('../lib/native')
 
@@ -18,6 +19,9 @@ const moves = 'transfer' in ArrayBuffer.prototype
 
 /** Whether a pooled Buffer can be posted to another thread: on Node 20 where cistern can move memory. */
 const posts = moves || canMoveMemory()
+
+/** Whether a mark forbids to detach: from Node 24. Before, only to post. */
+const marksHold = moves && doesMarkHold()
 
 /**
  * Whether it shows when the last holder of a block is gone, in whichever thread: on Linux. Elsewhere what
@@ -53,6 +57,17 @@ const MODES = [
   { mode: 'detaching and scrubbing', options: { zeroOnRelease: true } },
   { mode: 'keeping and scrubbing', options: { detachOnRelease: false, zeroOnRelease: true } }
 ]
+
+function doesMarkHold() {
+  const arrayBuffer = new ArrayBuffer(1)
+  markAsUntransferable(arrayBuffer)
+  try {
+    arrayBuffer.transfer()
+    return false
+  } catch {
+    return true
+  }
+}
 
 /**
  * Runs `test` for every way of release.
@@ -201,6 +216,7 @@ module.exports = {
   givesAtOnce,
   inEveryMode,
   isChecked,
+  marksHold,
   moves,
   posts,
   roomFor,

@@ -1191,7 +1191,9 @@ describe('pumpFile', () => {
     'A storm of clients, some of which leave: those who stay get the file',
     onDisturbedPools(async (pool, context) => {
       const outcomes = { fulfilled: 0, rejected: 0 }
+      const asked = new Set()
       const server = http.createServer(async (req, res) => {
+        asked.add(req.url)
         const signal = req.url === '/abort' ? abortedAfter(15) : undefined
         try {
           await pumpFile(pool, file, res, { chunkSize: CHUNK, signal })
@@ -1206,10 +1208,12 @@ describe('pumpFile', () => {
       const stay = async () => assertBytes(await getHttp(http, port), contents)
       const leave = (delay) => async () => {
         const client = net.connect(port, '127.0.0.1').on('error', () => {})
-        client.write('GET /leave HTTP/1.1\r\nhost: x\r\n\r\n')
+        const url = `/leave/${delay}`
+        client.write(`GET ${url} HTTP/1.1\r\nhost: x\r\n\r\n`)
         if (delay % 2) client.resume()
+        await until(() => asked.has(url), 'the request has come')
         await sleep(delay)
-        if (delay % 3) client.resetAndDestroy()
+        if (delay % 4 < 2) client.resetAndDestroy()
         else client.destroy()
       }
       const stall = () => getHttp(http, port, { path: '/abort' }).catch(() => {})

@@ -82,11 +82,11 @@ describe('the package', () => {
       endings.map((end) => entry + end)
     )
     expected.push('.cargo/config.toml', 'CHANGELOG.md', 'Cargo.lock', 'Cargo.toml', 'LICENSE')
-    expected.push('README.md', 'build.rs', 'package.json')
+    expected.push('README.md', 'SECURITY.md', 'build.rs', 'package.json')
     for (const script of ['addon', 'build', 'check-node', 'command-line', 'install', 'project']) {
       expected.push(`scripts/${script}.js`)
     }
-    assert.deepEqual(rest.filter((file) => file !== 'SECURITY.md').sort(), expected.sort())
+    assert.deepEqual(rest.sort(), expected.sort())
     assert.ok(!files.some(({ path }) => /(models|tests)\.rs$/.test(path)))
   })
 })
@@ -150,17 +150,23 @@ describe('Rust and JavaScript', () => {
 
   test('check what they are given all the same', () => {
     const attachment = native.open(toSettings({}))
-    for (const call of [
-      () => native.lendIdle(attachment, 1000),
-      () => native.lendFresh(attachment, 1000),
-      () => native.lendFresh({}, 0),
-      () => native.lendFresh(undefined, 0),
-      () => native.words({}),
-      () => native.segment(attachment, 0),
-      () => native.detach(attachment, new ArrayBuffer(8), 5, 0, false),
-      () => native.detach(attachment, {}, 0, 0, false)
+    const noSuch = (message) => ({ code: 'ERR_INVALID_ARG_VALUE', message })
+    const wrongType = { code: 'InvalidArg' }
+    for (const [call, expected] of [
+      [() => native.lendIdle(attachment, 1000), noSuch('no size class 1000')],
+      [() => native.lendFresh(attachment, 1000), noSuch('no size class 1000')],
+      [() => native.lendFresh({}, 0), wrongType],
+      [() => native.lendFresh(undefined, 0), wrongType],
+      [() => native.words({}), wrongType],
+      [() => native.segment(attachment, 0), noSuch('no segment 0')],
+      [
+        () => native.detach(attachment, new ArrayBuffer(8), 0, 1000, 0),
+        noSuch('no size class 1000')
+      ],
+      [() => native.detach(attachment, new ArrayBuffer(8), 5, 0, 0), noSuch('no seat 5')],
+      [() => native.detach(attachment, {}, 0, 0, 0), wrongType]
     ]) {
-      assert.throws(call)
+      assert.throws(call, expected)
     }
   })
 })
