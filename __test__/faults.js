@@ -13,6 +13,7 @@ const {
   endsShow,
   eventually,
   external,
+  openFiles,
   posts,
   settle
 } = require('./helpers')
@@ -126,17 +127,6 @@ async function assertWhole(pool, { afterEnds = false } = {}) {
   assert.equal(stats.freedBytes + stats.quarantinedBytes, stats.freshBytes)
   if (endsShow || !afterEnds) assert.equal(stats.quarantinedBytes, 0)
   return stats
-}
-
-/** Files that are open, of those with such a name. */
-function openFiles(name) {
-  return fs.readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return fs.readlinkSync(`/proc/self/fd/${fd}`) === name
-    } catch {
-      return false
-    }
-  })
 }
 
 module.exports = {

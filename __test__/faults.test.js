@@ -789,7 +789,7 @@ describe('fs fails in the middle of a file', () => {
   /** What must hold at once when a helper has failed. */
   async function assertOver(pool, name) {
     assert.equal(pool.stats().inUseCount, 0)
-    if (process.platform === 'linux') assert.deepEqual(openFiles(name), [])
+    assert.deepEqual(openFiles(name), [])
     assert.equal((await balanced(pool)).inUseBytes, 0)
   }
 

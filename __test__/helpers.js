@@ -4,6 +4,7 @@
 
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
+const fs = require('node:fs')
 const path = require('node:path')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { markAsUntransferable } = require('node:worker_threads')
@@ -187,6 +188,23 @@ async function balanced(pool) {
 }
 
 /**
+ * Files that this process has open, of those whose path begins so. Only Linux tells: elsewhere there may be some.
+ *
+ * @param {string} start
+ */
+function openFiles(start) {
+  if (process.platform !== 'linux') return []
+  return fs.readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      const name = fs.readlinkSync(`/proc/self/fd/${fd}`)
+      return name.startsWith(start) ? [name] : []
+    } catch {
+      return []
+    }
+  })
+}
+
+/**
  * Runs a script in a process of its own, with cistern as `cistern`, and returns its stdout.
  *
  * @param {string} script
@@ -218,6 +236,7 @@ module.exports = {
   isChecked,
   marksHold,
   moves,
+  openFiles,
   posts,
   roomFor,
   runScript,

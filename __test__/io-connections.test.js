@@ -15,13 +15,12 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
 const { chunks, end, pumpFile, readBody } = require('../io')
 const { MODES, eventually, until } = require('./helpers')
-const { HOST, allBack } = require('./io-servers')
+const { ALIEN, HOST, allBack, vandalize } = require('./io-servers')
 
 const MIB = 1024 * 1024
 
-/** What is sent, and what the next owner of its block writes. */
+/** What is sent. */
 const OURS = 0x01
-const ALIEN = 0xee
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-connections-'))
 after(() => fs.rmSync(folder, { recursive: true }))
@@ -65,12 +64,6 @@ function countOf(stream) {
   return count
 }
 
-/** Overwrites whatever a pool has idle, until the test is over. */
-function vandalize(context, pool, size) {
-  const timer = setInterval(() => pool.release(pool.allocUnsafe(size).fill(ALIEN)), 1)
-  context.after(() => clearInterval(timer))
-}
-
 const GET = 'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
 
 describe('end', () => {
@@ -87,7 +80,7 @@ describe('end', () => {
           })
         })
       )
-      vandalize(context, pool, 8 * MIB)
+      context.after(vandalize(pool, 8 * MIB))
       const client = clientOf(context, port, GET)
       const count = countOf(client)
       await once(client, 'data')
@@ -115,7 +108,7 @@ describe('end', () => {
         })
       })
       const port = await listening(context, server)
-      vandalize(context, pool, 8 * MIB)
+      context.after(vandalize(pool, 8 * MIB))
       for (const headers of [{ connection: 'upgrade', upgrade: 'x' }, {}]) {
         count = undefined
         const req = http.request({ port, host: HOST, method: 'POST', headers, agent: false })

@@ -18,6 +18,7 @@ const { BufferPool } = require('..')
 const { end } = require('../io')
 const { MODES, external, inEveryMode, moves, posts, until } = require('./helpers')
 const {
+  ALIEN,
   HOST,
   TRANSPORTS,
   allBack,
@@ -26,14 +27,12 @@ const {
   frames,
   hash,
   randomBytes,
-  serving
+  serving,
+  vandalize
 } = require('./io-servers')
 
 const KIB = 1024
 const MIB = 1024 * KIB
-
-/** What nobody sends. */
-const ALIEN = 0xee
 
 const [plain, secure] = TRANSPORTS
 const http2s = TRANSPORTS.filter(({ isHttp2 }) => isHttp2)
@@ -48,21 +47,6 @@ function pooled(pool, bytes) {
   const buffer = pool.allocUnsafe(bytes.length)
   bytes.copy(buffer)
   return buffer
-}
-
-/**
- * Leases, overwrites and releases blocks of a size without end: whatever of it is released too early
- * shows that.
- *
- * @param {BufferPool} pool
- * @param {number} size
- */
-function vandalize(pool, size) {
-  const timer = setInterval(() => {
-    const blocks = [pool.allocUnsafe(size), pool.allocUnsafe(size)]
-    for (const block of blocks) pool.release(block.fill(ALIEN))
-  }, 5)
-  return () => clearInterval(timer)
 }
 
 /**

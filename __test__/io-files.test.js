@@ -30,7 +30,7 @@ const { BufferPool } = require('..')
 const { chunks } = require('../lib/io/chunks')
 const { pumpFile } = require('../lib/io/pump-file')
 const { makeCertificate } = require('./certificate')
-const { balanced, until } = require('./helpers')
+const { balanced, openFiles, until } = require('./helpers')
 
 const KIB = 1024
 
@@ -84,23 +84,10 @@ function assertBytes(actual, expected) {
   assert.equal(hashOf(actual), hashOf(expected))
 }
 
-/** Files that this process has open, of those in the folder. Only Linux tells: elsewhere there may be some. */
-function openFiles() {
-  if (!isLinux) return []
-  return fs.readdirSync('/proc/self/fd').flatMap((fd) => {
-    try {
-      const name = fs.readlinkSync(`/proc/self/fd/${fd}`)
-      return name.startsWith(folder) ? [name] : []
-    } catch {
-      return []
-    }
-  })
-}
-
 /** Waits until nothing is leased and no file is open any more. */
 async function atRest(pool) {
   await until(() => pool.stats().inUseCount === 0, 'nothing is leased')
-  await until(() => openFiles().length === 0, 'no file is open')
+  await until(() => openFiles(folder).length === 0, 'no file is open')
   await balanced(pool)
 }
 
@@ -704,7 +691,7 @@ describe('pumpFile', () => {
       // It is not destroyed, and what is in it arrives.
       assert.equal(String(await drain(ended)), 'the end')
       assert.equal(pool.stats().allocCount, 0)
-      assert.deepEqual(openFiles(), [])
+      assert.deepEqual(openFiles(folder), [])
     })
 
     test('One that its user ends meanwhile gets no more, and what it has arrives', async () => {
@@ -797,7 +784,7 @@ describe('pumpFile', () => {
         assert.equal(pool.stats().inUseCount, 0)
         assert.equal(sink.destroyed, false)
         const held = typeof from === 'object' && 'fd' in from && from.fd !== -1
-        if (!held) assert.deepEqual(openFiles(), [])
+        if (!held) assert.deepEqual(openFiles(folder), [])
       })
     }
 
@@ -814,7 +801,7 @@ describe('pumpFile', () => {
         })
         const pumping = pumpFile(pool, file, socket, { chunkSize: CHUNK })
         await assert.rejects(pumping, { code: 'EIO' })
-        assert.deepEqual(openFiles(), [])
+        assert.deepEqual(openFiles(folder), [])
         socket.end()
         assertBytes(await drain(client), contents.subarray(0, 5 * CHUNK))
       })
@@ -849,7 +836,7 @@ describe('pumpFile', () => {
     // Not for ever: a read of a FIFO may never end.
     await failed
     assert.equal(pool.stats().inUseCount, 1)
-    if (isLinux) assert.equal(openFiles().length, 1)
+    if (isLinux) assert.equal(openFiles(folder).length, 1)
     held[0]()
     await atRest(pool)
   })
@@ -899,7 +886,7 @@ describe('pumpFile', () => {
       controller.abort()
       await pumping
       assert.equal(pool.stats().inUseCount, 0)
-      assert.deepEqual(openFiles(), [])
+      assert.deepEqual(openFiles(folder), [])
       assert.equal(getEventListeners(signal, 'abort').length, 0)
       const bytes = Buffer.concat(sink.kept)
       assertBytes(bytes, contents.subarray(0, bytes.length))
@@ -1028,7 +1015,7 @@ describe('pumpFile', () => {
       await until(() => pool.stats().waitCount === 2, 'it waits')
       sink.destroy(new Error('mine'))
       await assert.rejects(pumping, { message: 'mine' })
-      await until(() => openFiles().length === 0, 'no file is open')
+      await until(() => openFiles(folder).length === 0, 'no file is open')
       pool.release(block)
       // Nobody stands in line any more.
       const last = keeper()
@@ -1412,7 +1399,7 @@ describe('chunks', () => {
     assertBytes(Buffer.concat(kept), contents)
     const { markAsUntransferable } = require('node:worker_threads')
     for await (const chunk of chunks(pool, file)) markAsUntransferable(chunk.buffer)
-    assert.deepEqual(openFiles(), [])
+    assert.deepEqual(openFiles(folder), [])
   })
 
   test('Each can be iterated once', async () => {
@@ -1472,7 +1459,7 @@ describe('chunks', () => {
       }
       await assert.rejects(all, error)
       assert.equal(pool.stats().inUseCount, 0)
-      assert.deepEqual(openFiles(), [])
+      assert.deepEqual(openFiles(folder), [])
       assert.deepEqual(await iterator.next(), { done: true, value: undefined })
     }
     let reads = 0
@@ -1603,7 +1590,7 @@ describe('chunks', () => {
         const iterator = chunks(pool, open(), { chunkSize: CHUNK, signal })
         const { value } = await iterator.next()
         controller.abort('enough')
-        await until(() => openFiles().length === 0, 'the file is closed')
+        await until(() => openFiles(folder).length === 0, 'the file is closed')
         assertBytes(value, contents.subarray(0, CHUNK))
         assert.equal(getEventListeners(signal, 'abort').length, 0)
         await assert.rejects(iterator.next(), error)
@@ -1691,7 +1678,7 @@ describe('chunks', () => {
         for (let i = 0; i < turns; i++) await new Promise(setImmediate)
         controller.abort()
         await reading
-        await until(() => openFiles().length === 0, 'the file is closed')
+        await until(() => openFiles(folder).length === 0, 'the file is closed')
         await until(() => pool.stats().inUseCount === 0, 'nothing is leased')
         assert.equal(getEventListeners(signal, 'abort').length, 0)
         const bytes = Buffer.concat(pieces)
@@ -1742,7 +1729,7 @@ describe('chunks', () => {
     await returned
     assert.deepEqual(await pending, { done: true, value: undefined })
     assert.equal(pool.stats().inUseCount, 0)
-    assert.deepEqual(openFiles(), [])
+    assert.deepEqual(openFiles(folder), [])
     await atRest(pool)
   })
 

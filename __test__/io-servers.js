@@ -16,6 +16,9 @@ const { balanced, until } = require('./helpers')
 const HOST = '127.0.0.1'
 const { key, cert } = makeCertificate()
 
+/** What nobody sends: the next owner of a block writes it. */
+const ALIEN = 0xee
+
 /**
  * @typedef {object} Call
  * @property {number} port
@@ -266,6 +269,22 @@ async function serving(server, use) {
 }
 
 /**
+ * Leases, overwrites and releases blocks of a size without end: whatever of it is released too early
+ * shows that.
+ *
+ * @param {import('..').BufferPool} pool
+ * @param {number} size
+ * @returns {() => void} ends it
+ */
+function vandalize(pool, size) {
+  const timer = setInterval(() => {
+    const blocks = [pool.allocUnsafe(size), pool.allocUnsafe(size)]
+    for (const block of blocks) pool.release(block.fill(ALIEN))
+  }, 5)
+  return () => clearInterval(timer)
+}
+
+/**
  * Asserts that everything comes back to a pool, and by release: no garbage is collected here.
  *
  * @param {import('..').BufferPool} pool
@@ -295,6 +314,7 @@ function* pieces(body, size) {
 }
 
 module.exports = {
+  ALIEN,
   HOST,
   TRANSPORTS,
   allBack,
@@ -305,5 +325,6 @@ module.exports = {
   key,
   pieces,
   randomBytes,
-  serving
+  serving,
+  vandalize
 }
