@@ -280,10 +280,12 @@ describe('end', () => {
       const size = MIB
       const streams = Array.from({ length: 60 }, (_, i) => 1 + 2 * i)
       const server = transport.createServer()
+      let given = 0
       server.on(face, (...args) => {
         const res = args.find((arg) => 'write' in arg)
         res.on('error', () => {})
         end(pool, res, pool.allocUnsafe(size).fill('x'))
+        given++
       })
       await serving(server, async (port) => {
         const socket = net.connect(port, HOST)
@@ -293,6 +295,7 @@ describe('end', () => {
         for (const stream of streams) {
           socket.write(frames.headers(stream, { method: 'GET', isLast: true }))
         }
+        await until(() => given >= 10, 'some of it is on its way')
         await sleep(100)
         for (const stream of streams) socket.write(frames.reset(stream, 8))
         await until(() => pool.stats().inUseCount === 0, 'all is back')
@@ -302,6 +305,7 @@ describe('end', () => {
         socket.on('error', () => {})
         socket.on('data', (chunk) => chunks.push(chunk))
         socket.resume()
+        await until(() => socket.bytesRead > 4 * MIB, 'most of it has come')
         let seen = -1
         await until(async () => {
           const before = seen

@@ -558,7 +558,7 @@ describe('pumpFile', () => {
         const { close, ...others } = listenersOf(socket)
         assert.deepEqual({ ...others, close: close - (writable === socket ? 0 : 1) }, before[1])
         // What was read ahead is released, what is under way is not.
-        assert.equal(pool.stats().inUseCount, 1)
+        await until(() => pool.stats().inUseCount === 1, 'the read has ended')
         await sleep(20)
         assert.equal(pool.stats().inUseCount, 1)
         writable.end()
@@ -1842,8 +1842,12 @@ async function streaming(context, isSecure = false) {
 
 /** Waits until a socket that nobody reads from has taken all it can. */
 async function stalled(pool, socket) {
-  await until(() => socket.writableLength > 0 && pool.stats().inUseCount === 2, 'it has stalled')
-  await sleep(20)
+  await until(async () => {
+    const { bytesWritten } = socket
+    await sleep(50)
+    const isStill = socket.writableLength > 0 && socket.bytesWritten === bytesWritten
+    return isStill && pool.stats().inUseCount === 2
+  }, 'it has stalled')
 }
 
 /** The body of a response that came in chunks. */

@@ -9,7 +9,7 @@ const { Child } = require('../runner/child')
 const { RunError } = require('../runner/run-error')
 
 /** Long enough for a process to start, on any machine. */
-const PATIENCE_SECONDS = 30
+const PATIENCE_SECONDS = 60
 
 const never = new Promise(() => {})
 
