@@ -17,6 +17,7 @@ const { PassThrough } = require('node:stream')
 const { after, before, describe, test } = require('node:test')
 const { BufferPool } = require('..')
 const { chunks, pumpFile } = require('../io')
+const { flagsOf } = require('../scripts/project')
 const { openFiles } = require('./faults')
 const {
   balanced,
@@ -676,7 +677,12 @@ describe('A process or worker that ends in the middle of everything', () => {
     const faults = JSON.stringify(path.join(__dirname, 'faults'))
     const { status, signal, stdout, stderr } = spawnSync(
       process.execPath,
-      ['--expose-gc', '-e', `const faults = require(${faults})\n${script}`],
+      [
+        '--expose-gc',
+        ...flagsOf(process.version),
+        '-e',
+        `const faults = require(${faults})\n${script}`
+      ],
       { encoding: 'utf8', timeout: 120_000 }
     )
     assert.deepEqual({ status, signal }, { status: code, signal: null }, `${stderr}\n${stdout}`)
