@@ -6,7 +6,7 @@
 //! - for every class, `fresh == in use + idle + freed + quarantined`, and each of these is what the
 //!   steps have made it;
 //! - the pool holds what it got and has not freed, and never more than its ceiling;
-//! - nobody is left waiting while there is room.
+//! - nobody is left waiting while there is room, or for more than the ceiling can hold any more.
 
 mod store;
 
@@ -441,10 +441,26 @@ impl World {
     fn claim(&mut self, thread: u8, watched: bool) {
         let end = self.end_of(thread);
         let Some(ticket) = end.attachment.granted() else { return };
-        assert_eq!(end.ticket.take().map(|(ticket, _)| ticket), Some(ticket));
-        let loan = end.attachment.claim(ticket).expect("memory").expect("it was granted");
+        let (waits, class) = end.ticket.take().expect("granted to someone who doesn't wait");
+        assert_eq!(waits, ticket);
+        let claimed = end.attachment.claim(ticket);
         assert_eq!(end.attachment.granted(), None);
-        self.enter(thread, loan, watched, false);
+        match claimed {
+            Ok(loan) => self.enter(thread, loan.expect("it was granted"), watched, false),
+            Err(Refusal::Exhausted(_)) => assert!(!self.pool.can_ever_hold(class)),
+            Err(Refusal::OutOfMemory(error)) => panic!("{error}"),
+        }
+    }
+
+    /// Claims what may be a refusal, to learn which it is: what no longer fits may have been granted
+    /// when it still did.
+    fn claim_what_no_longer_fits(&mut self) {
+        for thread in 0..THREADS {
+            let ticket = self.ends[thread].as_ref().and_then(|end| end.ticket);
+            if ticket.is_some_and(|(_, class)| !self.pool.can_ever_hold(class)) {
+                self.claim(u8::try_from(thread).expect("few"), false);
+            }
+        }
     }
 
     fn trim(&mut self, bytes: u64) {
@@ -493,6 +509,7 @@ impl World {
 
     /// What is idle in the depot, by the books.
     fn depot_bytes(&mut self, stats: &Stats) -> usize {
+        self.claim_what_no_longer_fits();
         let idle = bytes(stats.total.idle_bytes);
         self.sync();
         let lent = self.sum(|store| {
@@ -558,6 +575,7 @@ impl World {
         if let Some((_, class)) = head {
             let is_full = needed + class.block_size() > self.pool.config().max_bytes;
             assert!(is_full, "{class} are waited for, and there is room");
+            assert!(self.pool.can_ever_hold(class), "{class} are waited for in vain");
         }
     }
 }
