@@ -32,4 +32,4 @@ function settled(promise) {
   })
 }
 
-module.exports = { afterPatience, settled }
+module.exports = { PATIENCE, afterPatience, settled }

@@ -83,8 +83,8 @@ impl Waiters {
     }
 
     /// Serves the line from its head on, as long as `find` has a block, or says why there will be none;
-    /// it has `None` where the head must go on waiting. Rings for those who were served. Returns the class that the head waits
-    /// for.
+    /// it has `None` where the head must go on waiting. Rings for those who were served. Returns the
+    /// class that the head waits for.
     pub fn serve(
         &self,
         mut find: impl FnMut(SizeClass) -> Option<Result<Found, Refusal>>,
