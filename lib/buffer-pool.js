@@ -8,8 +8,8 @@ const native = require('./native')
 const { ByteBuffer } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
-const { IDLE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
-const { Lease } = require('./lease')
+const { IDLE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { Lease, bindRelease, bufferOf, endLease } = require('./lease')
 const ends = require('./ends')
 const { custom, draw } = require('./inspect')
 const { Rack } = require('./rack')
@@ -20,7 +20,7 @@ const { Slot, isLeased } = require('./slot')
 const { hang, slotOf } = require('./tag')
 const errors = require('./errors')
 
-const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, zero, zeroFill } = runtime
+const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, uncurry, zero, zeroFill } = runtime
 const { alloc, allocUnsafe } = Buffer
 
 // As constants of their own: to look them up in their modules would make the fast path's functions
@@ -49,9 +49,19 @@ const RELEASED = 0
  */
 let rackOf
 
+/**
+ * A pool's `#request`, for the rest of this library: no promise and no signal comes between a block and its owner.
+ *
+ * @type {(pool: BufferPool, size: number, onLease: (lease: Lease) => void, onError: (reason: unknown) => void,
+ *   onWait?: () => void) => () => void}
+ */
+let requestLease
+
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
+    requestLease = (pool, size, onLease, onError, onWait) =>
+      pool.#request(size, onLease, onError, onWait)
   }
 
   #name
@@ -134,26 +144,58 @@ class BufferPool {
     const { zero: zeroed, signal } = checkAcquire(options)
     if (signal?.aborted) throw new errors.Abort(signal.reason)
     if (!isSize(size) || size === 0) return this.#leaseOdd(size, zeroed)
-    const isPooled = size <= this.#largest
-    const rack = this.#rack
-    if (rack.isClosed) throw new errors.Closed(this.#name)
-    if (!this.#canEverHold(size)) throw this.#exhausted(size)
-    if (!isPooled) return this.#leaseUnpooled(size, zeroed)
-    const buffer = rack.leaseAtOnce(size) ?? (await this.#wait(size, signal))
+    const lease = await new Acquiring(this, size, signal).promise
+    const buffer = bufferOf(lease)
     return zeroed || zeroFill ? runtime.zeroView(buffer) : buffer
   }
 
   /**
-   * @param {number} size
-   * @param {AbortSignal | undefined} signal
+   * Leases a block as `acquire` does: at once, or as soon as those before have theirs. Calls back once, perhaps
+   * before it returns.
+   *
+   * @param {number} size whole, from 1 up
+   * @param {(lease: Lease) => void} onLease
+   * @param {(reason: unknown) => void} onError also with what `onWait` throws
+   * @param {() => void} [onWait] called before it stands in line, and may cancel
+   * @returns {() => void} cancels the request; after that neither is called
    */
-  #wait(size, signal) {
-    const rack = this.#rack
-    if (rack.isClosed) throw new errors.Closed(this.#name)
-    this.#publishExhausted(size, 'wait')
-    // A subscriber may have ended the wait.
-    if (signal?.aborted) throw new errors.Abort(signal.reason)
-    return rack.wait(rack.magazines[classOf(size)], size, signal)
+  #request(size, onLease, onError, onWait) {
+    let isOver = false
+    let ticket = 0
+    const serve = (/** @type {Buffer} */ buffer) => {
+      const lease = leaseOf(buffer)
+      // Cancelled before its ticket was known.
+      if (isOver) return endLease(lease)
+      isOver = true
+      onLease(lease)
+    }
+    const refuse = (/** @type {unknown} */ reason) => {
+      if (isOver) return
+      isOver = true
+      onError(reason)
+    }
+    const cancel = () => {
+      if (isOver) return
+      isOver = true
+      if (ticket !== 0) this.#rack.waiting.cancel(ticket)
+    }
+    try {
+      const rack = this.#rack
+      if (rack.isClosed) throw new errors.Closed(this.#name)
+      if (!this.#canEverHold(size)) throw this.#exhausted(size)
+      const buffer =
+        size > this.#largest ? this.#leaseUnpooled(size, false) : rack.leaseAtOnce(size)
+      if (buffer !== undefined) {
+        serve(buffer)
+      } else {
+        this.#publishExhausted(size, 'wait')
+        onWait?.()
+        if (!isOver) ticket = rack.wait(size, serve, refuse)
+      }
+    } catch (error) {
+      refuse(error)
+    }
+    return cancel
   }
 
   /** @param {number} [sizeHint] */
@@ -202,7 +244,7 @@ class BufferPool {
     const { zero = false } = options
     checkBoolean('options.zero', zero)
     const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
-    return new Lease(buffer, /** @type {Slot} */ (slotOf(arrayBufferOf(buffer))))
+    return leaseOf(buffer)
   }
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
@@ -355,6 +397,8 @@ class BufferPool {
     const state = slot.words[slot.at + STATE]
     if (state !== LEASED && state !== SAMPLED) throw new errors.AlreadyReleased(this.#name, view)
     if (state === SAMPLED) {
+      // By a stale view, from within the lease: nobody has been given it yet.
+      if (slot.words[slot.at + SAMPLE] === 0) throw new errors.AlreadyReleased(this.#name, view)
       this.#rack.sampler.drop(slot)
       this.release(arrayBuffer)
       return
@@ -426,6 +470,87 @@ class BufferPool {
   }
 }
 
+// As they are now: for the rest of this library, which other code must not come between.
+const release = uncurry(BufferPool.prototype.release)
+const leaseFrom = uncurry(BufferPool.prototype.lease)
+const owns = uncurry(BufferPool.prototype.owns)
+bindRelease(release)
+
+/**
+ * One call of `acquire`: a request that a signal can end.
+ *
+ * The signal is the user's, and may call back at any time: while it is listened to, and while it is no longer.
+ */
+class Acquiring {
+  #signal
+  #isSettled = false
+  /** @type {(lease: Lease) => void} */
+  #resolve = () => {}
+  /** @type {(reason: unknown) => void} */
+  #reject = () => {}
+  /** Ends the request. */
+  #cancel = () => {}
+
+  /**
+   * @param {BufferPool} pool
+   * @param {number} size
+   * @param {AbortSignal | undefined} signal
+   */
+  constructor(pool, size, signal) {
+    this.#signal = signal
+    /** @type {Promise<Lease>} */
+    this.promise = new runtime.OwnPromise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    this.#cancel = requestLease(pool, size, this.#onLease, this.#onError, this.#listen)
+    // It may have fired while the request was made.
+    if (signal?.aborted) this.#onAbort()
+  }
+
+  #listen = () => {
+    this.#signal?.addEventListener('abort', this.#onAbort)
+    // It may have fired before anyone listened, or within that call: then nobody waits.
+    if (this.#signal?.aborted) throw new errors.Abort(this.#signal.reason)
+  }
+
+  /** @param {Lease} lease */
+  #onLease = (lease) => {
+    // A formatter of stacks may have aborted on the way.
+    if (this.#signal?.aborted) this.#onAbort()
+    if (this.#settle()) this.#resolve(lease)
+    else endLease(lease)
+  }
+
+  /** @param {unknown} reason */
+  #onError = (reason) => {
+    if (this.#settle()) this.#reject(reason)
+  }
+
+  #onAbort = () => {
+    if (!this.#settle()) return
+    this.#cancel()
+    this.#reject(new errors.Abort(this.#signal?.reason))
+  }
+
+  /** Whether this is the first outcome. */
+  #settle() {
+    if (this.#isSettled) return false
+    this.#isSettled = true
+    try {
+      this.#signal?.removeEventListener('abort', this.#onAbort)
+    } catch {
+      // The outcome is told all the same.
+    }
+    return true
+  }
+}
+
+/** @param {Buffer} buffer just leased */
+function leaseOf(buffer) {
+  return new Lease(buffer, /** @type {Slot} */ (slotOf(arrayBufferOf(buffer))))
+}
+
 /** What a handle says that it is. */
 const HANDLE_TYPE = 'cistern.pool'
 
@@ -473,4 +598,4 @@ function openShared() {
   return pool
 }
 
-module.exports = { BufferPool, rackOf, openShared }
+module.exports = { BufferPool, leaseFrom, openShared, owns, rackOf, release, requestLease }

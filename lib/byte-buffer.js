@@ -10,6 +10,7 @@
 const errors = require('./errors')
 const { custom, draw } = require('./inspect')
 const keeping = require('./keeping')
+const { releaseBlock } = require('./lease')
 const {
   Bytes,
   FastBuffer,
@@ -282,7 +283,7 @@ class ByteBuffer {
       if (magazine.blockSize > rack.calibration.largestKept && rack.discard(slot)) return
       if (!isShown && keeping.giveBack(rack, slot)) return
     }
-    slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
+    releaseBlock(slot.pool, /** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
 }
 

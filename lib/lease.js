@@ -7,7 +7,57 @@ const { arrayBufferOf } = require('./runtime')
 const { isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 
+/**
+ * A pool's `release`, as it was when the pool's module was loaded. That module needs this one, so it sets it.
+ *
+ * @type {(pool: import('./buffer-pool').BufferPool, arrayBuffer: ArrayBuffer) => void}
+ */
+let release
+
+/** @param {typeof release} poolRelease */
+function bindRelease(poolRelease) {
+  release = poolRelease
+}
+
+/**
+ * Releases a block to its pool, for the rest of this library: a patched prototype doesn't see it.
+ *
+ * @param {import('./buffer-pool').BufferPool} pool
+ * @param {ArrayBuffer} arrayBuffer
+ */
+function releaseBlock(pool, arrayBuffer) {
+  release(pool, arrayBuffer)
+}
+
+/**
+ * Whether the block of a lease is back, or moved elsewhere.
+ *
+ * @type {(lease: Lease) => boolean}
+ */
+let isOver
+
+/**
+ * Gives the block of a lease back, unless that lease is over: for the rest of this library. A patched prototype
+ * doesn't see it.
+ *
+ * @type {(lease: Lease) => void}
+ */
+let endLease
+
+/**
+ * The Buffer of a lease.
+ *
+ * @type {(lease: Lease) => Buffer}
+ */
+let bufferOf
+
 class Lease {
+  static {
+    bufferOf = (lease) => lease.#buffer
+    isOver = (lease) => lease.#isOver
+    endLease = (lease) => lease.#end()
+  }
+
   #buffer
   #turn
 
@@ -32,23 +82,22 @@ class Lease {
 
   /** Gives the block back; does nothing where it is back already, by whatever view. */
   release() {
-    if (Lease.isOver(this)) return
-    const slot = this.#slot
-    slot.pool.release(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
-  }
-
-  /**
-   * Whether the block is back, or moved elsewhere.
-   *
-   * @param {Lease} lease
-   */
-  static isOver(lease) {
-    const slot = lease.#slot
-    return slot.turn !== lease.#turn || !isLeased(slot)
+    this.#end()
   }
 
   [Symbol.dispose]() {
-    this.release()
+    this.#end()
+  }
+
+  get #isOver() {
+    const slot = this.#slot
+    return slot.turn !== this.#turn || !isLeased(slot)
+  }
+
+  #end() {
+    if (this.#isOver) return
+    const slot = this.#slot
+    release(slot.pool, /** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
 
   /**
@@ -62,4 +111,4 @@ class Lease {
   }
 }
 
-module.exports = { Lease }
+module.exports = { Lease, bindRelease, bufferOf, endLease, isOver, releaseBlock }

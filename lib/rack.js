@@ -23,6 +23,8 @@ const {
   LEASED,
   LEASES,
   PEAK_BYTES,
+  SAMPLE,
+  SAMPLED,
   STATE,
   STRAY_BYTES,
   UNPOOLED_BYTES,
@@ -397,15 +399,18 @@ class Rack {
   /**
    * Waits for a block.
    *
-   * @param {Magazine} magazine
    * @param {number} size
-   * @param {AbortSignal | undefined} signal
+   * @param {(buffer: Buffer) => void} onLease
+   * @param {(reason: unknown) => void} onError
+   * @returns {number} the ticket, to cancel
    */
-  wait(magazine, size, signal) {
+  wait(size, onLease, onError) {
     this.caretaker.listen()
-    const promise = this.waiting.wait(magazine, size, signal, this.takeSample())
+    const stack = this.takeSample()
+    const magazine = this.magazines[classOf(size)]
+    const ticket = this.waiting.wait({ magazine, size, stack, onLease, onError })
     this.caretaker.giveUpForOthers()
-    return promise
+    return ticket
   }
 
   /**
@@ -440,10 +445,16 @@ class Rack {
   sample(slot, size) {
     this.sampler.countDown(slot)
     if (this.isGranting) return
-    const { turn } = slot
+    const { words, at } = slot
+    // Without a record: a user's formatter of stacks may run now, and must not release by a stale view what its
+    // caller has not got yet.
+    words[at + SAMPLE] = 0
+    words[at + STATE] = SAMPLED
     const stack = this.sampler.take(this.book)
-    // A user's formatter of stacks has run, and may have released the block by a stale view.
-    if (stack && slot.turn === turn && isLeased(slot)) this.sampler.record(slot, size, stack)
+    // It may have moved the memory elsewhere.
+    if (!isLeased(slot)) return
+    if (stack) this.sampler.record(slot, size, stack)
+    else words[at + STATE] = LEASED
   }
 
   /** The call site of a lease that is to come later, if it is a sampled one. */

@@ -178,6 +178,7 @@ module.exports = {
   setBytes,
   table,
   transfer,
+  uncurry,
   zero,
   zeroFill,
   zeroView

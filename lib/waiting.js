@@ -7,18 +7,16 @@
 
 const { setImmediate } = require('node:timers')
 const native = require('./native')
-const { Abort, Closed, Exhausted, NEVER } = require('./errors')
-const { OwnPromise, addTo, deleteFrom, table } = require('./runtime')
+const { Closed, Exhausted, NEVER } = require('./errors')
+const { addTo, deleteFrom, table } = require('./runtime')
 
 /**
  * @typedef {object} Waiter
  * @property {import('./magazine').Magazine} magazine
  * @property {number} size
- * @property {AbortSignal | undefined} signal
- * @property {() => void} abort
  * @property {string | undefined} stack where the lease was asked for, if it is a sampled one
- * @property {(buffer: Buffer) => void} resolve
- * @property {(reason: unknown) => void} reject
+ * @property {(buffer: Buffer) => void} onLease called once the block is leased, unless the wait is cancelled
+ * @property {(reason: unknown) => void} onError called where there will be none, unless the wait is cancelled
  */
 
 /**
@@ -51,32 +49,27 @@ class Waiting {
   /**
    * Stands in line.
    *
-   * @param {import('./magazine').Magazine} magazine
-   * @param {number} size
-   * @param {AbortSignal | undefined} signal not aborted yet
-   * @param {string | undefined} stack
-   * @returns {Promise<Buffer>}
+   * @param {Waiter} waiter
+   * @returns {number} its ticket
    */
-  wait(magazine, size, signal, stack) {
-    return new OwnPromise((resolve, reject) => {
-      let ticket = 0
-      let isAborted = false
-      const abort = () => {
-        isAborted = true
-        native.cancel(this.rack.attachment, ticket)
-        this.#leave(ticket)
-        reject(new Abort(signal?.reason))
-        // What was freed for this one may be another's of this thread.
-        this.collect()
-      }
-      // First, because it may throw: the signal is the user's.
-      signal?.addEventListener('abort', abort)
-      // A signal of the user's may have told of it already. Then nobody waits.
-      if (isAborted) return
-      ticket = native.wait(this.rack.attachment, magazine.index)
-      table.set(this.#waiters, ticket, { magazine, size, signal, abort, stack, resolve, reject })
-      addTo(awaited, this)
-    })
+  wait(waiter) {
+    const ticket = native.wait(this.rack.attachment, waiter.magazine.index)
+    table.set(this.#waiters, ticket, waiter)
+    addTo(awaited, this)
+    return ticket
+  }
+
+  /**
+   * Waits no more. Whether the ticket was still waiting.
+   *
+   * @param {number} ticket
+   */
+  cancel(ticket) {
+    if (!this.#leave(ticket)) return false
+    native.cancel(this.rack.attachment, ticket)
+    // What was freed for this one may be another's of this thread.
+    this.collect()
+    return true
   }
 
   /** Hands out what was granted to this thread. */
@@ -112,15 +105,16 @@ class Waiting {
       native.cancel(this.rack.attachment, ticket)
       return
     }
+    // Before anything else: what follows may run other code, which must not find the ticket here any more.
+    this.#leave(ticket)
+    let buffer
     try {
-      const buffer = this.#claim(ticket, waiter)
-      // Only now: it calls the signal, which is the user's, and may lead here again.
-      this.#leave(ticket)
-      waiter.resolve(buffer)
+      buffer = this.#claim(ticket, waiter)
     } catch (error) {
-      this.#leave(ticket)
-      waiter.reject(error)
+      waiter.onError(error)
+      return
     }
+    waiter.onLease(buffer)
   }
 
   /**
@@ -140,27 +134,22 @@ class Waiting {
   #rejectAll() {
     table.forEach(
       this.#waiters,
-      (/** @type {Waiter} */ { reject }, /** @type {number} */ ticket) => {
+      (/** @type {Waiter} */ { onError }, /** @type {number} */ ticket) => {
         this.#leave(ticket)
-        reject(new Closed(this.rack.name))
+        onError(new Closed(this.rack.name))
       }
     )
   }
 
   /**
-   * Forgets a ticket.
+   * Forgets a ticket. Whether it was known.
    *
    * @param {number} ticket
    */
   #leave(ticket) {
-    const waiter = table.get(this.#waiters, ticket)
-    table.delete(this.#waiters, ticket)
+    const isKnown = table.delete(this.#waiters, ticket)
     if (this.#waiters.size === 0) deleteFrom(awaited, this)
-    try {
-      waiter?.signal?.removeEventListener('abort', waiter.abort)
-    } catch {
-      // The signal is the user's; a release, perhaps of someone else's, goes on.
-    }
+    return isKnown
   }
 }
 

@@ -11,7 +11,7 @@
  */
 
 const { constants } = require('node:buffer')
-const { Lease } = require('../lease')
+const { isOver } = require('../lease')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
 
 /** What Node's own sockets read at a time, in bytes: 64 KiB. */
@@ -50,7 +50,7 @@ class Readers {
   #pool
   #size
   #callback
-  /** @type {WeakMap<import('node:net').Socket, Lease>} */
+  /** @type {WeakMap<import('node:net').Socket, import('../lease').Lease>} */
   #leases = new WeakMap()
   /**
    * What the socket reads into next whose callback has just returned.
@@ -92,7 +92,7 @@ class Readers {
     }
     const goesOn = this.#call(socket, length, lease)
     // Native code has the address: it needs another, now.
-    if (Lease.isOver(lease)) lease = this.#lease(socket)
+    if (isOver(lease)) lease = this.#lease(socket)
     // Not before: the callback may have opened another socket with this option.
     this.#next = lease?.buffer
     return goesOn
@@ -101,7 +101,7 @@ class Readers {
   /**
    * @param {import('node:net').Socket} socket
    * @param {number} length
-   * @param {Lease} lease
+   * @param {import('../lease').Lease} lease
    */
   #call(socket, length, lease) {
     try {
@@ -109,7 +109,7 @@ class Readers {
       return this.#callback.call(socket, length, buffer) !== false
     } catch (error) {
       // Then Node asks for no other memory.
-      if (Lease.isOver(lease)) socket.destroy()
+      if (isOver(lease)) socket.destroy()
       throw error
     }
   }
