@@ -18,14 +18,13 @@ import type { BufferPool, Lease, PooledBuffer } from './index'
  *
  * - A server's request is open for the answer. Over HTTP/1 what is still to come is read away: to end
  *   that, and the connection, answer with `connection: close`. Over HTTP/2 it is read no further, and
- *   reset when the answer is out.
+ *   reset when the answer is out, at the latest 10 s after its last byte.
  * - Any other stream is destroyed.
  *
  * `Expect: 100-continue` is Node's to answer, or in `checkContinue` the caller's with
  * `res.writeContinue()`, before or after this call.
  *
- * (A client that resets an HTTP/2 stream without an error, once that is answered, passes for one that has sent
- * all, unless it had announced a length: Node tells nothing else.)
+ * A client that resets an HTTP/2 stream before it has sent all is one that broke off, also without an error code.
  *
  * @param req a request, of Node's `http`, `https`, `http2`, or of a framework on top of them; a client's
  *   response; or any other Readable of bytes, or of strings, which are taken as UTF-8

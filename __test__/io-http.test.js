@@ -821,6 +821,7 @@ describe('readBody, from clients that misbehave', () => {
             for (const abort of [
               (socket) => socket.write(frames.reset(1, 8)),
               (socket) => socket.write(frames.reset(1, 2)),
+              (socket) => socket.write(frames.reset(1, 0)),
               (socket) => socket.end(),
               (socket) => socket.destroy()
             ]) {

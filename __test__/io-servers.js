@@ -228,7 +228,12 @@ const frames = {
     for (let at = 0; at + 9 <= bytes.length; ) {
       const length = bytes.readUIntBE(at, 3)
       const payload = bytes.subarray(at + 9, at + 9 + length)
-      yield { type: bytes[at + 3], flags: bytes[at + 4], payload }
+      yield {
+        type: bytes[at + 3],
+        flags: bytes[at + 4],
+        stream: bytes.readUInt32BE(at + 5),
+        payload
+      }
       at += 9 + length
     }
   }

@@ -19,6 +19,7 @@ const { slotOf } = require('../tag')
 const { kindOf } = require('./borrowers')
 const { checkPool, checkWritable } = require('./checks')
 const { onClosed } = require('./connection')
+const { watchReset } = require('./http2-reset')
 
 /** ArrayBuffers of blocks that are on their way out. */
 const underWay = new WeakSet()
@@ -37,6 +38,7 @@ function end(pool, res, buffer) {
   const departure = new Departure(pool, buffer)
   // Node writes a corked message in another order than it tells when it has finished.
   const kind = /** @type {any} */ (res).writableCorked > 0 ? undefined : kindOf(res)
+  watchReset(res)
   endWith[kind ?? 'other'](res, buffer, departure)
   return res
 }

@@ -12,6 +12,7 @@ const { Writable } = require('node:stream')
 const { PrematureClose, WriteAfterEnd } = require('../errors')
 const { isMessage, kindOf } = require('./borrowers')
 const { offClosed, onClosed } = require('./connection')
+const { http2StreamOf, isResetWithoutError, watchReset } = require('./http2-reset')
 const { afterPatience } = require('./patience')
 
 // As they were when cistern was loaded.
@@ -33,6 +34,7 @@ class Outlet {
   #isLent = false
   #listensToDrain = false
   #onDrain = () => {}
+  #unwatchReset = () => {}
   /** @type {NodeJS.Timeout | undefined} */
   #timer
 
@@ -61,6 +63,8 @@ class Outlet {
     this.#isWatched = true
     writable.on('error', this.#onError)
     writable.on('close', this.#onClose)
+    this.#unwatchReset = watchReset(writable)
+    http2StreamOf(writable)?.on('aborted', this.#onAborted)
     this.#watchConnection(connection)
   }
 
@@ -77,12 +81,14 @@ class Outlet {
     clearTimeout(this.#timer)
     writable.removeListener('error', this.#onError)
     writable.removeListener('close', this.#onClose)
+    http2StreamOf(writable)?.removeListener('aborted', this.#onAborted)
     if (this.#listensToDrain) writable.removeListener('drain', this.#drained)
     // Else the end of the connection may be all that tells when the memory is free.
     if (!this.#isLent) this.#leaveConnection()
   }
 
   #leaveConnection() {
+    this.#unwatchReset()
     if (this.#connection) offClosed(this.#connection, this.#onClosed)
   }
 
@@ -154,6 +160,11 @@ class Outlet {
 
   #onClose = () => {
     this.#onDeath(causeOf(this.#writable.errored), isDoneWhenClosed(this.#writable))
+  }
+
+  // A client's stream is destroyed only when its user has read the response.
+  #onAborted = () => {
+    if (isResetWithoutError(http2StreamOf(this.#writable))) this.#onClose()
   }
 
   /** The connection is closed, and whatever was on it. */

@@ -82,7 +82,7 @@ class Pump {
   #hasReadAll = false
   /** Whether the writable was closed with all that was read written. */
   #isServed = false
-  /** How much is under way that needs the file, or a block of ours. */
+  /** How much is under way that needs the file. */
   #underWay = 0
   #total = 0
 
@@ -227,7 +227,6 @@ class Pump {
     }
     if (isLent) {
       this.#lent = block
-      this.#underWay++
     } else {
       this.#put(block)
     }
@@ -242,7 +241,6 @@ class Pump {
     const block = this.#lent
     if (block !== undefined) {
       this.#lent = undefined
-      this.#underWay--
       this.#put(block)
     }
     if (this.#isOver) this.#endIfQuiet()
@@ -301,6 +299,8 @@ class Pump {
       this.#close()
       return
     }
+    // It may be lent for as long as the peer likes: the file is closed meanwhile.
+    if (this.#lent !== undefined) return
     clearTimeout(this.#timer)
     if (this.#isServed && this.#hasReadAll) this.#resolve(this.#total)
     else this.#reject(this.#error)

@@ -28,7 +28,8 @@ const { FastBuffer, arrayBufferOf, byteLengthOf } = require('../runtime')
 const { slotOf } = require('../tag')
 const { checkLimit, checkOptions, checkPool, checkReadable, checkSignal } = require('./checks')
 const { offClosed, onClosed } = require('./connection')
-const { letGo } = require('./letting-go')
+const { discardBody } = require('./discard-body')
+const { wasCutOff, watchReset } = require('./http2-reset')
 
 /** The most bytes of a body by default: 16 MiB. */
 const LIMIT = 16 * 1024 * 1024
@@ -75,6 +76,7 @@ class Reading {
    */
   #connection
   #isSettled = false
+  #unwatchReset = () => {}
   /**
    * Ends the wait for memory.
    *
@@ -116,6 +118,7 @@ class Reading {
     }
     this.#signal?.addEventListener('abort', this.#onAbort)
     if (req instanceof IncomingMessage) this.#watch(req)
+    this.#unwatchReset = watchReset(req)
     req.on('error', this.#fail)
     req.on('close', this.#onClose)
     req.on('end', this.#onEnd)
@@ -251,7 +254,7 @@ class Reading {
 
   /** @param {unknown} error for which the rest of the body has no reader any more */
   #fail = (error) => {
-    if (this.#refuse(error)) letGo(this.#req, this.#connection !== undefined)
+    if (this.#refuse(error)) discardBody(this.#req, this.#connection !== undefined)
   }
 
   /**
@@ -273,6 +276,7 @@ class Reading {
     req.removeListener('close', this.#onClose)
     req.removeListener('end', this.#onEnd)
     req.removeListener('data', this.#onData)
+    this.#unwatchReset()
     this.#signal?.removeEventListener('abort', this.#onAbort)
     if (this.#connection) offClosed(this.#connection, this.#onClosed)
     // With a reason: to make one, with its stack, costs microseconds.
@@ -305,7 +309,7 @@ const DECODES = 'must give bytes, and decodes them: setEncoding() was called'
  * @param {any} req
  */
 function isBroken(req) {
-  return req.aborted === true || (req.stream ?? req).rstCode > 0
+  return req.aborted === true || (req.stream ?? req).rstCode > 0 || wasCutOff(req)
 }
 
 /**
