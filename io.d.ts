@@ -77,7 +77,8 @@ export function end<Res extends NodeJS.WritableStream>(
  * A file to a writable through two pooled blocks, read ahead by one, as fast as the writable takes it.
  * The writable stays open, also where this fails.
  *
- * @returns the bytes written
+ * @returns the bytes written: fewer than there were if the file was cut short meanwhile. Where a Content-Length
+ *   announced more, destroy the response, or its client takes the next one for the rest.
  * @throws {Error} what opening, reading or writing failed with; an `AbortError`, with code `ABORT_ERR`.
  *   Nothing stays leased but what the operating system still reads or writes, for as long as it does.
  * @throws as {@link BufferPool.acquire}

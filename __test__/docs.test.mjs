@@ -81,7 +81,7 @@ const SERVERS = [
   },
   {
     document: 'docs/guide.md',
-    has: "onExhausted: 'throw'",
+    has: "name: 'pages'",
     async check(url) {
       const answers = await Promise.all(Array.from({ length: 30 }, () => fetch(url)))
       for (const answer of answers) {

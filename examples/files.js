@@ -7,13 +7,26 @@
  *     curl --range 10-99 http://127.0.0.1:8000/package.json
  */
 
-const { open } = require('node:fs/promises')
+const { constants, realpathSync } = require('node:fs')
+const { open, realpath } = require('node:fs/promises')
 const http = require('node:http')
 const path = require('node:path')
 const { shared } = require('cistern')
 const { pumpFile } = require('cistern/io')
 
-const root = path.resolve(process.argv[2] ?? '.')
+/** Without its links, as each file's path is compared with it. */
+const root = realpathSync(process.argv[2] ?? '.')
+const inRoot = path.join(root, path.sep)
+
+// To open a FIFO would else wait for a writer, and take one of four threads meanwhile.
+const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
+
+/** How long a client may take nothing, in ms. */
+const IDLE = 60_000
+
+const STATUS = { ENOENT: 404, ENOTDIR: 404, EACCES: 403, EPERM: 403, EMFILE: 503, ENFILE: 503 }
+
+const refusal = (code) => Object.assign(new Error('not to be served'), { code })
 
 /** First and last byte that `bytes=first-last` asks for; the whole file for anything else. */
 function rangeOf(header, size) {
@@ -23,20 +36,33 @@ function rangeOf(header, size) {
   return { start, end, isPart: first !== undefined, isThere: start <= end || first === undefined }
 }
 
-async function send(req, res) {
+/** Opens what a URL names, unless it lies outside of the root, be it by a link. */
+async function openInRoot(url) {
   // Joined and not normalized: two slashes in front would name a server on Windows, and lead out of the root.
-  const name = path.join(root, path.join('/', decodeURIComponent(req.url.split('?')[0])))
-  const file = await open(name)
+  const name = path.join(root, path.join('/', decodeURIComponent(url.split('?')[0])))
+  const real = await realpath(name)
+  if (!real.startsWith(inRoot)) throw refusal('ENOENT')
+  return open(real, FLAGS)
+}
+
+async function send(req, res) {
+  if (req.method !== 'GET' && req.method !== 'HEAD') return res.writeHead(405).end()
+  const file = await openInRoot(req.url)
   try {
     const stat = await file.stat()
-    if (!stat.isFile()) throw Object.assign(new Error('no file'), { code: 'ENOENT' })
+    if (!stat.isFile()) throw refusal('ENOENT')
     const { start, end, isPart, isThere } = rangeOf(req.headers.range, stat.size)
     res.setHeader('accept-ranges', 'bytes')
     if (isPart)
       res.setHeader('content-range', `bytes ${isThere ? `${start}-${end}` : '*'}/${stat.size}`)
     if (!isThere) return res.writeHead(416).end()
-    res.writeHead(isPart ? 206 : 200, { 'content-length': end - start + 1 })
-    if (req.method !== 'HEAD' && stat.size > 0) await pumpFile(shared, file, res, { start, end })
+    const length = end - start + 1
+    res.writeHead(isPart ? 206 : 200, { 'content-length': length })
+    if (req.method === 'GET' && length > 0) {
+      const sent = await pumpFile(shared, file, res, { start, end })
+      // Cut short on its way: else the client would take the next response for the rest of this one.
+      if (sent < length) throw new Error(`${length - sent} bytes are missing`)
+    }
     res.end()
   } finally {
     await file.close()
@@ -47,10 +73,11 @@ const server = http.createServer((req, res) => {
   send(req, res).catch((error) => {
     // In the middle of a response only its end can tell.
     if (res.headersSent) res.destroy()
-    else res.writeHead(error.code === 'ENOENT' ? 404 : 400).end(`${error.code ?? error.message}\n`)
+    else res.writeHead(STATUS[error.code] ?? 400).end(`${error.code ?? error.message}\n`)
   })
 })
 
+server.setTimeout(IDLE)
 server.listen(process.argv[3] ?? 8000, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)
 })

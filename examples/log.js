@@ -15,46 +15,73 @@ const { shared } = require('cistern')
 const BATCH = 64 * 1024
 const DELAY = 200
 
+/** So much may wait for a slow disk, in bytes; what comes then is lost, and counted. */
+const WAITING = 64 * BATCH
+
 class JsonLines {
   #file
   #lines = shared.byteBuffer()
-  #written
+  #written = Promise.resolve()
+  #waiting = 0
+  #lost = 0
   #timer
 
-  constructor(path) {
-    this.#written = open(path, 'a').then((file) => {
-      this.#file = file
-    })
+  constructor(file) {
+    this.#file = file
   }
 
   write(record) {
+    if (this.#waiting > WAITING) {
+      this.#lost++
+      return
+    }
     this.#lines.append(JSON.stringify(record)).append('\n')
     if (this.#lines.length >= BATCH) this.flush()
     else this.#timer ??= setTimeout(() => this.flush(), DELAY)
   }
 
-  /** Resolves when all that there was to write is in the file. */
+  /** Resolves when all that there was to write is in the file, or has failed. */
   flush() {
     clearTimeout(this.#timer)
     this.#timer = undefined
     const lines = this.#lines
     this.#lines = shared.byteBuffer()
-    this.#written = this.#written
-      .then(() => this.#file.appendFile(lines.view()))
-      // Not earlier: the kernel has been reading from it.
-      .finally(() => lines.release())
+    this.#waiting += lines.length
+    this.#written = this.#written.then(() => this.#append(lines))
     return this.#written
+  }
+
+  async #append(lines) {
+    const { length } = lines
+    try {
+      await this.#file.appendFile(lines.view())
+      if (this.#lost > 0) console.error(`${this.#lost} records were lost`)
+      this.#lost = 0
+    } catch (error) {
+      // A full disk, say: the next lines may fit again.
+      console.error(error.message)
+    } finally {
+      this.#waiting -= length
+      // Not earlier: the kernel has been reading from it.
+      lines.release()
+    }
   }
 }
 
-const log = new JsonLines(process.argv[2] ?? 'requests.jsonl')
-const server = http.createServer((req, res) => {
-  res.on('finish', () => log.write({ at: new Date(), method: req.method, url: req.url }))
-  res.end('logged\n')
-})
-server.listen(process.argv[3] ?? 8000, '127.0.0.1', () => {
-  console.log(`http://127.0.0.1:${server.address().port}/`)
-})
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => server.close(() => log.flush()))
+async function main([path = 'requests.jsonl', port = 8000]) {
+  const file = await open(path, 'a')
+  const log = new JsonLines(file)
+  const server = http.createServer((req, res) => {
+    // Also of a client that does not wait for its answer.
+    res.on('close', () => log.write({ at: new Date(), method: req.method, url: req.url }))
+    res.end('logged\n')
+  })
+  server.listen(port, '127.0.0.1', () => {
+    console.log(`http://127.0.0.1:${server.address().port}/`)
+  })
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.once(signal, () => server.close(() => log.flush().then(() => file.close())))
+  }
 }
+
+main(process.argv.slice(2))

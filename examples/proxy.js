@@ -14,41 +14,80 @@ const { end, readBody } = require('cistern/io')
 
 const upstream = new URL(process.argv[2] ?? 'http://127.0.0.1:8000')
 const agent = new http.Agent({ keepAlive: true })
-const pool = new BufferPool({ name: 'proxy', onExhausted: 'unpooled' })
+
+/** The longest body, in bytes: as long as a block can be. */
 const LIMIT = 32 * 1024 * 1024
 
-/** Headers that are about one connection, and the length, which is known anew. */
-const OF_THE_HOP = 'connection expect keep-alive te trailer transfer-encoding upgrade'.split(' ')
+/** How long a request may take in all, and a client take nothing, in ms. */
+const TIMEOUT = 60_000
 
+// At the ceiling, bodies wait their turn; one that outgrows its block there is refused.
+const poolOf = (name) =>
+  new BufferPool({ name, maxBlockSize: LIMIT, maxBytes: 4 * LIMIT, onExhausted: 'throw' })
+
+// Two: an upstream may take the rest of a request only when its answer is read, which MUST NOT wait for requests.
+const requests = poolOf('requests')
+const answers = poolOf('answers')
+
+/** Headers that are about one connection. */
+const OF_THE_HOP =
+  'connection expect keep-alive proxy-connection te trailer transfer-encoding upgrade'.split(' ')
+
+/** The headers to pass on, with the length, which is known anew. */
 function passedOn(headers, length) {
-  const kept = Object.entries(headers).filter(([name]) => !OF_THE_HOP.includes(name))
+  const named = (headers.connection ?? '').toLowerCase().split(/[\s,]+/)
+  const isOfTheHop = (name) => OF_THE_HOP.includes(name) || named.includes(name)
+  const kept = Object.entries(headers).filter(([name]) => !isOfTheHop(name))
   return { ...Object.fromEntries(kept), ...(length > 0 && { 'content-length': length }) }
 }
 
+/** Returns what `prepare` returns; where it throws, the lease is released. */
+function orRelease(lease, prepare) {
+  try {
+    return prepare(lease.buffer)
+  } catch (error) {
+    lease.release()
+    throw error
+  }
+}
+
 async function pass(req, res) {
-  const body = await readBody(pool, req, { limit: LIMIT })
-  const headers = passedOn(req.headers, body.buffer.length)
-  const { method, url: path } = req
-  const outgoing = http.request(upstream, { agent, path, method, headers })
-  // Later errors show in the response's body, too.
-  outgoing.on('error', () => {})
+  const signal = AbortSignal.timeout(TIMEOUT)
+  const body = await readBody(requests, req, { limit: LIMIT, signal })
+  const outgoing = orRelease(body, (buffer) => {
+    const headers = passedOn(req.headers, buffer.length)
+    const { method, url: path } = req
+    const request = http.request(upstream, { agent, path, method, headers, signal })
+    // Later errors show in the response's body, too.
+    return request.on('error', () => {})
+  })
   // From here on `end` releases the block, also where either side breaks off.
-  end(pool, outgoing, body.buffer)
-  res.once('close', () => outgoing.destroy())
+  end(requests, outgoing, body.buffer)
+  if (res.closed) outgoing.destroy()
+  else res.once('close', () => outgoing.destroy())
   const [incoming] = await once(outgoing, 'response')
-  const answer = await readBody(pool, incoming, { limit: LIMIT })
-  const told = incoming.headers['content-length'] ?? answer.buffer.length
-  res.writeHead(incoming.statusCode, passedOn(incoming.headers, told))
-  end(pool, res, answer.buffer)
+  const answer = await readBody(answers, incoming, { limit: LIMIT, signal })
+  orRelease(answer, (buffer) => {
+    const told = incoming.headers['content-length'] ?? buffer.length
+    res.writeHead(incoming.statusCode, passedOn(incoming.headers, told))
+  })
+  end(answers, res, answer.buffer)
+}
+
+/** What became of a request, by what it failed with. */
+function statusOf({ code, name, statusCode }) {
+  if (code === 'ERR_CISTERN_EXHAUSTED') return 503
+  return name === 'AbortError' ? 504 : (statusCode ?? 502)
 }
 
 const server = http.createServer((req, res) => {
   pass(req, res).catch((error) => {
     if (res.headersSent) res.destroy()
-    else res.writeHead(error.statusCode ?? 502, { connection: 'close' }).end(`${error.message}\n`)
+    else res.writeHead(statusOf(error), { connection: 'close' }).end(`${error.message}\n`)
   })
 })
 
+server.setTimeout(TIMEOUT)
 server.listen(process.argv[3] ?? 8001, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)
 })

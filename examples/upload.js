@@ -12,11 +12,16 @@ const http = require('node:http')
 const { BufferPool } = require('cistern')
 const { readBody } = require('cistern/io')
 
-/** The longest body, in bytes. */
-const LIMIT = 64 * 1024 * 1024
+/** The longest body, in bytes. No more than `maxBlockSize`: V8 serves what is larger, whatever the ceiling. */
+const LIMIT = 32 * 1024 * 1024
 
-// At the ceiling, uploads wait their turn, and their clients with them.
-const pool = new BufferPool({ name: 'uploads', maxBytes: 4 * LIMIT })
+// At the ceiling, uploads wait their turn, and their clients with them. One that outgrows its block there is refused.
+const pool = new BufferPool({
+  name: 'uploads',
+  maxBlockSize: LIMIT,
+  maxBytes: 4 * LIMIT,
+  onExhausted: 'throw'
+})
 
 async function answer(req, res) {
   const lease = await readBody(pool, req, { limit: LIMIT })
@@ -37,8 +42,10 @@ const server = http.createServer((req, res) => {
     return
   }
   answer(req, res).catch((error) => {
+    if (res.headersSent) return res.destroy()
     // The client went away, lied about the length, or sent too much: nothing stays leased.
-    res.statusCode = error.statusCode ?? 400
+    const isFull = error.code === 'ERR_CISTERN_EXHAUSTED'
+    res.statusCode = isFull ? 503 : (error.statusCode ?? 400)
     res.setHeader('connection', 'close')
     res.end(`${error.message}\n`)
   })
