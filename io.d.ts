@@ -104,7 +104,8 @@ export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
  * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is
  * released when the loop moves on, also by `break` and `throw`: what is to stay must be copied.
  *
- * @throws as {@link pumpFile}, and what the source failed with
+ * @throws as {@link pumpFile}, and what the source failed with; `ERR_STREAM_PREMATURE_CLOSE` for an HTTP/2 stream
+ *   that was reset
  */
 export function chunks(
   pool: BufferPool,

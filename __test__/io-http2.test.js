@@ -311,6 +311,55 @@ test('An upload that a server resets when it has answered ends, and the answer c
   }
 })
 
+describe('chunks', () => {
+  for (const transport of [plain, secure]) {
+    test(`rejects a body whose stream was reset, over ${transport.name}`, async () => {
+      const pool = new BufferPool()
+      const outcomes = []
+      let begun = 0
+      const server = transport.createServer(async (req, res) => {
+        // Then no 'aborted' comes.
+        if (req.url === '/answered') res.end('early')
+        try {
+          let length = 0
+          for await (const chunk of chunks(pool, req)) {
+            if (length === 0) begun++
+            length += chunk.length
+          }
+          outcomes.push(length)
+        } catch ({ code }) {
+          outcomes.push(code)
+        }
+      })
+      await serving(server, async (port) => {
+        const socket = transport.connect(port)
+        socket.on('error', () => {})
+        socket.resume()
+        socket.write(frames.opening())
+        let stream = -1
+        for (const path of ['/', '/answered']) {
+          for (const code of [NGHTTP2_NO_ERROR, http2.constants.NGHTTP2_CANCEL]) {
+            const before = outcomes.length
+            stream += 2
+            socket.write(frames.headers(stream, { path }))
+            socket.write(frames.data(stream, Buffer.alloc(1000)))
+            await until(() => begun === before + 1, 'its beginning is read')
+            socket.write(frames.reset(stream, code))
+            await until(() => outcomes.length > before, 'it has ended')
+            assert.equal(outcomes.at(-1), 'ERR_STREAM_PREMATURE_CLOSE', `${path} ${code}`)
+          }
+        }
+        stream += 2
+        socket.write(frames.headers(stream, { path: '/answered' }))
+        socket.write(frames.frame(0, 1, stream, Buffer.alloc(1000)))
+        await until(() => outcomes.length === 5, 'a whole one is read')
+        assert.equal(outcomes[4], 1000)
+      })
+      await allBack(pool)
+    })
+  }
+})
+
 describe('readBody', () => {
   for (const transport of [plain, secure]) {
     test(`takes a body that was whole before its stream was reset, over ${transport.name}`, async () => {

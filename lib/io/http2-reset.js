@@ -86,13 +86,13 @@ function destroyWhenClosed(stream) {
 }
 
 /**
- * Whether a stream was closed before all had come that was to be read. Its 'end' does not show that.
+ * Whether a stream was reset, or closed before all had come that was to be read. Its 'end' does not show that.
  *
  * @param {unknown} message whose stream is watched
  */
 function wasCutOff(message) {
   const stream = http2StreamOf(message)
-  return stream !== undefined && has(cutOff, stream)
+  return stream !== undefined && (stream.rstCode > 0 || has(cutOff, stream))
 }
 
 /**

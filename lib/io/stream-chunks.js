@@ -6,7 +6,8 @@
  */
 
 const { isAnyArrayBuffer, isUint8Array } = require('node:util').types
-const { InvalidArgType } = require('../errors')
+const { InvalidArgType, PrematureClose } = require('../errors')
+const { wasCutOff, watchReset } = require('./http2-reset')
 
 /**
  * @typedef {object} Source
@@ -166,15 +167,19 @@ function fromWeb(stream) {
  * @returns {Source}
  */
 function fromIterable(iterable) {
+  const unwatch = watchReset(iterable)
   const iterator = iterable[Symbol.asyncIterator]()
   let hasEnded = false
   return {
     next: async () => {
       const result = await iterator.next()
       hasEnded = Boolean(result.done)
+      // An http2 stream ends then, too, like one that is whole.
+      if (hasEnded && wasCutOff(iterable)) throw new PrematureClose()
       return result
     },
     stop: async () => {
+      unwatch()
       // As its own iterator does, but at once: that would wait for the piece that it was asked for.
       if (!hasEnded && typeof iterable.destroy === 'function') iterable.destroy()
       try {
