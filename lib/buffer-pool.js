@@ -8,7 +8,7 @@ const native = require('./native')
 const { ByteBuffer } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
-const { IDLE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { GENERATION, IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
 const { Lease, bindRelease, bufferOf, endLease } = require('./lease')
 const ends = require('./ends')
 const { custom, draw } = require('./inspect')
@@ -32,7 +32,7 @@ const { giveBack: giveBackKeeping, lease: leaseKeeping } = require('./keeping')
 const ATTACHED = Symbol('attached')
 
 /** As many words as a seat has that are used: for memory of V8's, which has no seat. */
-const WORDS_OF_OWN = 5
+const WORDS_OF_OWN = 3
 
 /** What the calls that take options know. */
 const LEASE_OPTIONS = ['zero']
@@ -368,7 +368,7 @@ class BufferPool {
     this.#rack.bookUnpooled(size)
     const words = new runtime.Floats(WORDS_OF_OWN)
     words[STATE] = LEASED
-    words[LEASES] = 1
+    words[GENERATION] = 1
     const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
     slot.size = size
     return buffer

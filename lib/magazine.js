@@ -6,6 +6,10 @@
  * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
+const native = require('./native')
+const { listOf } = require('./runtime')
+const { blockSizes } = require('./size-class')
+
 /**
  * The most blocks that one magazine keeps from one turn of the event loop to the next: as many as requests may be
  * open at a time. What is not needed of them decays.
@@ -29,6 +33,7 @@ const UNIT = 64
 
 const RACK_UNITS = RACK_BYTES / UNIT
 
+const { firstRow, wordsPerRow } = native.layout()
 const { floor, max, min } = Math
 
 class Magazine {
@@ -38,6 +43,8 @@ class Magazine {
    */
   constructor(index, blockSize) {
     this.index = index
+    /** Where the row of its class begins among the thread's counters. */
+    this.row = firstRow + index * wordsPerRow
     this.blockSize = blockSize
     /** The block size in units. */
     this.units = blockSize / UNIT
@@ -143,4 +150,10 @@ class Magazine {
   }
 }
 
-module.exports = { Magazine, RACK_BYTES, RACK_UNITS, UNIT }
+/**
+ * Those of classes that nobody has used: empty, the same for all pools, and never to be put into. A pool with
+ * a few classes in use has a few magazines.
+ */
+const UNUSED = listOf(blockSizes.length, (index) => new Magazine(index, blockSizes[index]))
+
+module.exports = { Magazine, RACK_BYTES, RACK_UNITS, UNIT, UNUSED }

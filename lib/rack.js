@@ -18,13 +18,17 @@ const { OutOfMemory } = require('./errors')
 const native = require('./native')
 const {
   ASKED_BYTES,
+  GENERATION,
   IDLE,
   LAST_SEAT,
+  LAST_SEGMENT,
   LEASED,
   LEASES,
   PEAK_BYTES,
+  RELEASES,
   SAMPLE,
   SAMPLED,
+  SEGMENTS_GONE,
   STATE,
   STRAY_BYTES,
   UNPOOLED_BYTES,
@@ -33,7 +37,7 @@ const {
 } = require('./ledger')
 const detaching = require('./detaching')
 const keeping = require('./keeping')
-const { Magazine, RACK_UNITS, UNIT } = require('./magazine')
+const { Magazine, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const {
   Bytes,
   Floats,
@@ -59,9 +63,6 @@ const CLASSES = blockSizes.length
 const KEEP = 0
 const FREE = 1
 const DISCARD = 2
-
-/** A floor that every release is below. A small integer, as floors are. */
-const ALERT = 2 ** 30
 
 /** Its fields are plain ones, and cheaper so: only a pool's private field leads to a rack. */
 class Rack {
@@ -89,26 +90,30 @@ class Rack {
     this.way = settings.detachOnRelease ? detaching : keeping
     /** The thread's counters. */
     this.words = new Floats(native.words(attachment))
-    this.magazines = listOf(CLASSES, (index) => new Magazine(index, blockSizes[index]))
+    /** By class. */
+    this.magazines = listOf(CLASSES, (index) => UNUSED[index])
     /**
      * The ledger's segments, by index. Without a prototype: no setter gets to see them.
      *
-     * @type {Record<number, Float64Array>}
+     * @type {Record<number, { name: number, words: Float64Array }>}
      */
     this.segments = Object.create(null)
+    /** How many segments had gone when the others were looked at last. */
+    this.segmentsGone = 0
     /** Units leased, without strays since the last `fold`. */
     this.leased = 0
     /** The most units that were leased at a time, as far as a release has shown. */
     this.peak = 0
     /** Units leased or idle here, without strays since the last `fold`. */
     this.held = 0
+    /** Whether each release is attended to. */
+    this.attendsToEach = true
     /**
-     * With fewer units leased than this, a release is to be attended to: the magazines hold more
-     * than RACK_BYTES, or there is another reason to be on the alert.
+     * With fewer units leased than this, a release is attended to: the magazines hold more than RACK_BYTES.
      */
-    this.floor = ALERT
-    /** `peak - floor`: both are asked in one comparison. */
-    this.span = -ALERT
+    this.floor = 0
+    /** `peak - floor`; with more units leased than the peak, a release is attended to. */
+    this.span = -1
     /** Stray bytes that `leased` and `held` know of. */
     this.folded = 0
     this.keepsNothing = settings.idleTimeout === 0
@@ -131,9 +136,12 @@ class Rack {
   book(magazine, slot, size) {
     const { words, at } = slot
     words[at + STATE] = LEASED
-    words[at + ASKED_BYTES] += size
+    words[at + GENERATION]++
+    const counters = this.words
+    const { row } = magazine
+    counters[row + ASKED_BYTES] += size
     this.leased += magazine.units
-    if (++words[at + LEASES] === 0) this.sample(slot, size)
+    if (++counters[row + LEASES] === 0) this.sample(slot, size)
   }
 
   /**
@@ -158,13 +166,14 @@ class Rack {
    */
   putBack(slot, magazine) {
     slot.words[slot.at + STATE] = IDLE
+    this.words[magazine.row + RELEASES]++
     const { leased } = this
     this.leased = leased - magazine.units
     const { warmest } = magazine
     magazine.warmest = slot
     if (warmest !== null) this.putBelow(magazine, warmest)
-    // Below the floor, or above the peak.
-    if ((leased - this.floor) >>> 0 > this.span) this.attend(leased)
+    const above = leased - this.floor
+    if (above < 0 || above > this.span) this.attend(leased)
   }
 
   /**
@@ -184,7 +193,8 @@ class Rack {
    *
    * @param {Magazine} magazine
    */
-  fill(magazine) {
+  fill({ index }) {
+    const magazine = this.magazineOf(index)
     this.raisePeak(this.leased)
     for (let i = 0; i < magazine.batch; i++) {
       const lent = native.lendIdle(this.attachment, magazine.index)
@@ -203,6 +213,20 @@ class Rack {
     return count > 0
   }
 
+  /**
+   * The magazine of a class, which is made when the class is first used.
+   *
+   * @param {number} index
+   */
+  magazineOf(index) {
+    if (this.magazines[index] === UNUSED[index]) {
+      const magazine = new Magazine(index, blockSizes[index])
+      this.sampler.countDown(this.words, magazine.row)
+      this.magazines[index] = magazine
+    }
+    return this.magazines[index]
+  }
+
   /** Whether the lease that led here was refused already; asked once. */
   takeRefusal() {
     const { isRefused } = this
@@ -218,7 +242,7 @@ class Rack {
    * @param {number} shortage in bytes
    */
   makeRoom(magazine, shortage) {
-    if (this.caretaker.recallBytes(shortage, true) > 0) {
+    if (this.caretaker.recallBytes(shortage, true, Infinity) > 0) {
       const lent = native.lendFresh(this.attachment, magazine.index)
       if (typeof lent !== 'number') return lent
       shortage = lent
@@ -239,7 +263,6 @@ class Rack {
     const slot = new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat)
     // It goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
-    this.sampler.countDown(slot)
     magazine.push(slot)
     this.hold(magazine.units)
     this.caretaker.listen()
@@ -265,8 +288,12 @@ class Rack {
   /** @param {number} seat */
   segmentOf(seat) {
     const index = floor(seat / seatsPerSegment)
-    this.segments[index] ??= new Floats(native.segment(this.attachment, index))
-    return this.segments[index]
+    const name = this.words[LAST_SEGMENT]
+    const known = this.segments[index]
+    if (known !== undefined && known.name === name) return known.words
+    const words = new Floats(native.segment(this.attachment, index))
+    this.segments[index] = { name, words }
+    return words
   }
 
   /**
@@ -290,6 +317,7 @@ class Rack {
   letGo(slot, magazine, fate) {
     if (!this.detach(slot, magazine, fate)) return false
     slot.forget()
+    this.words[magazine.row + RELEASES]++
     this.raisePeak(this.leased)
     this.leased -= magazine.units
     this.hold(-magazine.units)
@@ -318,26 +346,30 @@ class Rack {
   }
 
   /**
-   * Lets go of the coldest blocks of a magazine: they go to the depot, or are freed, at once where the
-   * runtime tells that the backing store is gone, else when their finalizers run. Returns the
-   * bytes that do; one that can't be detached follows when the garbage collector finds it.
+   * Lets go of an idle block: it goes to the depot, or is freed, at once where the runtime tells that the
+   * backing store is gone, else when its finalizer runs. Returns its bytes; 0 of one that can't be detached,
+   * which follows when the garbage collector finds it.
    *
-   * @param {Magazine} magazine
-   * @param {number} count at most what the magazine holds
+   * @param {Slot} slot in no magazine any more
    * @param {boolean} condemn to be freed, not kept
    */
-  recall(magazine, count, condemn) {
-    let bytes = 0
-    let slot = magazine.cutColdest(count)
-    while (slot !== null) {
-      const { colder } = slot
-      slot.colder = null
-      if (this.detach(slot, magazine, condemn ? FREE : KEEP)) bytes += magazine.blockSize
-      slot.forget()
-      this.hold(-magazine.units)
-      slot = colder
+  recall(slot, condemn) {
+    const magazine = /** @type {Magazine} */ (slot.magazine)
+    const isDetached = this.detach(slot, magazine, condemn ? FREE : KEEP)
+    slot.forget()
+    this.hold(-magazine.units)
+    return isDetached ? magazine.blockSize : 0
+  }
+
+  /** Lets go of the words of segments that have gone. */
+  forgetSegments() {
+    const gone = this.words[SEGMENTS_GONE]
+    if (gone === this.segmentsGone) return
+    this.segmentsGone = gone
+    for (const index in this.segments) {
+      const { name } = this.segments[index]
+      if (!native.hasSegment(this.attachment, Number(index), name)) delete this.segments[index]
     }
-    return bytes
   }
 
   /**
@@ -347,7 +379,7 @@ class Rack {
    */
   attend(leased) {
     if (leased > this.peak) this.raisePeak(leased)
-    if (leased < this.floor) this.caretaker.attend(leased)
+    if (this.attendsToEach || leased < this.floor) this.caretaker.attend(leased)
   }
 
   /**
@@ -407,7 +439,7 @@ class Rack {
   wait(size, onLease, onError) {
     this.caretaker.listen()
     const stack = this.takeSample()
-    const magazine = this.magazines[classOf(size)]
+    const magazine = this.magazineOf(classOf(size))
     const ticket = this.waiting.wait({ magazine, size, stack, onLease, onError })
     this.caretaker.giveUpForOthers()
     return ticket
@@ -443,7 +475,8 @@ class Rack {
    * @param {number} size
    */
   sample(slot, size) {
-    this.sampler.countDown(slot)
+    const { row } = /** @type {Magazine} */ (slot.magazine)
+    this.sampler.countDown(this.words, row)
     if (this.isGranting) return
     const { words, at } = slot
     // Without a record: a user's formatter of stacks may run now, and must not release by a stale view what its
@@ -465,7 +498,7 @@ class Rack {
   /** Ends leasing, in all threads; what is idle in this one is freed, and who waits is told. */
   close() {
     native.close(this.attachment)
-    this.setFloor(ALERT)
+    this.attendTo(true)
     this.caretaker.empty()
     this.waiting.collect()
   }
@@ -484,25 +517,21 @@ class Rack {
   /** @param {number} units more, or fewer, that are leased or idle here */
   hold(units) {
     this.held += units
-    if (this.floor !== ALERT) this.setFloor(this.held - RACK_UNITS)
+    this.attendTo(this.attendsToEach)
   }
 
-  /** @param {boolean} isAlert whether each release is to be attended to that leaves too much idle */
-  beAlert(isAlert) {
-    this.setFloor(isAlert ? this.held - RACK_UNITS : ALERT)
-  }
-
-  /** @param {number} floor */
-  setFloor(floor) {
-    this.floor = floor
-    this.span = this.peak - floor
+  /** @param {boolean} each whether each release is attended to, or only those that leave too much idle */
+  attendTo(each) {
+    this.attendsToEach = each
+    this.floor = each ? 0 : this.held - RACK_UNITS
+    // Nothing is within a range that is less than empty.
+    this.span = each ? -1 : this.peak - this.floor
   }
 
   /** Takes off the leases that have ended elsewhere since last time. */
   fold() {
     const stray = this.words[STRAY_BYTES]
-    // Cut to an integer, as it is anyway, for V8 to know: sums of integers are faster.
-    const units = ((stray - this.folded) / UNIT) | 0
+    const units = asInteger((stray - this.folded) / UNIT)
     this.folded = stray
     this.leased -= units
     this.hold(-units)
@@ -516,8 +545,18 @@ class Rack {
     if (most <= this.peak) return
     this.peak = most
     this.words[PEAK_BYTES] = most * UNIT
-    this.setFloor(this.floor)
+    this.attendTo(this.attendsToEach)
   }
+}
+
+/**
+ * A whole number as V8's small integer, if it fits: sums of these are faster. A division makes none by itself.
+ *
+ * @param {number} number
+ */
+function asInteger(number) {
+  const cut = number | 0
+  return cut === number ? cut : number
 }
 
 /**

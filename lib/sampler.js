@@ -72,18 +72,19 @@ class Sampler {
   }
 
   /**
-   * Has a slot count down to its next sampled lease. Random, so as not to beat with a pattern.
+   * Has a class count down to its next sampled lease. Random, so as not to beat with a pattern.
    *
-   * @param {import('./slot').Slot} slot attached
+   * @param {Float64Array} words the thread's counters
+   * @param {number} row where the class's begin
    */
-  countDown({ words, at }) {
+  countDown(words, row) {
     if (this.#rate === 0) return
-    const turn = words[at + LEASES] - words[at + BASE]
-    // By the geometric distribution: a block's first lease is as likely as any other.
+    const counted = words[row + LEASES] - words[row + BASE]
+    // By the geometric distribution: each lease is as likely as any other.
     const skipped = this.#rate === 1 ? 0 : floor(log(1 - random()) / log1p(-this.#rate))
     const leases = 1 + min(skipped, SELDOM) * this.#pause
-    words[at + BASE] = -leases - turn
-    words[at + LEASES] = -leases
+    words[row + BASE] = -leases - counted
+    words[row + LEASES] = -leases
   }
 
   /** Whether a lease that no slot counts is to be sampled. */

@@ -2,7 +2,7 @@
 
 /** A block in this thread's hands. It hangs on the ArrayBuffer that has the block. */
 
-const { BASE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
+const { GENERATION, LEASED, SAMPLED, STATE } = require('./ledger')
 const native = require('./native')
 const { byteLengthOf } = require('./runtime')
 const { hang } = require('./tag')
@@ -63,7 +63,7 @@ class Slot {
 
   /** How many leases there were, this one included: to tell a lease from a later one. */
   get turn() {
-    return this.words[this.at + LEASES] - this.words[this.at + BASE]
+    return this.words[this.at + GENERATION]
   }
 
   /** The pool has nothing to do with the ArrayBuffer any more. */

@@ -6,8 +6,8 @@ use super::error::Code;
 use super::number::{narrow, to_bytes, to_number};
 use super::settings::Settings;
 use crate::pool::{
-    Attachment, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SeatState, SizeClass,
-    WORDS_PER_SEAT, memory_limit,
+    Attachment, FIRST_ROW, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SeatState,
+    SizeClass, WORDS_PER_ROW, WORDS_PER_SEAT, memory_limit,
 };
 use napi::bindgen_prelude::{External, Function, Unknown};
 use napi::{Env, Error};
@@ -58,6 +58,10 @@ pub struct Layout {
     pub seats_per_segment: u32,
     /// Words for each seat.
     pub words_per_seat: u32,
+    /// Words of a thread's counters, before the row of the first class.
+    pub first_row: u32,
+    /// Words for each class.
+    pub words_per_row: u32,
 }
 
 /// The layout that this build has.
@@ -68,6 +72,8 @@ pub fn layout() -> Layout {
         max_block_size: narrow(MAX_BLOCK_SIZE),
         seats_per_segment: narrow(SEATS_PER_SEGMENT),
         words_per_seat: narrow(WORDS_PER_SEAT),
+        first_row: narrow(FIRST_ROW),
+        words_per_row: narrow(WORDS_PER_ROW),
     }
 }
 
@@ -145,10 +151,10 @@ pub fn settings(end: &External<ThreadEnd>) -> Settings {
 /// The thread's counters, for a `Float64Array`.
 #[napi]
 pub fn words<'env>(env: &'env Env, end: &External<ThreadEnd>) -> Result<Unknown<'env>> {
-    let (address, length) = end.ledger().words();
+    let (address, length, memory) = end.ledger().words();
     let value = if end.pool().config().external {
-        // SAFETY: a ledger's words live as long as it does, and are atomics that anyone may write.
-        unsafe { array_buffer::share(env.raw(), end.member(), address.cast(), length) }?
+        // SAFETY: the words live as long as their memory, and are atomics that anyone may write.
+        unsafe { array_buffer::share(env.raw(), memory, address.cast(), length) }?
     } else {
         let (value, data, anchored) = array_buffer::anchor(env.raw(), length)?;
         end.anchored.borrow_mut().push(anchored);
@@ -167,12 +173,12 @@ pub fn segment<'env>(
     index: u32,
 ) -> Result<Unknown<'env>> {
     let ledger = end.ledger();
-    let (address, length) = ledger
+    let (address, length, memory) = ledger
         .segment(index as usize)
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no segment {index}")))?;
     let value = if end.pool().config().external {
-        // SAFETY: segments stay where they are as long as the ledger, and are atomics.
-        unsafe { array_buffer::share(env.raw(), end.member(), address.cast(), length) }?
+        // SAFETY: the words live as long as their memory, and are atomics that anyone may write.
+        unsafe { array_buffer::share(env.raw(), memory, address.cast(), length) }?
     } else {
         let (value, data, anchored) = array_buffer::anchor(env.raw(), length)?;
         end.anchored.borrow_mut().push(anchored);
@@ -181,6 +187,12 @@ pub fn segment<'env>(
         value
     };
     Ok(unknown(env, value))
+}
+
+/// Whether the segment of that number is still the one of that name: if not, JavaScript lets go of its words.
+#[napi]
+pub fn has_segment(end: &External<ThreadEnd>, index: u32, name: u32) -> bool {
+    end.ledger().has_segment(index as usize, name)
 }
 
 /// Has `answer` called, in a turn of this thread, when there is something to look at.
@@ -248,11 +260,17 @@ pub fn is_first_leak(end: &External<ThreadEnd>) -> bool {
     end.pool().is_first_leak()
 }
 
-/// Frees idle blocks in the depot and on their way to it, until `bytes` are freed or none is left:
-/// the bytes freed.
+/// Frees idle blocks in the depot and on their way to it, until `bytes` are freed, or so many blocks of the
+/// depot's, or none is left: the bytes freed.
 #[napi]
-pub fn trim(end: &External<ThreadEnd>, bytes: f64) -> f64 {
-    to_number(end.pool().trim(to_bytes(bytes)))
+pub fn trim(end: &External<ThreadEnd>, bytes: f64, blocks: u32) -> f64 {
+    to_number(end.pool().trim_some(to_bytes(bytes), blocks as usize))
+}
+
+/// How many bytes are idle in the depot.
+#[napi]
+pub fn depot_bytes(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.pool().depot_bytes() as u64)
 }
 
 /// Ends leasing, in all threads.

@@ -105,7 +105,7 @@ impl Attachment {
     /// [`Refusal`]: the operating system refused what the ceiling would have allowed, or so much has been
     /// set aside since that the ceiling can't hold such a block any more.
     pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, Refusal> {
-        match self.pool.waiters.take(ticket) {
+        match self.pool.waiters.take(&self.member, ticket) {
             Some(outcome) => {
                 let Found { block, fresh } = outcome?;
                 Ok(Some(self.lend(block, fresh)?))
@@ -116,7 +116,7 @@ impl Attachment {
 
     /// Waits no more. What was granted goes to the next in line.
     pub fn cancel(&self, ticket: Ticket) {
-        if let Some(Ok(found)) = self.pool.waiters.take(ticket) {
+        if let Some(Ok(found)) = self.pool.waiters.take(&self.member, ticket) {
             self.pool.keep(found.block);
         }
         // The head may have been the one that left.

@@ -22,6 +22,9 @@ pub struct ClassBooks {
     pub loaned: Count,
     /// Leases that ended in the garbage collector.
     pub collected: Count,
+    /// Leases that ended by a release elsewhere: in another thread, or by an `ArrayBuffer` that the memory was
+    /// moved to.
+    pub remote: Count,
     /// Set aside: with another thread than the lender, which has ended, until the last holder is gone.
     pub quarantined: Count,
     /// Leases that ended because their block was set aside; part of `quarantined`.

@@ -61,7 +61,8 @@ pub use config::Config;
 pub use depot::{DEPOT_BYTES, Depot};
 pub use handle::{Handle, NoPool};
 pub use ledger::{
-    Ledger, Left, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_SEAT, Word,
+    FIRST_ROW, Ledger, Left, RowWord, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_ROW,
+    WORDS_PER_SEAT, Word, WordMemory,
 };
 pub use loan::{Lender, Loan, LoanKey};
 pub use member::{Member, Tick};
@@ -232,8 +233,13 @@ impl Pool {
     /// depot, the largest first, then those on their way to it, which are freed on arrival.
     /// Returns how many bytes were freed.
     pub fn trim(&self, bytes: u64) -> u64 {
+        self.trim_some(bytes, usize::MAX)
+    }
+
+    /// The same, with at most so many blocks of the depot's.
+    pub fn trim_some(&self, bytes: u64, blocks: usize) -> u64 {
         self.sweep_and_serve();
-        let mut freed = self.trim_depot(bytes);
+        let mut freed = self.trim_depot(bytes, blocks);
         for member in &self.threads().members {
             if freed >= bytes {
                 break;
@@ -245,16 +251,22 @@ impl Pool {
         freed
     }
 
-    fn trim_depot(&self, bytes: u64) -> u64 {
+    fn trim_depot(&self, bytes: u64, mut blocks: usize) -> u64 {
         let mut freed = 0;
         for class in SizeClass::all().rev() {
-            while freed < bytes {
+            while freed < bytes && blocks > 0 {
                 let Some(block) = self.depot.take(class) else { break };
                 freed += block.size() as u64;
+                blocks -= 1;
                 self.free(block, Some(Owner::Depot));
             }
         }
         freed
+    }
+
+    /// How many bytes are idle in the depot.
+    pub fn depot_bytes(&self) -> usize {
+        self.depot.bytes()
     }
 
     /// Asks the threads to give up `bytes` of what they have idle.
@@ -292,17 +304,15 @@ impl Pool {
             let mut tally = threads.retired.clone();
             let mut peaks = 0.0;
             for member in &threads.members {
-                let others = tally.leased_bytes();
-                tally.add(member.ledger());
+                let ledger = member.ledger();
+                tally.add(ledger);
                 // It learns of its peak at a release, or when it asks; another may ask before that.
-                let leased = tally.leased_bytes() - others;
-                peaks += leased.max(member.ledger().read(Word::PeakBytes));
+                peaks += ledger.leased_bytes().max(ledger.read(Word::PeakBytes));
             }
             threads.peak_bytes = threads.peak_bytes.max(peaks);
             (tally, threads.peak_bytes)
         };
-        let mut unclaimed = [0; SizeClass::COUNT];
-        self.waiters.unclaimed(|class| unclaimed[class.index()] += 1);
+        let unclaimed = self.waiters.unclaimed();
         let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
         let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.class(class));
         stats.wait_count = self.waiters.count();
@@ -371,7 +381,12 @@ impl Pool {
     /// now. Its `ArrayBuffer` must be detached next, and the loan [ended](Self::end_surrendered).
     pub fn surrender(&self, address: usize, size: usize) -> bool {
         let look = |record: &Record| {
-            record.block.size() == size && record.member.ledger().surrender(record.seat)
+            let is_leased =
+                record.block.size() == size && record.member.ledger().surrender(record.seat);
+            if is_leased {
+                self.books.class(record.block.class()).remote.add();
+            }
+            is_leased
         };
         self.loans.look(address, look).unwrap_or_else(|| self.surrender_orphan(address, size))
     }
@@ -380,7 +395,9 @@ impl Pool {
     fn surrender_orphan(&self, address: usize, size: usize) -> bool {
         let class = self.quarantine.surrender(address, size);
         if let Some(class) = class {
-            self.books.class(class).seized.take();
+            let books = self.books.class(class);
+            books.seized.take();
+            books.remote.add();
         }
         class.is_some()
     }
@@ -527,7 +544,7 @@ impl Pool {
             self.books.class(class).discarded.add();
             self.free(block, Some(Owner::Depot));
         } else if self.is_closed() {
-            self.trim_depot(u64::MAX);
+            self.trim_depot(u64::MAX, usize::MAX);
         } else {
             self.be_kept();
         }
@@ -579,7 +596,7 @@ impl Pool {
         while !self.budget.reserve(size) {
             let shortage = self.budget.shortage(size);
             let has_swept = self.sweep_quarantine();
-            if self.trim_depot(shortage as u64) == 0 && !has_swept {
+            if self.trim_depot(shortage as u64, usize::MAX) == 0 && !has_swept {
                 return Err(Refusal::Exhausted(shortage));
             }
         }
@@ -678,7 +695,7 @@ fn book_stray(member: &Member, block: &Block, state: SeatState) {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Through `trim` and not by dropping the depot, so that the census sees it.
-        self.trim_depot(u64::MAX);
+        self.trim_depot(u64::MAX, usize::MAX);
     }
 }
 

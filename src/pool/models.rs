@@ -41,11 +41,18 @@ impl Witness for Told {
 fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
     let loan = attachment.lend_fresh(class(size)).unwrap();
     attachment.ledger().set_state(loan.seat(), SeatState::Leased);
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Leases, 1);
+    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Generation, 1);
+    attachment.ledger().add_to_row(class(size), RowWord::Leases, 1);
     let store = Told::default();
     loan.watch(Box::new(store.clone()));
     let address = loan.address().unwrap().addr().get();
     (loan, store, address)
+}
+
+/// Its release, as JavaScript makes one.
+fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
+    attachment.ledger().set_state(loan.seat(), state);
+    attachment.ledger().add_to_row(class(loan.size()), RowWord::Releases, 1);
 }
 
 /// All bytes are accounted for: those in use, idle, freed, set aside, and the releases and
@@ -131,7 +138,7 @@ fn trim_of_what_is_held_against_the_end_of_the_lender() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
-        lender.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&lender, &loan, SeatState::Detached);
         let other = pool.clone();
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         loan.settle(Lender::Ending);
@@ -154,7 +161,7 @@ fn witness_against_finalizer_against_trim() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
-        lender.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&lender, &loan, SeatState::Detached);
         let key = loan.key();
         store.is_gone_now();
         let other = pool.clone();
@@ -217,7 +224,7 @@ fn close_against_a_block_that_comes_back() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, ..) = lease(&lender, 64);
-        lender.ledger().set_state(loan.seat(), SeatState::Idle);
+        release_to(&lender, &loan, SeatState::Idle);
         let thread = thread::spawn(move || loan.settle(Lender::Alive));
         pool.close();
         thread.join().unwrap();

@@ -23,14 +23,6 @@ impl Tally {
         self.unpooled_releases += ledger.read(Word::UnpooledReleases);
         ledger.add_to(&mut self.sums);
     }
-
-    /// The bytes of the blocks that are leased now.
-    #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
-    pub fn leased_bytes(&self) -> f64 {
-        let bytes = |class: SizeClass| self.sums.leased[class.index()] * class.block_size() as f64;
-        // Not by `sum`, which has it that nothing adds up to -0.
-        SizeClass::all().map(bytes).fold(0.0, |sum, bytes| sum + bytes)
-    }
 }
 
 /// One class's figures, or the whole pool's.
@@ -139,10 +131,11 @@ impl Figures {
     fn of_class(class: SizeClass, tally: &Tally, in_depot: usize, books: &ClassBooks) -> Self {
         let size = class.block_size() as f64;
         let index = class.index();
-        let (leases, in_use) = (tally.sums.leases[index], tally.sums.leased[index]);
+        let (leases, releases) = (tally.sums.leases[index], tally.sums.releases[index]);
+        let (remote, seized) = (books.remote.get() as f64, books.seized.get() as f64);
         let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
         let (misses, collected) = (tally.sums.misses[index], books.collected.get() as f64);
-        let seized = books.seized.get() as f64;
+        let in_use = leases - releases - remote - seized - collected;
         let idle = in_depot as f64 + books.loaned.get() as f64 - in_use;
         Self {
             in_use_count: in_use,
@@ -155,7 +148,7 @@ impl Figures {
             fresh_bytes: fresh * size,
             hit_count: leases - misses,
             miss_count: misses,
-            release_count: leases - in_use - collected - seized,
+            release_count: releases + remote,
             collected_count: collected,
             discard_count: books.discarded.get() as f64,
             freed_bytes: freed * size,

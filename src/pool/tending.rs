@@ -23,7 +23,7 @@ impl Pool {
         let (next_tick, is_due) = self.next_tick(now);
         match pressure {
             Pressure::Critical => {
-                self.tell(Reason::Pressure, self.trim_depot(u64::MAX));
+                self.tell(Reason::Pressure, self.trim_depot(u64::MAX, usize::MAX));
                 self.threads().members.iter().for_each(|member| member.squeeze());
             }
             Pressure::High => self.tick(Reason::Pressure),

@@ -1,12 +1,12 @@
 //! A backing store that has, or had, a block of the pool's.
 
 use cistern::pool::{
-    Config, Loan, LoanKey, Member, SEATS_PER_SEGMENT, SeatState, SeatWord, SizeClass,
-    WORDS_PER_SEAT, Witness,
+    Config, FIRST_ROW, Loan, LoanKey, Member, RowWord, SEATS_PER_SEGMENT, SeatState, SeatWord,
+    SizeClass, WORDS_PER_ROW, WORDS_PER_SEAT, Witness,
 };
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Blocks up to this size may be without a witness, and so be set aside for good: many are, and their
 /// memory is lost.
@@ -149,15 +149,20 @@ impl Store {
         self.set_state(SeatState::Leased);
         self.leases += 1;
         let seat = self.seat as usize;
-        let (words, _) =
+        let (words, _, _memory) =
             self.member.ledger().segment(seat / SEATS_PER_SEGMENT).expect("the seat's segment");
-        let index = seat % SEATS_PER_SEGMENT * WORDS_PER_SEAT + SeatWord::Leases as usize;
-        // SAFETY: the seat's words lie in its segment.
-        let word = unsafe { words.add(index) };
-        // SAFETY: segments stay where they are as long as the ledger.
-        let word = unsafe { &*word };
-        let leases = f64::from_bits(word.load(Ordering::Relaxed)) + 1.0;
-        word.store(leases.to_bits(), Ordering::Relaxed);
+        let index = seat % SEATS_PER_SEGMENT * WORDS_PER_SEAT + SeatWord::Generation as usize;
+        // SAFETY: the seat's words lie in its segment, which its block keeps.
+        unsafe { count(words, index) };
+        self.count(RowWord::Leases);
+    }
+
+    /// Counts in the class's row, as JavaScript does.
+    pub fn count(&self, word: RowWord) {
+        let (words, _, _memory) = self.member.ledger().words();
+        let index = FIRST_ROW + self.class.index() * WORDS_PER_ROW + word as usize;
+        // SAFETY: every class has its row there, and the memory is held.
+        unsafe { count(words, index) };
     }
 
     /// A trim may have condemned what was detached.
@@ -215,4 +220,16 @@ impl Store {
             assert!(bytes.iter().all(|byte| *byte == expected), "not what its holder wrote");
         }
     }
+}
+
+/// # Safety
+///
+/// There is a word at that index.
+unsafe fn count(words: *const AtomicU64, index: usize) {
+    // SAFETY: passed on from the caller.
+    let word = unsafe { words.add(index) };
+    // SAFETY: as above.
+    let word = unsafe { &*word };
+    let sum = f64::from_bits(word.load(Ordering::Relaxed)) + 1.0;
+    word.store(sum.to_bits(), Ordering::Relaxed);
 }
