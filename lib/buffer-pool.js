@@ -8,7 +8,7 @@ const native = require('./native')
 const { ByteBuffer } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
-const { GENERATION, IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
 const { Lease, bindRelease, bufferOf, endLease } = require('./lease')
 const ends = require('./ends')
 const { custom, draw } = require('./inspect')
@@ -28,11 +28,13 @@ const { alloc, allocUnsafe } = Buffer
 const { giveBack: giveBackDetaching, lease: leaseDetaching } = require('./detaching')
 const { giveBack: giveBackKeeping, lease: leaseKeeping } = require('./keeping')
 
+const { headWords, wordsPerSeat } = native.layout()
+
 /** The key to a pool on an attachment that is there already. */
 const ATTACHED = Symbol('attached')
 
-/** As many words as a seat has that are used: for memory of V8's, which has no seat. */
-const WORDS_OF_OWN = 3
+/** As many words as a segment of one seat has: for memory of V8's, which has no seat. */
+const WORDS_OF_OWN = headWords + wordsPerSeat
 
 /** What the calls that take options know. */
 const LEASE_OPTIONS = ['zero']
@@ -367,9 +369,8 @@ class BufferPool {
     const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
     this.#rack.bookUnpooled(size)
     const words = new runtime.Floats(WORDS_OF_OWN)
-    words[STATE] = LEASED
-    words[GENERATION] = 1
     const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
+    words[slot.at + STATE] = LEASED
     slot.size = size
     return buffer
   }

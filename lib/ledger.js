@@ -14,17 +14,18 @@ const UNPOOLED_RELEASES = 4
 const LAST_SEAT = 5
 const LAST_SEGMENT = 6
 const SEGMENTS_GONE = 7
+const LAST_IS_FRESH = 8
 
-/** Words of a class's row, counted from its first, as `RowWord` numbers them. */
+/** Words at the head of a segment, as `HeadWord` numbers them. */
 const LEASES = 0
 const BASE = 1
 const ASKED_BYTES = 2
 const RELEASES = 3
+const MISSES = 4
 
 /** Words of one seat, counted from its first, as `SeatWord` numbers them. */
 const STATE = 0
-const GENERATION = 1
-const SAMPLE = 2
+const SAMPLE = 1
 
 /** What a block does, as `SeatState` numbers it. */
 const IDLE = 0
@@ -34,12 +35,13 @@ const SAMPLED = 5
 module.exports = {
   ASKED_BYTES,
   BASE,
-  GENERATION,
   IDLE,
+  LAST_IS_FRESH,
   LAST_SEAT,
   LAST_SEGMENT,
   LEASED,
   LEASES,
+  MISSES,
   PEAK_BYTES,
   RELEASES,
   SAMPLE,

@@ -6,7 +6,6 @@
  * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
-const native = require('./native')
 const { listOf } = require('./runtime')
 const { blockSizes } = require('./size-class')
 
@@ -33,7 +32,6 @@ const UNIT = 64
 
 const RACK_UNITS = RACK_BYTES / UNIT
 
-const { firstRow, wordsPerRow } = native.layout()
 const { floor, max, min } = Math
 
 class Magazine {
@@ -43,8 +41,6 @@ class Magazine {
    */
   constructor(index, blockSize) {
     this.index = index
-    /** Where the row of its class begins among the thread's counters. */
-    this.row = firstRow + index * wordsPerRow
     this.blockSize = blockSize
     /** The block size in units. */
     this.units = blockSize / UNIT

@@ -11,10 +11,9 @@
  * @typedef {object} Layout
  * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
  * @property {number} maxBlockSize the largest block, in bytes
- * @property {number} seatsPerSegment how many seats a segment of a ledger has
+ * @property {number} segmentShift how far the number of its segment is shifted in the number of a seat
+ * @property {number} headWords how many words a segment has before those of its seats
  * @property {number} wordsPerSeat
- * @property {number} firstRow how many words a thread's counters have before the first class's row
- * @property {number} wordsPerRow
  *
  * @typedef {object} Native
  * @property {() => Layout} layout

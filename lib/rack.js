@@ -18,12 +18,13 @@ const { OutOfMemory } = require('./errors')
 const native = require('./native')
 const {
   ASKED_BYTES,
-  GENERATION,
   IDLE,
+  LAST_IS_FRESH,
   LAST_SEAT,
   LAST_SEGMENT,
   LEASED,
   LEASES,
+  MISSES,
   PEAK_BYTES,
   RELEASES,
   SAMPLE,
@@ -54,8 +55,7 @@ const { readStats } = require('./stats')
 const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
-const { seatsPerSegment } = native.layout()
-const { floor } = Math
+const { segmentShift } = native.layout()
 
 const CLASSES = blockSizes.length
 
@@ -136,12 +136,10 @@ class Rack {
   book(magazine, slot, size) {
     const { words, at } = slot
     words[at + STATE] = LEASED
-    words[at + GENERATION]++
-    const counters = this.words
-    const { row } = magazine
-    counters[row + ASKED_BYTES] += size
+    words[ASKED_BYTES] += size
+    slot.turn++
     this.leased += magazine.units
-    if (++counters[row + LEASES] === 0) this.sample(slot, size)
+    if (++words[LEASES] === 0) this.sample(slot, size)
   }
 
   /**
@@ -165,8 +163,9 @@ class Rack {
    * @param {Magazine} magazine the slot's
    */
   putBack(slot, magazine) {
-    slot.words[slot.at + STATE] = IDLE
-    this.words[magazine.row + RELEASES]++
+    const { words } = slot
+    words[slot.at + STATE] = IDLE
+    words[RELEASES]++
     const { leased } = this
     this.leased = leased - magazine.units
     const { warmest } = magazine
@@ -220,9 +219,7 @@ class Rack {
    */
   magazineOf(index) {
     if (this.magazines[index] === UNUSED[index]) {
-      const magazine = new Magazine(index, blockSizes[index])
-      this.sampler.countDown(this.words, magazine.row)
-      this.magazines[index] = magazine
+      this.magazines[index] = new Magazine(index, blockSizes[index])
     }
     return this.magazines[index]
   }
@@ -260,7 +257,10 @@ class Rack {
   seat(magazine, lent) {
     const seat = this.words[LAST_SEAT]
     const arrayBuffer = isExternal ? moved(lent) : this.allocate(magazine, seat)
-    const slot = new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat)
+    const words = this.segmentOf(seat)
+    const slot = new Slot(this.pool, magazine, arrayBuffer, words, seat)
+    // Its first lease follows.
+    words[MISSES] += this.words[LAST_IS_FRESH]
     // It goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
     magazine.push(slot)
@@ -287,12 +287,13 @@ class Rack {
 
   /** @param {number} seat */
   segmentOf(seat) {
-    const index = floor(seat / seatsPerSegment)
+    const index = seat >>> segmentShift
     const name = this.words[LAST_SEGMENT]
     const known = this.segments[index]
     if (known !== undefined && known.name === name) return known.words
     const words = new Floats(native.segment(this.attachment, index))
     this.segments[index] = { name, words }
+    this.sampler.countDown(words)
     return words
   }
 
@@ -315,9 +316,13 @@ class Rack {
    * @param {number} fate
    */
   letGo(slot, magazine, fate) {
-    if (!this.detach(slot, magazine, fate)) return false
+    // First: the segment may go with the block.
+    slot.words[RELEASES]++
+    if (!this.detach(slot, magazine, fate)) {
+      slot.words[RELEASES]--
+      return false
+    }
     slot.forget()
-    this.words[magazine.row + RELEASES]++
     this.raisePeak(this.leased)
     this.leased -= magazine.units
     this.hold(-magazine.units)
@@ -475,10 +480,9 @@ class Rack {
    * @param {number} size
    */
   sample(slot, size) {
-    const { row } = /** @type {Magazine} */ (slot.magazine)
-    this.sampler.countDown(this.words, row)
-    if (this.isGranting) return
     const { words, at } = slot
+    this.sampler.countDown(words)
+    if (this.isGranting) return
     // Without a record: a user's formatter of stacks may run now, and must not release by a stale view what its
     // caller has not got yet.
     words[at + SAMPLE] = 0

@@ -72,19 +72,18 @@ class Sampler {
   }
 
   /**
-   * Has a class count down to its next sampled lease. Random, so as not to beat with a pattern.
+   * Has a segment count down to its next sampled lease. Random, so as not to beat with a pattern.
    *
-   * @param {Float64Array} words the thread's counters
-   * @param {number} row where the class's begin
+   * @param {Float64Array} words the segment's
    */
-  countDown(words, row) {
+  countDown(words) {
     if (this.#rate === 0) return
-    const counted = words[row + LEASES] - words[row + BASE]
+    const counted = words[LEASES] - words[BASE]
     // By the geometric distribution: each lease is as likely as any other.
     const skipped = this.#rate === 1 ? 0 : floor(log(1 - random()) / log1p(-this.#rate))
     const leases = 1 + min(skipped, SELDOM) * this.#pause
-    words[row + BASE] = -leases - counted
-    words[row + LEASES] = -leases
+    words[BASE] = -leases - counted
+    words[LEASES] = -leases
   }
 
   /** Whether a lease that no slot counts is to be sampled. */

@@ -6,8 +6,8 @@ use super::error::Code;
 use super::number::{narrow, to_bytes, to_number};
 use super::settings::Settings;
 use crate::pool::{
-    Attachment, FIRST_ROW, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SeatState,
-    SizeClass, WORDS_PER_ROW, WORDS_PER_SEAT, memory_limit,
+    Attachment, HEAD_WORDS, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEGMENT_SHIFT, SeatState,
+    SizeClass, WORDS_PER_SEAT, memory_limit,
 };
 use napi::bindgen_prelude::{External, Function, Unknown};
 use napi::{Env, Error};
@@ -54,14 +54,12 @@ pub struct Layout {
     pub block_sizes: Vec<u32>,
     /// The largest block, in bytes.
     pub max_block_size: u32,
-    /// How many seats a segment has.
-    pub seats_per_segment: u32,
+    /// How far the number of its segment is shifted in the number of a seat.
+    pub segment_shift: u32,
+    /// Words at the head of a segment, before those of its seats.
+    pub head_words: u32,
     /// Words for each seat.
     pub words_per_seat: u32,
-    /// Words of a thread's counters, before the row of the first class.
-    pub first_row: u32,
-    /// Words for each class.
-    pub words_per_row: u32,
 }
 
 /// The layout that this build has.
@@ -70,10 +68,9 @@ pub fn layout() -> Layout {
     Layout {
         block_sizes: SizeClass::all().map(|class| narrow(class.block_size())).collect(),
         max_block_size: narrow(MAX_BLOCK_SIZE),
-        seats_per_segment: narrow(SEATS_PER_SEGMENT),
+        segment_shift: SEGMENT_SHIFT,
+        head_words: narrow(HEAD_WORDS),
         words_per_seat: narrow(WORDS_PER_SEAT),
-        first_row: narrow(FIRST_ROW),
-        words_per_row: narrow(WORDS_PER_ROW),
     }
 }
 

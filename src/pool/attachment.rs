@@ -126,7 +126,8 @@ impl Attachment {
     fn lend(&self, block: Block, fresh: bool) -> Result<Loan, OutOfMemory> {
         let class = block.class();
         let key = LoanKey::new(&block);
-        let seat = self.ledger().take_seat(class, fresh, key);
+        let seat = self.ledger().take_seat(class, key);
+        self.ledger().show_seat(seat, fresh);
         let loan = Loan::new(self.pool.clone(), key, &block, seat);
         self.pool.census.hand_over(&block, Some(Owner::Depot), Some(Owner::BackingStore));
         let record = Record { block, member: self.member.clone(), seat, key, witness: None };

@@ -61,8 +61,8 @@ pub use config::Config;
 pub use depot::{DEPOT_BYTES, Depot};
 pub use handle::{Handle, NoPool};
 pub use ledger::{
-    FIRST_ROW, Ledger, Left, RowWord, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_ROW,
-    WORDS_PER_SEAT, Word, WordMemory,
+    HEAD_WORDS, HeadWord, Ledger, Left, SEGMENT_SHIFT, SeatState, SeatWord, Sums, WORDS_PER_SEAT,
+    Word, WordMemory,
 };
 pub use loan::{Lender, Loan, LoanKey};
 pub use member::{Member, Tick};
@@ -305,9 +305,11 @@ impl Pool {
             let mut peaks = 0.0;
             for member in &threads.members {
                 let ledger = member.ledger();
+                let others = tally.leased_bytes();
                 tally.add(ledger);
                 // It learns of its peak at a release, or when it asks; another may ask before that.
-                peaks += ledger.leased_bytes().max(ledger.read(Word::PeakBytes));
+                let leased = tally.leased_bytes() - others - ledger.read(Word::StrayBytes);
+                peaks += leased.max(ledger.read(Word::PeakBytes));
             }
             threads.peak_bytes = threads.peak_bytes.max(peaks);
             (tally, threads.peak_bytes)

@@ -41,8 +41,7 @@ impl Witness for Told {
 fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
     let loan = attachment.lend_fresh(class(size)).unwrap();
     attachment.ledger().set_state(loan.seat(), SeatState::Leased);
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Generation, 1);
-    attachment.ledger().add_to_row(class(size), RowWord::Leases, 1);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Leases, 1);
     let store = Told::default();
     loan.watch(Box::new(store.clone()));
     let address = loan.address().unwrap().addr().get();
@@ -52,7 +51,7 @@ fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
 /// Its release, as JavaScript makes one.
 fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
     attachment.ledger().set_state(loan.seat(), state);
-    attachment.ledger().add_to_row(class(loan.size()), RowWord::Releases, 1);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Releases, 1);
 }
 
 /// All bytes are accounted for: those in use, idle, freed, set aside, and the releases and

@@ -23,6 +23,17 @@ impl Tally {
         self.unpooled_releases += ledger.read(Word::UnpooledReleases);
         ledger.add_to(&mut self.sums);
     }
+
+    /// The bytes of the blocks whose leases the threads that took them have not ended.
+    #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
+    pub fn leased_bytes(&self) -> f64 {
+        let Sums { leases, releases, .. } = &self.sums;
+        let bytes = |class: SizeClass| {
+            (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
+        };
+        // Not by `sum`, which has it that nothing adds up to -0.
+        SizeClass::all().map(bytes).fold(0.0, |sum, bytes| sum + bytes)
+    }
 }
 
 /// One class's figures, or the whole pool's.

@@ -54,16 +54,18 @@ fn lease(attachment: &Attachment, size: usize) -> Loan {
     let loan = lend(attachment, size);
     attachment.ledger().set_state(loan.seat(), SeatState::Leased);
     let asked = u32::try_from(size).expect("a small size");
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Generation, 1);
-    attachment.ledger().add_to_row(class(size), RowWord::Leases, 1);
-    attachment.ledger().add_to_row(class(size), RowWord::AskedBytes, asked);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Leases, 1);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::AskedBytes, asked);
+    if attachment.ledger().read(Word::LastIsFresh) > 0.5 {
+        attachment.ledger().add_to_head(loan.seat(), HeadWord::Misses, 1);
+    }
     loan
 }
 
 /// Its release, as JavaScript makes one, which leaves the block in `state`.
 fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
     attachment.ledger().set_state(loan.seat(), state);
-    attachment.ledger().add_to_row(class(loan.size()), RowWord::Releases, 1);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Releases, 1);
 }
 
 #[track_caller]
@@ -111,8 +113,8 @@ fn first_lease_of_a_fresh_block_is_a_miss() {
         let stats = balanced(&pool);
         equal(stats.total.miss_count, 1);
         equal(stats.total.hit_count, leases - 1);
-        attachment.ledger().add_to_row(class(4096), RowWord::Releases, 1);
-        attachment.ledger().add_to_row(class(4096), RowWord::Leases, 1);
+        attachment.ledger().add_to_head(fresh.seat(), HeadWord::Releases, 1);
+        attachment.ledger().add_to_head(fresh.seat(), HeadWord::Leases, 1);
     }
     fresh.settle(Lender::Alive);
     lease(&attachment, 4096).settle(Lender::Alive);

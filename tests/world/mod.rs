@@ -11,7 +11,7 @@
 mod store;
 
 use cistern::pool::{
-    Attachment, Config, Lender, Loan, Pool, Pressure, Refusal, RowWord, SeatState, SizeClass,
+    Attachment, Config, HeadWord, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass,
     Stats, Ticket,
 };
 use std::sync::Arc;
@@ -307,7 +307,7 @@ impl World {
         let Some(store) = self.pick_attached(which) else { return };
         if self.stores[store].state == SeatState::Leased {
             self.released += 1;
-            self.stores[store].count(RowWord::Releases);
+            self.stores[store].count(HeadWord::Releases);
             self.scrub(store);
             self.stores[store].set_state(SeatState::Idle);
         }
@@ -331,7 +331,7 @@ impl World {
         store.state = end.attachment.ledger().state(seat);
         if before == SeatState::Leased {
             self.released += 1;
-            store.count(RowWord::Releases);
+            store.count(HeadWord::Releases);
         }
         if !held || store.is_hollow() {
             store.let_go();

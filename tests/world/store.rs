@@ -1,12 +1,11 @@
 //! A backing store that has, or had, a block of the pool's.
 
 use cistern::pool::{
-    Config, FIRST_ROW, Loan, LoanKey, Member, RowWord, SEATS_PER_SEGMENT, SeatState, SeatWord,
-    SizeClass, WORDS_PER_ROW, WORDS_PER_SEAT, Witness,
+    Config, HeadWord, Loan, LoanKey, Member, SEGMENT_SHIFT, SeatState, SizeClass, Witness,
 };
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Blocks up to this size may be without a witness, and so be set aside for good: many are, and their
 /// memory is lost.
@@ -148,21 +147,20 @@ impl Store {
     pub fn lease(&mut self) {
         self.set_state(SeatState::Leased);
         self.leases += 1;
-        let seat = self.seat as usize;
-        let (words, _, _memory) =
-            self.member.ledger().segment(seat / SEATS_PER_SEGMENT).expect("the seat's segment");
-        let index = seat % SEATS_PER_SEGMENT * WORDS_PER_SEAT + SeatWord::Generation as usize;
-        // SAFETY: the seat's words lie in its segment, which its block keeps.
-        unsafe { count(words, index) };
-        self.count(RowWord::Leases);
+        self.count(HeadWord::Leases);
     }
 
-    /// Counts in the class's row, as JavaScript does.
-    pub fn count(&self, word: RowWord) {
-        let (words, _, _memory) = self.member.ledger().words();
-        let index = FIRST_ROW + self.class.index() * WORDS_PER_ROW + word as usize;
-        // SAFETY: every class has its row there, and the memory is held.
-        unsafe { count(words, index) };
+    /// Counts at the head of the segment, as JavaScript does.
+    pub fn count(&self, word: HeadWord) {
+        let segment = (self.seat >> SEGMENT_SHIFT) as usize;
+        let (words, _, _memory) =
+            self.member.ledger().segment(segment).expect("the seat's segment");
+        // SAFETY: every segment has its head, and the memory is held.
+        let word = unsafe { words.add(word as usize) };
+        // SAFETY: as above.
+        let word = unsafe { &*word };
+        let sum = f64::from_bits(word.load(Ordering::Relaxed)) + 1.0;
+        word.store(sum.to_bits(), Ordering::Relaxed);
     }
 
     /// A trim may have condemned what was detached.
@@ -220,16 +218,4 @@ impl Store {
             assert!(bytes.iter().all(|byte| *byte == expected), "not what its holder wrote");
         }
     }
-}
-
-/// # Safety
-///
-/// There is a word at that index.
-unsafe fn count(words: *const AtomicU64, index: usize) {
-    // SAFETY: passed on from the caller.
-    let word = unsafe { words.add(index) };
-    // SAFETY: as above.
-    let word = unsafe { &*word };
-    let sum = f64::from_bits(word.load(Ordering::Relaxed)) + 1.0;
-    word.store(sum.to_bits(), Ordering::Relaxed);
 }

@@ -5,11 +5,12 @@
 //! other threads and the finalizer can read.
 //!
 //! ```text
-//!   words:    stray │ peak │ unpooled … │ leases, releases, …     the whole thread's, then a row for each class
-//!   segments: state, generation, sample │ state, …                a seat for each block
+//!   words:    stray │ peak │ unpooled …                           the whole thread's
+//!   segments: leases, asked, releases … │ state, sample │ state …  of one class: a head, and a seat for each block
 //! ```
 //!
-//! Counters are kept by class and not by block: to read them takes as long with a million blocks as with none.
+//! Counters are kept by segment and not by block: to add them up takes as long as there are segments, of which a
+//! million blocks have about a hundred. What a lease writes lies in one segment.
 //!
 //! The words are the core's own memory. Where the runtime allows JavaScript no view of that, they are
 //! memory of V8's that the binding keeps alive, until it [recalls](Ledger::recall_words) them.
@@ -22,13 +23,13 @@
 mod seats;
 mod words;
 
-pub use seats::{Left, SEATS_PER_SEGMENT, SeatState, SeatWord, WORDS_PER_SEAT};
+pub use seats::{HEAD_WORDS, HeadWord, Left, SEGMENT_SHIFT, SeatState, SeatWord, WORDS_PER_SEAT};
 pub use words::WordMemory;
 
 use super::loan::LoanKey;
 use super::size_class::SizeClass;
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
-use seats::{Leaving, Seats};
+use seats::Seats;
 use std::sync::PoisonError;
 use words::Words;
 
@@ -54,32 +55,12 @@ pub enum Word {
     LastSegment = 6,
     /// How many segments have gone. The core writes it.
     SegmentsGone = 7,
+    /// Whether the block that was lent last was got from the operating system for that: 1 or 0. The core writes it.
+    LastIsFresh = 8,
 }
 
-/// Words of the whole thread, before the first row.
-pub const FIRST_ROW: usize = 8;
-
-/// Where in a class's row each figure stands. JavaScript writes them, but for the last.
-#[derive(Clone, Copy, Debug)]
-#[repr(usize)]
-pub enum RowWord {
-    /// Leases, counted on from `Base`. Where this comes to 0, the lease is one whose call site is
-    /// recorded: so that counting and looking are one.
-    Leases = 0,
-    /// Where counting began.
-    Base = 1,
-    /// Bytes asked for.
-    AskedBytes = 2,
-    /// Releases in this thread.
-    Releases = 3,
-    /// Leases for which a block had to be got from the operating system. The core writes it.
-    Misses = 4,
-}
-
-/// Words for each class.
-pub const WORDS_PER_ROW: usize = 5;
-
-const WORDS: usize = FIRST_ROW + SizeClass::COUNT * WORDS_PER_ROW;
+/// Words of the whole thread.
+const WORDS: usize = 9;
 
 /// One thread's counters, and the blocks that it has.
 pub struct Ledger {
@@ -101,6 +82,18 @@ pub struct Sums {
     pub asked_bytes: [f64; SizeClass::COUNT],
     /// Leases for which a block had to be got from the operating system.
     pub misses: [f64; SizeClass::COUNT],
+}
+
+impl Sums {
+    /// Adds other sums to these.
+    pub fn add(&mut self, other: &Self) {
+        for class in 0..SizeClass::COUNT {
+            self.leases[class] += other.leases[class];
+            self.releases[class] += other.releases[class];
+            self.asked_bytes[class] += other.asked_bytes[class];
+            self.misses[class] += other.misses[class];
+        }
+    }
 }
 
 impl Default for Sums {
@@ -128,7 +121,7 @@ impl Ledger {
         (at, length, words.memory())
     }
 
-    /// The same for the words of the seats from `number * SEATS_PER_SEGMENT` on.
+    /// The same for the words of a segment.
     pub fn segment(&self, number: usize) -> Option<(*const AtomicU64, usize, WordMemory)> {
         let seats = self.seats();
         let (_, words) = seats.segment(number)?;
@@ -167,16 +160,13 @@ impl Ledger {
     }
 
     /// A seat for the block of `class` that goes to JavaScript on the loan `key`, in state
-    /// [`SeatState::Idle`]; `fresh`: got from the operating system for it.
+    /// [`SeatState::Idle`].
     ///
     /// # Panics
     ///
-    /// At 2^32 seats, more than there can be blocks.
-    pub fn take_seat(&self, class: SizeClass, fresh: bool, key: LoanKey) -> u32 {
-        if fresh {
-            self.count_miss(class, 1.0);
-        }
-        self.seats().take(class, fresh, key)
+    /// At 500 million seats, more than there can be `ArrayBuffer`s.
+    pub fn take_seat(&self, class: SizeClass, key: LoanKey) -> u32 {
+        self.seats().take(class, key)
     }
 
     /// Frees the seat of a block that has left JavaScript, and tells what was on it. Allocates nothing:
@@ -186,28 +176,24 @@ impl Ledger {
     ///
     /// When nobody has that seat.
     pub fn leave_seat(&self, seat: u32) -> Left {
-        let Leaving { left, has_segment_gone, unused } = self.seats().leave(seat);
+        let (left, has_segment_gone) = self.seats().leave(seat);
         if has_segment_gone {
             self.add(Word::SegmentsGone, 1.0);
-        }
-        if let Some(class) = unused {
-            self.count_miss(class, -1.0);
         }
         left
     }
 
-    /// Tells JavaScript, by two words, which block was lent last.
-    pub fn show_seat(&self, seat: u32) {
-        let name = {
-            let seats = self.seats();
-            seats.segment(seat as usize / SEATS_PER_SEGMENT).map_or(0, |(name, _)| name)
-        };
+    /// Tells JavaScript which block was lent last; `fresh`: got from the operating system for that.
+    pub fn show_seat(&self, seat: u32, fresh: bool) {
+        let number = (seat >> SEGMENT_SHIFT) as usize;
+        let name = self.seats().segment(number).map_or(0, |(name, _)| name);
         let words = self.lock_words();
         let store = |word: Word, value: u32| {
             words.all()[word as usize].store(f64::from(value).to_bits(), Ordering::Relaxed);
         };
         store(Word::LastSeat, seat);
         store(Word::LastSegment, name);
+        store(Word::LastIsFresh, fresh.into());
     }
 
     /// The loan of the block that has `seat`, or had it last; `None` where there is no such seat.
@@ -221,33 +207,9 @@ impl Ledger {
         self.seats().condemn_detached(bytes, book)
     }
 
-    /// Adds to `sums` what this thread has counted. Takes as long however many blocks there are.
+    /// Adds to `sums` what this thread has counted.
     pub fn add_to(&self, sums: &mut Sums) {
-        let words = self.lock_words();
-        for (class, row) in words.all()[FIRST_ROW..].chunks(WORDS_PER_ROW).enumerate() {
-            let read = |word: RowWord| f64::from_bits(row[word as usize].load(Ordering::Relaxed));
-            let leases = read(RowWord::Leases) - read(RowWord::Base);
-            if leases > 0.0 {
-                sums.leases[class] += leases;
-                sums.releases[class] += read(RowWord::Releases);
-                sums.asked_bytes[class] += read(RowWord::AskedBytes);
-                sums.misses[class] += read(RowWord::Misses).min(leases);
-            }
-        }
-    }
-
-    /// The bytes of the blocks that this thread has leased now.
-    #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
-    pub fn leased_bytes(&self) -> f64 {
-        let words = self.lock_words();
-        let rows = words.all()[FIRST_ROW..].chunks(WORDS_PER_ROW);
-        let bytes = SizeClass::all().zip(rows).map(|(class, row)| {
-            let read = |word: RowWord| f64::from_bits(row[word as usize].load(Ordering::Relaxed));
-            let count = read(RowWord::Leases) - read(RowWord::Base) - read(RowWord::Releases);
-            count * class.block_size() as f64
-        });
-        let stray = f64::from_bits(words.all()[Word::StrayBytes as usize].load(Ordering::Relaxed));
-        bytes.fold(-stray, |sum, bytes| sum + bytes).max(0.0)
+        self.seats().add_to(sums);
     }
 
     /// Says what the block on `seat` is doing.
@@ -306,12 +268,6 @@ impl Ledger {
         self.add(Word::StrayBytes, bytes as f64);
     }
 
-    /// Counts a block that was got from the operating system for a lease, or takes one off that was never leased.
-    fn count_miss(&self, class: SizeClass, count: f64) {
-        let at = FIRST_ROW + class.index() * WORDS_PER_ROW + RowWord::Misses as usize;
-        add_to(&self.lock_words().all()[at], count);
-    }
-
     /// Adds to a word that the core alone writes.
     fn add(&self, word: Word, amount: f64) {
         // No exchange: only the core writes it, under this lock.
@@ -324,11 +280,10 @@ impl Ledger {
         self.lock_words().all()[word as usize].store(f64::from(value).to_bits(), Ordering::Relaxed);
     }
 
-    /// Adds to a class's word, as JavaScript does.
+    /// Adds to a word at the head of a seat's segment, as JavaScript does.
     #[cfg(test)]
-    pub fn add_to_row(&self, class: SizeClass, word: RowWord, amount: u32) {
-        let at = FIRST_ROW + class.index() * WORDS_PER_ROW + word as usize;
-        add_to(&self.lock_words().all()[at], f64::from(amount));
+    pub fn add_to_head(&self, seat: u32, word: HeadWord, amount: u32) {
+        self.seats().add_to_head(seat, word, amount);
     }
 
     /// Adds to a seat's word, as JavaScript does.
@@ -369,9 +324,11 @@ mod tests {
     fn sums_by_class() {
         let ledger = Ledger::new();
         for (size, leases, releases) in [(64, 5, 3), (4096, 2, 0)] {
-            ledger.add_to_row(class(size), RowWord::Leases, leases);
-            ledger.add_to_row(class(size), RowWord::Releases, releases);
-            ledger.add_to_row(class(size), RowWord::AskedBytes, 9);
+            let seat = ledger.take_seat(class(size), LoanKey::default());
+            ledger.add_to_head(seat, HeadWord::Leases, leases);
+            ledger.add_to_head(seat, HeadWord::Releases, releases);
+            ledger.add_to_head(seat, HeadWord::AskedBytes, 9);
+            ledger.add_to_head(seat, HeadWord::Misses, 1);
         }
         let mut sums = Sums::default();
         ledger.add_to(&mut sums);
@@ -381,15 +338,12 @@ mod tests {
             .map(|index| (sums.leases[index], sums.releases[index], sums.asked_bytes[index]))
             .collect();
         assert_eq!(counted, [(5.0, 3.0, 9.0), (2.0, 0.0, 9.0)]);
-        assert!((ledger.leased_bytes() - f64::from(2 * 64 + 2 * 4096)).abs() < 0.5);
-        ledger.add_stray(4096);
-        assert!((ledger.leased_bytes() - f64::from(2 * 64 + 4096)).abs() < 0.5);
     }
 
     #[test]
     fn is_final_when_its_last_block_is_back() {
         let ledger = Ledger::new();
-        let seat = ledger.take_seat(class(4096), true, LoanKey::default());
+        let seat = ledger.take_seat(class(4096), LoanKey::default());
         assert!(!ledger.is_final());
         ledger.retire();
         assert!(!ledger.is_final());
@@ -408,45 +362,41 @@ mod tests {
     #[test]
     fn the_last_seat_is_shown_with_its_segment() {
         let ledger = Ledger::new();
-        let seats: Vec<_> = (0..=SEATS_PER_SEGMENT)
-            .map(|_| ledger.take_seat(class(64), true, LoanKey::default()))
-            .collect();
+        let [first, second] =
+            [64, 128].map(|size| ledger.take_seat(class(size), LoanKey::default()));
         let shown = |word| ledger.read(word);
-        ledger.show_seat(seats[0]);
-        let first = shown(Word::LastSegment);
-        ledger.show_seat(seats[SEATS_PER_SEGMENT]);
-        assert!((shown(Word::LastSeat) - f64::from(seats[SEATS_PER_SEGMENT])).abs() < 0.5);
-        assert!((shown(Word::LastSegment) - first).abs() > 0.5, "another one");
+        ledger.show_seat(first, true);
+        let name = shown(Word::LastSegment);
+        assert!((shown(Word::LastIsFresh) - 1.0).abs() < 0.5);
+        ledger.show_seat(second, false);
+        assert!((shown(Word::LastSeat) - f64::from(second)).abs() < 0.5);
+        assert!((shown(Word::LastSegment) - name).abs() > 0.5, "another one");
+        assert!(shown(Word::LastIsFresh).abs() < 0.5);
         assert!(ledger.has_segment(1, 2) && !ledger.has_segment(1, 1));
-        ledger.leave_seat(seats[SEATS_PER_SEGMENT]);
-        assert!(!ledger.has_segment(1, 2));
-        assert!((shown(Word::SegmentsGone) - 1.0).abs() < 0.5);
     }
 
     #[test]
     fn words_elsewhere() {
         let ledger = Ledger::new();
-        let seat = ledger.take_seat(class(64), true, LoanKey::default());
-        ledger.add_to_row(class(64), RowWord::Leases, 7);
+        let seat = ledger.take_seat(class(64), LoanKey::default());
+        ledger.write(Word::PeakBytes, 7);
         ledger.set_state(seat, SeatState::Leased);
         let elsewhere = Words::new(WORDS);
-        let segment = Words::new(SEATS_PER_SEGMENT * WORDS_PER_SEAT);
+        let (_, length, _memory) = ledger.segment(0).expect("the segment");
+        let segment = Words::new(length / size_of::<u64>());
         // SAFETY: both live until the words are recalled, below.
         unsafe { ledger.put_words(elsewhere.place().0) };
         // SAFETY: as above.
         unsafe { ledger.put_segment(0, segment.place().0) };
-        let leases = || {
-            let mut sums = Sums::default();
-            ledger.add_to(&mut sums);
-            sums.leases[0]
-        };
-        assert!((leases() - 7.0).abs() < f64::EPSILON, "they come along");
-        elsewhere.all()[FIRST_ROW].store(9f64.to_bits(), Ordering::Relaxed);
-        segment.all()[SeatWord::Sample as usize].store(3f64.to_bits(), Ordering::Relaxed);
+        let peak = || ledger.read(Word::PeakBytes);
+        assert!((peak() - 7.0).abs() < f64::EPSILON, "they come along");
+        let sample = HEAD_WORDS + SeatWord::Sample as usize;
+        elsewhere.all()[Word::PeakBytes as usize].store(9f64.to_bits(), Ordering::Relaxed);
+        segment.all()[sample].store(3f64.to_bits(), Ordering::Relaxed);
         ledger.recall_words();
-        elsewhere.all()[FIRST_ROW].store(0, Ordering::Relaxed);
-        segment.all()[SeatWord::Sample as usize].store(0, Ordering::Relaxed);
-        assert!((leases() - 9.0).abs() < f64::EPSILON, "and go back");
+        elsewhere.all()[Word::PeakBytes as usize].store(0, Ordering::Relaxed);
+        segment.all()[sample].store(0, Ordering::Relaxed);
+        assert!((peak() - 9.0).abs() < f64::EPSILON, "and go back");
         let left = ledger.leave_seat(seat);
         assert_eq!(left, Left { state: SeatState::Leased, sample: 3.0 });
     }
@@ -454,7 +404,7 @@ mod tests {
     #[test]
     fn only_what_is_leased_is_surrendered() {
         let ledger = Ledger::new();
-        let seat = ledger.take_seat(class(64), true, LoanKey::default());
+        let seat = ledger.take_seat(class(64), LoanKey::default());
         assert!(!ledger.surrender(seat));
         ledger.set_state(seat, SeatState::Leased);
         assert!(ledger.surrender(seat));

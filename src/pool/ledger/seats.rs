@@ -3,7 +3,29 @@
 use super::super::loan::LoanKey;
 use super::super::size_class::SizeClass;
 use super::super::sync::{AtomicU64, Ordering};
+use super::Sums;
 use super::words::Words;
+
+/// Where at the head of a segment each figure stands, of the blocks that have, or had, seats in it. JavaScript
+/// writes them.
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+pub enum HeadWord {
+    /// Leases, counted on from `Base`. Where this comes to 0, the lease is one whose call site is
+    /// recorded: so that counting and looking are one.
+    Leases = 0,
+    /// Where counting began.
+    Base = 1,
+    /// Bytes asked for.
+    AskedBytes = 2,
+    /// Releases in this thread.
+    Releases = 3,
+    /// Leases for which a block had to be got from the operating system.
+    Misses = 4,
+}
+
+/// Words at the head of a segment, before those of its seats.
+pub const HEAD_WORDS: usize = 6;
 
 /// Where among a seat's words each figure stands. JavaScript writes them, except that the core
 /// writes the state when it detaches the block.
@@ -12,17 +34,21 @@ use super::words::Words;
 pub enum SeatWord {
     /// A [`SeatState`].
     State = 0,
-    /// Leases of the block since it took the seat: tells a lease from a later one.
-    Generation = 1,
     /// Which record of a call site belongs to the block, while its state is [`SeatState::Sampled`].
-    Sample = 2,
+    Sample = 1,
 }
 
 /// Words for each seat.
-pub const WORDS_PER_SEAT: usize = 3;
+pub const WORDS_PER_SEAT: usize = 2;
 
-/// Seats that are made at a time: three pages, or a few words for loom to keep in view.
-pub const SEATS_PER_SEGMENT: usize = if cfg!(loom) { 2 } else { 512 };
+/// Seats of a class's first segment: a page and a half with all that belongs to them. A few for loom to keep in view.
+const FEWEST_SEATS: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// Seats of its largest ones. Each segment has as many as all before it, so that a million are in a hundred and a few.
+const MOST_SEATS: usize = 8192;
+
+/// How far the number of a segment is shifted in the number of a seat.
+pub const SEGMENT_SHIFT: u32 = 16;
 
 /// What a block in JavaScript's hands is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,83 +102,96 @@ pub struct Left {
     pub sample: f64,
 }
 
-/// The seats of one thread, in segments that come and go.
+/// The seats of one thread, in segments of one class each, which come and go.
 ///
-/// A segment goes when its last block has left, but for the first one. Its number can then be another's:
+/// A segment goes when its last block has left, but for the first of its class. Its number can then be another's:
 /// that has another name, by which JavaScript tells that it must not write to the old one.
-#[derive(Default)]
 pub struct Seats {
     /// By number. Their words are never moved while JavaScript points into them.
     segments: Vec<Option<Segment>>,
+    classes: Box<[ClassSeats; SizeClass::COUNT]>,
     /// The name of the segment that was made last.
     last_name: u32,
-    /// A bit for each segment: whether it has a free seat.
-    open: Vec<u64>,
     /// How many seats are taken.
     taken: usize,
     /// How many of their blocks are [`SeatState::Detached`].
     detached: usize,
     /// Whether segments stay for good: where V8 has their words.
     is_fixed: bool,
+    /// What was counted in segments that have gone.
+    gone: Sums,
+}
+
+/// One class's part.
+#[derive(Default)]
+struct ClassSeats {
+    /// How many seats there are, taken or not.
+    count: usize,
+    /// A bit for each segment of the thread: whether it is of this class and has a free seat.
+    open: Vec<u64>,
 }
 
 struct Segment {
     name: u32,
+    class: SizeClass,
+    is_first: bool,
     words: Words,
-    holders: Vec<Holder>,
+    /// Names the loan of the block that has each seat, or had it last.
+    keys: Vec<LoanKey>,
     /// The seats that no block has; as much room as there are seats.
     free: Vec<u16>,
 }
 
-/// The block that has a seat, or had it last.
-#[derive(Clone, Copy)]
-struct Holder {
-    class: SizeClass,
-    /// Whether it was got from the operating system for this seat: its first lease is a miss.
-    fresh: bool,
-    /// Names the block's loan.
-    key: LoanKey,
-}
-
-/// How a block left its seat.
-pub struct Leaving {
-    pub left: Left,
-    /// Whether the segment went with it.
-    pub has_segment_gone: bool,
-    /// Its class, if it was got from the operating system for this seat and was never leased.
-    pub unused: Option<SizeClass>,
-}
-
-/// Where a seat is.
+/// Where a seat is: its segment, and which seat of that.
 fn split(seat: u32) -> (usize, usize) {
-    (seat as usize / SEATS_PER_SEGMENT, seat as usize % SEATS_PER_SEGMENT)
+    ((seat >> SEGMENT_SHIFT) as usize, (seat & ((1 << SEGMENT_SHIFT) - 1)) as usize)
 }
 
 impl Segment {
-    const BYTES: usize = SEATS_PER_SEGMENT
-        * (WORDS_PER_SEAT * size_of::<u64>() + size_of::<Holder>() + size_of::<u16>());
-
-    fn new(name: u32, holder: Holder) -> Self {
-        let seats = u16::try_from(SEATS_PER_SEGMENT).expect("a small number");
+    fn new(name: u32, class: SizeClass, is_first: bool, seats: usize) -> Self {
+        let last = u16::try_from(seats).expect("MOST_SEATS at most");
         Self {
             name,
-            words: Words::new(SEATS_PER_SEGMENT * WORDS_PER_SEAT),
-            holders: vec![holder; SEATS_PER_SEGMENT],
+            class,
+            is_first,
+            words: Words::new(HEAD_WORDS + seats * WORDS_PER_SEAT),
+            keys: vec![LoanKey::default(); seats],
             // The lowest is taken first, because it lies at the end.
-            free: (0..seats).rev().collect(),
+            free: (0..last).rev().collect(),
         }
     }
 
     fn words_of(&self, index: usize) -> &[AtomicU64] {
-        let first = index * WORDS_PER_SEAT;
+        let first = HEAD_WORDS + index * WORDS_PER_SEAT;
         &self.words.all()[first..first + WORDS_PER_SEAT]
     }
 
-    fn state(&self, index: usize) -> SeatState {
+    fn state_word(&self, index: usize) -> &AtomicU64 {
+        &self.words_of(index)[SeatWord::State as usize]
+    }
+
+    fn head(&self, word: HeadWord) -> f64 {
         // Relaxed, here and wherever words are read or written: each is a figure of its own, and
         // no memory is reached through it. The finalizer, which reads a state to decide by it,
         // runs in the thread that wrote it, or after that thread has ended.
-        SeatState::from_word(self.words_of(index)[SeatWord::State as usize].load(Ordering::Relaxed))
+        f64::from_bits(self.words.all()[word as usize].load(Ordering::Relaxed))
+    }
+
+    fn leases(&self) -> f64 {
+        self.head(HeadWord::Leases) - self.head(HeadWord::Base)
+    }
+
+    fn add_to(&self, sums: &mut Sums) {
+        let (index, leases) = (self.class.index(), self.leases());
+        sums.leases[index] += leases;
+        sums.releases[index] += self.head(HeadWord::Releases);
+        sums.asked_bytes[index] += self.head(HeadWord::AskedBytes);
+        // A block may have been got, and never leased.
+        sums.misses[index] += self.head(HeadWord::Misses).min(leases);
+    }
+
+    fn bytes(&self) -> usize {
+        self.words.place().1 + self.keys.len() * (size_of::<LoanKey>() + size_of::<u16>())
     }
 }
 
@@ -162,69 +201,68 @@ impl Seats {
     ///
     /// # Panics
     ///
-    /// At 2^32 seats, more than there can be blocks.
-    pub fn take(&mut self, class: SizeClass, fresh: bool, key: LoanKey) -> u32 {
-        let holder = Holder { class, fresh, key };
+    /// Where there are more segments than numbers for them: 500 million seats.
+    pub fn take(&mut self, class: SizeClass, key: LoanKey) -> u32 {
         // Low segments fill first, so that high ones empty.
-        let open = self.open.iter().position(|bits| *bits != 0);
-        let number = match open {
-            Some(word) => word * 64 + self.open[word].trailing_zeros() as usize,
-            None => self.add_segment(holder),
+        let open = &self.classes[class.index()].open;
+        let number = match open.iter().position(|bits| *bits != 0) {
+            Some(word) => word * 64 + open[word].trailing_zeros() as usize,
+            None => self.add_segment(class),
         };
         let segment = self.segments[number].as_mut().expect("an open segment");
-        let index = usize::from(segment.free.pop().expect("a free seat"));
-        segment.holders[index] = holder;
+        let index = segment.free.pop().expect("a free seat");
+        segment.keys[usize::from(index)] = key;
         if segment.free.is_empty() {
-            self.open[number / 64] &= !(1 << (number % 64));
+            self.classes[class.index()].open[number / 64] &= !(1 << (number % 64));
         }
         self.taken += 1;
-        u32::try_from(number * SEATS_PER_SEGMENT + index).expect("below 2^32 seats")
+        u32::try_from(number << SEGMENT_SHIFT).expect("fewer than 2^16 segments") | u32::from(index)
     }
 
-    fn add_segment(&mut self, holder: Holder) -> usize {
-        self.last_name =
-            self.last_name.checked_add(1).expect("fewer than 2^32 segments are ever made");
-        let segment = Some(Segment::new(self.last_name, holder));
+    fn add_segment(&mut self, class: SizeClass) -> usize {
+        let seats = &mut self.classes[class.index()];
+        let count = seats.count.clamp(FEWEST_SEATS, MOST_SEATS);
+        self.last_name = self.last_name.checked_add(1).expect("fewer than 2^32 are ever made");
+        let segment = Some(Segment::new(self.last_name, class, seats.count == 0, count));
+        seats.count += count;
         let number = self.segments.iter().position(Option::is_none).unwrap_or(self.segments.len());
         match self.segments.get_mut(number) {
             Some(place) => *place = segment,
             None => self.segments.push(segment),
         }
-        self.open.resize(self.segments.len().div_ceil(64), 0);
-        self.open[number / 64] |= 1 << (number % 64);
+        seats.open.resize(seats.open.len().max(number / 64 + 1), 0);
+        seats.open[number / 64] |= 1 << (number % 64);
         number
     }
 
-    /// Frees the seat of a block that has left JavaScript, and tells what was on it. Allocates nothing:
-    /// finalizers call this.
+    /// Frees the seat of a block that has left JavaScript, and tells what was on it, and whether the segment
+    /// went with it. Allocates nothing: finalizers call this.
     ///
     /// # Panics
     ///
     /// When nobody has that seat.
-    pub fn leave(&mut self, seat: u32) -> Leaving {
+    pub fn leave(&mut self, seat: u32) -> (Left, bool) {
         let (number, index) = split(seat);
         let segment = self.segments[number].as_mut().expect("a block's seat");
-        let take = |word: SeatWord| {
-            let word = &segment.words_of(index)[word as usize];
-            word.swap(0, Ordering::Relaxed)
-        };
+        let take =
+            |word: SeatWord| segment.words_of(index)[word as usize].swap(0, Ordering::Relaxed);
         let state = SeatState::from_word(take(SeatWord::State));
-        let is_unused = f64::from_bits(take(SeatWord::Generation)) < 1.0;
         let sample = f64::from_bits(take(SeatWord::Sample));
-        let Holder { class, fresh, .. } = segment.holders[index];
-        segment.free.push(u16::try_from(index).expect("a small number"));
-        let is_empty = segment.free.len() == SEATS_PER_SEGMENT;
+        segment.free.push(u16::try_from(index).expect("below MOST_SEATS"));
         self.taken -= 1;
         self.detached -= usize::from(state == SeatState::Detached);
-        let goes = is_empty && number > 0 && !self.is_fixed;
+        let seats = &mut self.classes[segment.class.index()];
+        let is_empty = segment.free.len() == segment.keys.len();
+        let goes = is_empty && !segment.is_first && !self.is_fixed;
         if goes {
+            segment.add_to(&mut self.gone);
+            seats.count -= segment.keys.len();
+            seats.open[number / 64] &= !(1 << (number % 64));
             self.segments[number] = None;
-            self.open[number / 64] &= !(1 << (number % 64));
         } else {
-            self.open[number / 64] |= 1 << (number % 64);
+            seats.open[number / 64] |= 1 << (number % 64);
         }
-        let unused = (fresh && is_unused).then_some(class);
-        Leaving { left: Left { state, sample }, has_segment_gone: goes, unused }
+        (Left { state, sample }, goes)
     }
 
     /// The segment with a seat: its name, and its words.
@@ -249,7 +287,7 @@ impl Seats {
     /// The loan of the block that has `seat`, or had it last; `None` where there is no such seat.
     pub fn loan_on(&self, seat: u32) -> Option<LoanKey> {
         let (number, index) = split(seat);
-        Some(self.segments.get(number)?.as_ref()?.holders[index].key)
+        self.segments.get(number)?.as_ref()?.keys.get(index).copied()
     }
 
     /// What the block on `seat` is doing.
@@ -259,7 +297,8 @@ impl Seats {
     /// When there is no such seat.
     pub fn state(&self, seat: u32) -> SeatState {
         let (number, index) = split(seat);
-        self.segments[number].as_ref().expect("a block's seat").state(index)
+        let segment = self.segments[number].as_ref().expect("a block's seat");
+        SeatState::from_word(segment.state_word(index).load(Ordering::Relaxed))
     }
 
     /// Says what the block on `seat` is doing.
@@ -270,7 +309,7 @@ impl Seats {
     pub fn set_state(&mut self, seat: u32, state: SeatState) {
         let (number, index) = split(seat);
         let segment = self.segments[number].as_ref().expect("a block's seat");
-        let word = &segment.words_of(index)[SeatWord::State as usize];
+        let word = segment.state_word(index);
         let before = SeatState::from_word(word.swap(state.to_word(), Ordering::Relaxed));
         self.detached += usize::from(state == SeatState::Detached);
         self.detached -= usize::from(before == SeatState::Detached);
@@ -281,21 +320,27 @@ impl Seats {
     pub fn condemn_detached(&mut self, bytes: u64, mut book: impl FnMut(SizeClass)) -> u64 {
         let mut condemned = 0;
         for segment in self.segments.iter().flatten() {
-            for (index, Holder { class, .. }) in segment.holders.iter().enumerate() {
+            for index in 0..segment.keys.len() {
                 if condemned >= bytes || self.detached == 0 {
                     return condemned;
                 }
                 // No exchange: a detached block's state changes under the ledger's lock alone.
-                let state = &segment.words_of(index)[SeatWord::State as usize];
+                let state = segment.state_word(index);
                 if state.load(Ordering::Relaxed) == SeatState::Detached.to_word() {
                     state.store(SeatState::Condemned.to_word(), Ordering::Relaxed);
                     self.detached -= 1;
-                    condemned += class.block_size() as u64;
-                    book(*class);
+                    condemned += segment.class.block_size() as u64;
+                    book(segment.class);
                 }
             }
         }
         condemned
+    }
+
+    /// Adds to `sums` what this thread has counted. Takes as long as there are segments.
+    pub fn add_to(&self, sums: &mut Sums) {
+        sums.add(&self.gone);
+        self.segments.iter().flatten().for_each(|segment| segment.add_to(sums));
     }
 
     /// How many seats are taken.
@@ -305,8 +350,11 @@ impl Seats {
 
     /// How many bytes the seats take.
     pub fn bytes(&self) -> usize {
-        let segments = self.segments.iter().flatten().count() * Segment::BYTES;
-        segments + self.segments.capacity() * size_of::<Option<Segment>>()
+        let open: usize = self.classes.iter().map(|class| class.open.capacity()).sum();
+        size_of_val(&*self.classes)
+            + open * size_of::<u64>()
+            + self.segments.capacity() * size_of::<Option<Segment>>()
+            + self.segments.iter().flatten().map(Segment::bytes).sum::<usize>()
     }
 
     /// Adds to a seat's word, as JavaScript does.
@@ -315,6 +363,27 @@ impl Seats {
         let (number, index) = split(seat);
         let segment = self.segments[number].as_ref().expect("a block's seat");
         super::add_to(&segment.words_of(index)[word as usize], f64::from(amount));
+    }
+
+    /// Adds to a word at the head of a seat's segment, as JavaScript does.
+    #[cfg(test)]
+    pub fn add_to_head(&self, seat: u32, word: HeadWord, amount: u32) {
+        let segment = self.segments[split(seat).0].as_ref().expect("a block's seat");
+        super::add_to(&segment.words.all()[word as usize], f64::from(amount));
+    }
+}
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self {
+            segments: Vec::new(),
+            classes: Box::new(std::array::from_fn(|_| ClassSeats::default())),
+            last_name: 0,
+            taken: 0,
+            detached: 0,
+            is_fixed: false,
+            gone: Sums::default(),
+        }
     }
 }
 
@@ -327,7 +396,7 @@ mod tests {
     }
 
     fn take(seats: &mut Seats, class: SizeClass) -> u32 {
-        seats.take(class, true, LoanKey::default())
+        seats.take(class, LoanKey::default())
     }
 
     #[test]
@@ -336,32 +405,46 @@ mod tests {
         let (first, second) = (take(&mut seats, class(64)), take(&mut seats, class(64)));
         assert_ne!(first, second);
         seats.set_state(first, SeatState::Leased);
-        assert_eq!(seats.leave(first).left.state, SeatState::Leased);
-        assert_eq!(take(&mut seats, class(128)), first);
-        assert_eq!(seats.leave(first).left.state, SeatState::Idle, "a new holder starts idle");
+        assert_eq!(seats.leave(first).0.state, SeatState::Leased);
+        assert_eq!(take(&mut seats, class(64)), first);
+        assert_eq!(seats.leave(first).0.state, SeatState::Idle, "a new holder starts idle");
+        let other = take(&mut seats, class(128));
+        assert_ne!(split(other).0, split(second).0, "another class, another segment");
     }
 
     #[test]
     fn a_segment_goes_with_its_last_block() {
         let mut seats = Seats::default();
-        let all: Vec<_> = (0..2 * SEATS_PER_SEGMENT).map(|_| take(&mut seats, class(64))).collect();
+        let all: Vec<_> = (0..2 * FEWEST_SEATS).map(|_| take(&mut seats, class(64))).collect();
         let full = seats.bytes();
         let name = seats.segment(1).expect("the second segment").0;
-        let (low, high) = all.split_at(SEATS_PER_SEGMENT);
-        let goes: Vec<_> = high.iter().map(|seat| seats.leave(*seat).has_segment_gone).collect();
-        assert_eq!(
-            goes.iter().position(|goes| *goes),
-            Some(SEATS_PER_SEGMENT - 1),
-            "with the last"
-        );
+        let (low, high) = all.split_at(FEWEST_SEATS);
+        seats.add_to_head(high[0], HeadWord::Leases, 3);
+        let goes: Vec<_> = high.iter().map(|seat| seats.leave(*seat).1).collect();
+        assert_eq!(goes.iter().position(|goes| *goes), Some(FEWEST_SEATS - 1), "with the last");
         assert!(seats.segment(1).is_none() && seats.loan_on(high[0]).is_none());
-        assert!(seats.bytes() < full - SEATS_PER_SEGMENT * 16);
+        assert!(seats.bytes() < full - FEWEST_SEATS * 16);
+        let mut sums = Sums::default();
+        seats.add_to(&mut sums);
+        assert!((sums.leases[0] - 3.0).abs() < 0.5, "its figures stay");
         let again = take(&mut seats, class(64));
-        assert_eq!(again as usize, SEATS_PER_SEGMENT);
+        assert_eq!(split(again), (1, 0));
         assert_ne!(seats.segment(1).expect("a new one").0, name, "which has another name");
         seats.leave(again);
-        assert!(low.iter().all(|seat| !seats.leave(*seat).has_segment_gone), "the first one stays");
+        assert!(low.iter().all(|seat| !seats.leave(*seat).1), "the first one stays");
         assert_eq!(seats.taken(), 0);
+    }
+
+    #[test]
+    fn a_million_seats_are_in_few_segments() {
+        let mut seats = Seats::default();
+        let all: Vec<_> = (0..1_000_000).map(|_| take(&mut seats, class(64))).collect();
+        assert!(seats.segments.len() < 150, "{} segments", seats.segments.len());
+        assert!(seats.bytes() < 40_000_000);
+        for seat in all {
+            seats.leave(seat);
+        }
+        assert_eq!(seats.segments.iter().flatten().count(), 1);
     }
 
     #[test]
@@ -370,12 +453,12 @@ mod tests {
         take(&mut seats, class(64));
         let place = |seats: &Seats, number| seats.segment(number).map(|(_, words)| words.place());
         let before = place(&seats, 0);
-        for _ in 0..3 * SEATS_PER_SEGMENT {
+        for _ in 0..3 * FEWEST_SEATS {
             take(&mut seats, class(64));
         }
         assert_eq!(place(&seats, 0), before);
-        assert!(seats.segment(3).is_some() && seats.segment(4).is_none());
-        assert!(seats.loan_on(4 * 512 - 1).is_some() && seats.loan_on(4 * 512).is_none());
+        assert!(seats.segment(2).is_some() && seats.segment(3).is_none());
+        assert!(seats.loan_on(63).is_some() && seats.loan_on(64).is_none());
     }
 
     #[test]
@@ -390,7 +473,7 @@ mod tests {
         assert_eq!(seats.condemn_detached(u64::MAX, |_| booked += 1), 64);
         assert_eq!(seats.condemn_detached(u64::MAX, |_| booked += 1), 0);
         assert_eq!(booked, 2);
-        assert_eq!(seats.leave(all[3]).left.state, SeatState::Condemned);
+        assert_eq!(seats.leave(all[3]).0.state, SeatState::Condemned);
     }
 
     #[test]
