@@ -328,6 +328,11 @@ export interface PoolStats extends ClassFigures {
   readonly unpooledCount: number
   /** Leases that waited for memory. */
   readonly waitCount: number
+  /**
+   * Bytes that the pool costs besides its blocks, in native memory: its counters, its record of each block in
+   * JavaScript's hands, and the places for idle ones. V8 is told of them. They go when the blocks have gone.
+   */
+  readonly overheadBytes: number
   /** The ceiling, in bytes. */
   readonly maxBytes: number
   /**

@@ -1,5 +1,7 @@
 'use strict'
 
+const { WeakReference, table } = require('./runtime')
+
 /**
  * The pools of this thread that have a handle: who attaches where the pool is at home already gets
  * that one, and not a second set of magazines.
@@ -8,9 +10,12 @@
  */
 const ends = new Map()
 
+/** With so many pools those that have gone are looked for: twice as many as were left last time. */
+let limit = 64
+
 /** @param {string} key a handle's */
 function find(key) {
-  return ends.get(key)?.deref()
+  return table.get(ends, key)?.deref()
 }
 
 /**
@@ -19,10 +24,12 @@ function find(key) {
  */
 function add(key, pool) {
   if (find(key) === pool) return
-  for (const [other, end] of ends) {
-    if (end.deref() === undefined) ends.delete(other)
-  }
-  ends.set(key, new WeakRef(pool))
+  table.set(ends, key, new WeakReference(pool))
+  if (ends.size < limit) return
+  table.forEach(ends, (/** @type {WeakRef<object>} */ end, /** @type {string} */ other) => {
+    if (end.deref() === undefined) table.delete(ends, other)
+  })
+  limit = Math.max(64, 2 * ends.size)
 }
 
 module.exports = { add, find }

@@ -78,7 +78,8 @@ class Rack {
     this.leaseElsewhere = leaseElsewhere
     /** Requests above this many bytes are not served from blocks. */
     this.largest = settings.maxBlockSize
-    this.calibration = new Calibration()
+    /** @type {Calibration | undefined} */
+    this.calibrated = undefined
     this.name = settings.name
     this.maxBytes = settings.maxBytes
     this.attachment = attachment
@@ -124,6 +125,12 @@ class Rack {
     this.caretaker = new Caretaker(this)
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
     this.waiting = new Waiting(this)
+  }
+
+  /** What was learned from growable buffers, of a pool that has had some. */
+  get calibration() {
+    this.calibrated ??= new Calibration()
+    return this.calibrated
   }
 
   /**

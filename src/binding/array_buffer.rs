@@ -222,6 +222,45 @@ unsafe extern "C" fn unshared(_env: sys::napi_env, _data: *mut c_void, hint: *mu
     drop(unsafe { Box::from_raw(hint.cast::<WordMemory>()) });
 }
 
+/// Memory of ours that V8 is told of, which is no `ArrayBuffer`'s.
+pub struct ExternalMemory {
+    /// The environment whose V8 is told.
+    env: sys::napi_env,
+    bytes: i64,
+}
+
+impl ExternalMemory {
+    /// A change of fewer bytes is not told.
+    const STEP: i64 = 4096;
+
+    /// Nothing yet.
+    pub fn new(env: sys::napi_env) -> Self {
+        Self { env, bytes: 0 }
+    }
+
+    /// It is so many bytes now.
+    pub fn set(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if (bytes - self.bytes).abs() >= Self::STEP {
+            self.adjust(bytes - self.bytes);
+            self.bytes = bytes;
+        }
+    }
+
+    fn adjust(&self, change: i64) {
+        let mut all = 0;
+        // SAFETY: the owner is used, and dropped, in the thread of its environment. V8's answer is not needed: it
+        // counts, or it doesn't.
+        unsafe { sys::napi_adjust_external_memory(self.env, change, &raw mut all) };
+    }
+}
+
+impl Drop for ExternalMemory {
+    fn drop(&mut self) {
+        self.adjust(-self.bytes);
+    }
+}
+
 /// Memory of V8's that stays where it is while this lives.
 pub struct Anchored {
     /// The environment that [`anchor`] was called with.

@@ -1,6 +1,6 @@
 //! One thread's end of a pool: how it comes about, and the memory that it shares with JavaScript.
 
-use super::array_buffer::{self, Anchored};
+use super::array_buffer::{self, Anchored, ExternalMemory};
 use super::doorbell::Doorbell;
 use super::error::Code;
 use super::number::{narrow, to_bytes, to_number};
@@ -12,7 +12,7 @@ use crate::pool::{
 use napi::bindgen_prelude::{External, Function, Unknown};
 use napi::{Env, Error};
 use napi_derive::napi;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -23,11 +23,40 @@ pub struct ThreadEnd {
     attachment: Attachment,
     /// Where the runtime allows no view of the ledger's own memory: the memory of V8's that it has.
     anchored: RefCell<Vec<Anchored>>,
+    /// What V8 was told that the pool costs besides its blocks, in bytes.
+    told: RefCell<ExternalMemory>,
+    /// How often a block was lent.
+    lent: Cell<u32>,
 }
 
+/// V8 is told each so many blocks.
+const TELL_EACH: u32 = 512;
+
 impl ThreadEnd {
-    fn new(pool: &Arc<Pool>) -> External<Self> {
-        External::new(Self { attachment: pool.attach(), anchored: RefCell::default() })
+    fn new(env: &Env, pool: &Arc<Pool>) -> External<Self> {
+        let end = Self {
+            attachment: pool.attach(),
+            anchored: RefCell::default(),
+            told: RefCell::new(ExternalMemory::new(env.raw())),
+            lent: Cell::new(0),
+        };
+        end.tell_overhead();
+        External::new(end)
+    }
+
+    /// Tells V8 this thread's part of what the pool costs besides its blocks, which it counts itself: so that dropped
+    /// pools are found in time.
+    pub fn tell_overhead(&self) {
+        self.told.borrow_mut().set(self.overhead_bytes());
+    }
+
+    /// A block goes to JavaScript.
+    pub fn note_lent(&self) {
+        let lent = self.lent.get().wrapping_add(1);
+        self.lent.set(lent);
+        if lent.is_multiple_of(TELL_EACH) {
+            self.tell_overhead();
+        }
     }
 }
 
@@ -115,7 +144,7 @@ pub fn is_external(env: Env) -> bool {
 /// Makes a pool.
 #[napi]
 pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
-    ThreadEnd::new(&Pool::new(settings.into_config(is_external(env))))
+    ThreadEnd::new(&env, &Pool::new(settings.into_config(is_external(env))))
 }
 
 /// The process's own pool, made on first use with the settings that the first caller has.
@@ -123,14 +152,14 @@ pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
 pub fn open_shared(env: Env, settings: Settings) -> External<ThreadEnd> {
     static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
     let external = is_external(env);
-    ThreadEnd::new(SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
+    ThreadEnd::new(&env, SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
 }
 
 /// A new end of the pool that a handle names.
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi converts to no other")]
-pub fn attach(key: String) -> Result<External<ThreadEnd>> {
-    Ok(ThreadEnd::new(&Handle::from_text(&key)?.find()?))
+pub fn attach(env: &Env, key: String) -> Result<External<ThreadEnd>> {
+    Ok(ThreadEnd::new(env, &Handle::from_text(&key)?.find()?))
 }
 
 /// The handle of a pool, in hexadecimal digits.
@@ -228,6 +257,7 @@ pub fn take_squeezed(end: &External<ThreadEnd>) -> bool {
 /// because memory runs short.
 #[napi]
 pub fn take_tick(end: &External<ThreadEnd>) -> u8 {
+    end.tell_overhead();
     end.member().take_tick()
 }
 
@@ -261,7 +291,9 @@ pub fn is_first_leak(end: &External<ThreadEnd>) -> bool {
 /// depot's, or none is left: the bytes freed.
 #[napi]
 pub fn trim(end: &External<ThreadEnd>, bytes: f64, blocks: u32) -> f64 {
-    to_number(end.pool().trim_some(to_bytes(bytes), blocks as usize))
+    let freed = end.pool().trim_some(to_bytes(bytes), blocks as usize);
+    end.tell_overhead();
+    to_number(freed)
 }
 
 /// How many bytes are idle in the depot.

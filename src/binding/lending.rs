@@ -35,7 +35,7 @@ pub fn lend_idle<'env>(
     end: &External<ThreadEnd>,
     class: u32,
 ) -> Result<Option<Unknown<'env>>> {
-    end.lend_idle(size_class(class)?)?.map(|loan| lend(env, loan)).transpose()
+    end.lend_idle(size_class(class)?)?.map(|loan| lend(env, end, loan)).transpose()
 }
 
 /// The same with a block from the operating system; for a hollow one, a guard that JavaScript must
@@ -51,22 +51,24 @@ pub fn lend_fresh<'env>(
     if end.pool().is_closed() {
         return Ok(None);
     }
-    lend_or_tell(env, end.lend_fresh(class).map(Some))
+    lend_or_tell(env, end, end.lend_fresh(class).map(Some))
 }
 
 fn lend_or_tell<'env>(
     env: &'env Env,
+    end: &ThreadEnd,
     outcome: std::result::Result<Option<Loan>, Refusal>,
 ) -> Result<Option<Either<Unknown<'env>, f64>>> {
     match outcome {
         Ok(None) => Ok(None),
-        Ok(Some(loan)) => lend(env, loan).map(|value| Some(Either::A(value))),
+        Ok(Some(loan)) => lend(env, end, loan).map(|value| Some(Either::A(value))),
         Err(Refusal::Exhausted(shortage)) => Ok(Some(Either::B(to_number(shortage as u64)))),
         Err(Refusal::OutOfMemory(error)) => Err(error.into()),
     }
 }
 
-fn lend<'env>(env: &'env Env, loan: Loan) -> Result<Unknown<'env>> {
+fn lend<'env>(env: &'env Env, end: &ThreadEnd, loan: Loan) -> Result<Unknown<'env>> {
+    end.note_lent();
     if let Some(address) = loan.address() {
         return Ok(unknown(env, array_buffer::lend(env.raw(), loan, address)?));
     }
@@ -228,7 +230,7 @@ pub fn claim<'env>(
     end: &External<ThreadEnd>,
     ticket: f64,
 ) -> Result<Option<Either<Unknown<'env>, f64>>> {
-    lend_or_tell(env, end.claim(to_bytes(ticket)))
+    lend_or_tell(env, end, end.claim(to_bytes(ticket)))
 }
 
 /// Waits no more.

@@ -180,6 +180,11 @@ impl Attachment {
         }
     }
 
+    /// This thread's part of what the pool costs besides its blocks, in bytes.
+    pub fn overhead_bytes(&self) -> usize {
+        self.pool.overhead_bytes() / self.pool.threads().members.len().max(1)
+    }
+
     /// Notes whether this thread has something idle, for the keeper to look after. Whether it does.
     pub fn set_idle(&self, has_idle: bool) -> bool {
         self.member.set_idle(has_idle);

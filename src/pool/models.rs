@@ -206,7 +206,7 @@ fn quarantine_against_the_line() {
         loan.settle(Lender::Ending);
         store.is_gone_now();
         let other = pool.clone();
-        let thread = thread::spawn(move || other.sweep_and_serve());
+        let thread = thread::spawn(move || other.sweep_and_serve(LOOKS));
         let ticket = lender.wait(class(64));
         thread.join().unwrap();
         assert_eq!(lender.granted(), Some(ticket));

@@ -86,6 +86,8 @@ pub struct Stats {
     pub unpooled_count: f64,
     /// How many waited for a block.
     pub wait_count: u64,
+    /// What the pool costs besides its blocks, in bytes.
+    pub overhead_bytes: usize,
     /// Each class that has been used, the smallest first.
     pub classes: Vec<(SizeClass, Figures)>,
 }
@@ -95,12 +97,13 @@ impl Stats {
         tally: &Tally,
         peak_in_use_bytes: f64,
         in_depot: impl Fn(SizeClass) -> usize,
-        books: impl Fn(SizeClass) -> &'a ClassBooks,
+        books: impl Fn(SizeClass) -> Option<&'a ClassBooks>,
     ) -> Self {
         let mut stats =
             Self { peak_in_use_bytes, unpooled_count: tally.unpooled_count, ..Self::default() };
         for class in SizeClass::all() {
-            let figures = Figures::of_class(class, tally, in_depot(class), books(class));
+            let Some(books) = books(class) else { continue };
+            let figures = Figures::of_class(class, tally, in_depot(class), books);
             if figures != Figures::default() {
                 stats.total.add(&figures);
                 stats.classes.push((class, figures));

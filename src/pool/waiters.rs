@@ -205,6 +205,13 @@ impl Waiters {
         self.queue().count
     }
 
+    /// About how many bytes those take who wait, or have not claimed what they were granted.
+    pub fn bytes(&self) -> usize {
+        let queue = self.queue();
+        queue.line.len() * size_of::<(Ticket, Waiter)>()
+            + queue.granted.len() * size_of::<((MemberId, Ticket), Grant)>()
+    }
+
     fn note_length(&self, queue: &Queue) {
         self.length.store(queue.line.len(), Ordering::Relaxed);
         fence(Ordering::SeqCst);

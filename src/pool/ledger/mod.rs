@@ -84,18 +84,6 @@ pub struct Sums {
     pub misses: [f64; SizeClass::COUNT],
 }
 
-impl Sums {
-    /// Adds other sums to these.
-    pub fn add(&mut self, other: &Self) {
-        for class in 0..SizeClass::COUNT {
-            self.leases[class] += other.leases[class];
-            self.releases[class] += other.releases[class];
-            self.asked_bytes[class] += other.asked_bytes[class];
-            self.misses[class] += other.misses[class];
-        }
-    }
-}
-
 impl Default for Sums {
     fn default() -> Self {
         let zeros = [0.0; SizeClass::COUNT];

@@ -109,7 +109,8 @@ pub struct Left {
 pub struct Seats {
     /// By number. Their words are never moved while JavaScript points into them.
     segments: Vec<Option<Segment>>,
-    classes: Box<[ClassSeats; SizeClass::COUNT]>,
+    /// By class, made when it is first used.
+    classes: [Option<Box<ClassSeats>>; SizeClass::COUNT],
     /// The name of the segment that was made last.
     last_name: u32,
     /// How many seats are taken.
@@ -118,8 +119,6 @@ pub struct Seats {
     detached: usize,
     /// Whether segments stay for good: where V8 has their words.
     is_fixed: bool,
-    /// What was counted in segments that have gone.
-    gone: Sums,
 }
 
 /// One class's part.
@@ -129,6 +128,26 @@ struct ClassSeats {
     count: usize,
     /// A bit for each segment of the thread: whether it is of this class and has a free seat.
     open: Vec<u64>,
+    /// What was counted in segments that have gone.
+    gone: Counts,
+}
+
+/// What the head of a segment counts.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    leases: f64,
+    releases: f64,
+    asked_bytes: f64,
+    misses: f64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.leases += other.leases;
+        self.releases += other.releases;
+        self.asked_bytes += other.asked_bytes;
+        self.misses += other.misses;
+    }
 }
 
 struct Segment {
@@ -177,17 +196,15 @@ impl Segment {
         f64::from_bits(self.words.all()[word as usize].load(Ordering::Relaxed))
     }
 
-    fn leases(&self) -> f64 {
-        self.head(HeadWord::Leases) - self.head(HeadWord::Base)
-    }
-
-    fn add_to(&self, sums: &mut Sums) {
-        let (index, leases) = (self.class.index(), self.leases());
-        sums.leases[index] += leases;
-        sums.releases[index] += self.head(HeadWord::Releases);
-        sums.asked_bytes[index] += self.head(HeadWord::AskedBytes);
-        // A block may have been got, and never leased.
-        sums.misses[index] += self.head(HeadWord::Misses).min(leases);
+    fn counts(&self) -> Counts {
+        let leases = self.head(HeadWord::Leases) - self.head(HeadWord::Base);
+        Counts {
+            leases,
+            releases: self.head(HeadWord::Releases),
+            asked_bytes: self.head(HeadWord::AskedBytes),
+            // A block may have been got, and never leased.
+            misses: self.head(HeadWord::Misses).min(leases),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -204,23 +221,25 @@ impl Seats {
     /// Where there are more segments than numbers for them: 500 million seats.
     pub fn take(&mut self, class: SizeClass, key: LoanKey) -> u32 {
         // Low segments fill first, so that high ones empty.
-        let open = &self.classes[class.index()].open;
-        let number = match open.iter().position(|bits| *bits != 0) {
-            Some(word) => word * 64 + open[word].trailing_zeros() as usize,
+        let seats = self.classes[class.index()].get_or_insert_default();
+        let number = match seats.open.iter().position(|bits| *bits != 0) {
+            Some(word) => word * 64 + seats.open[word].trailing_zeros() as usize,
             None => self.add_segment(class),
         };
         let segment = self.segments[number].as_mut().expect("an open segment");
         let index = segment.free.pop().expect("a free seat");
         segment.keys[usize::from(index)] = key;
-        if segment.free.is_empty() {
-            self.classes[class.index()].open[number / 64] &= !(1 << (number % 64));
+        if segment.free.is_empty()
+            && let Some(seats) = &mut self.classes[class.index()]
+        {
+            seats.open[number / 64] &= !(1 << (number % 64));
         }
         self.taken += 1;
         u32::try_from(number << SEGMENT_SHIFT).expect("fewer than 2^16 segments") | u32::from(index)
     }
 
     fn add_segment(&mut self, class: SizeClass) -> usize {
-        let seats = &mut self.classes[class.index()];
+        let seats = self.classes[class.index()].get_or_insert_default();
         let count = seats.count.clamp(FEWEST_SEATS, MOST_SEATS);
         self.last_name = self.last_name.checked_add(1).expect("fewer than 2^32 are ever made");
         let segment = Some(Segment::new(self.last_name, class, seats.count == 0, count));
@@ -251,11 +270,11 @@ impl Seats {
         segment.free.push(u16::try_from(index).expect("below MOST_SEATS"));
         self.taken -= 1;
         self.detached -= usize::from(state == SeatState::Detached);
-        let seats = &mut self.classes[segment.class.index()];
+        let seats = self.classes[segment.class.index()].as_mut().expect("a block's class");
         let is_empty = segment.free.len() == segment.keys.len();
         let goes = is_empty && !segment.is_first && !self.is_fixed;
         if goes {
-            segment.add_to(&mut self.gone);
+            seats.gone.add(segment.counts());
             seats.count -= segment.keys.len();
             seats.open[number / 64] &= !(1 << (number % 64));
             self.segments[number] = None;
@@ -339,8 +358,20 @@ impl Seats {
 
     /// Adds to `sums` what this thread has counted. Takes as long as there are segments.
     pub fn add_to(&self, sums: &mut Sums) {
-        sums.add(&self.gone);
-        self.segments.iter().flatten().for_each(|segment| segment.add_to(sums));
+        let mut add = |class: usize, counts: Counts| {
+            sums.leases[class] += counts.leases;
+            sums.releases[class] += counts.releases;
+            sums.asked_bytes[class] += counts.asked_bytes;
+            sums.misses[class] += counts.misses;
+        };
+        for (class, seats) in self.classes.iter().enumerate() {
+            if let Some(seats) = seats {
+                add(class, seats.gone);
+            }
+        }
+        for segment in self.segments.iter().flatten() {
+            add(segment.class.index(), segment.counts());
+        }
     }
 
     /// How many seats are taken.
@@ -350,9 +381,9 @@ impl Seats {
 
     /// How many bytes the seats take.
     pub fn bytes(&self) -> usize {
-        let open: usize = self.classes.iter().map(|class| class.open.capacity()).sum();
-        size_of_val(&*self.classes)
-            + open * size_of::<u64>()
+        let open = |class: &ClassSeats| class.open.capacity() * size_of::<u64>();
+        let classes = self.classes.iter().flatten();
+        classes.map(|class| size_of::<ClassSeats>() + open(class)).sum::<usize>()
             + self.segments.capacity() * size_of::<Option<Segment>>()
             + self.segments.iter().flatten().map(Segment::bytes).sum::<usize>()
     }
@@ -377,12 +408,11 @@ impl Default for Seats {
     fn default() -> Self {
         Self {
             segments: Vec::new(),
-            classes: Box::new(std::array::from_fn(|_| ClassSeats::default())),
+            classes: [const { None }; SizeClass::COUNT],
             last_name: 0,
             taken: 0,
             detached: 0,
             is_fixed: false,
-            gone: Sums::default(),
         }
     }
 }
