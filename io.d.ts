@@ -76,7 +76,8 @@ export function end<Res extends NodeJS.WritableStream>(
 
 /**
  * A file to a writable through two pooled blocks, read ahead by one, as fast as the writable takes it.
- * The writable stays open, also where this fails.
+ * The writable stays open, also where this fails. A FileHandle's own method reads into memory of V8's, and what it
+ * has read is copied: a path is faster.
  *
  * @returns the bytes written
  * @throws {Error} what opening, reading or writing failed with; an `AbortError`, with code `ABORT_ERR`.
@@ -104,7 +105,13 @@ export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
  * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is
  * released when the loop moves on, also by `break` and `throw`: what is to stay must be copied.
  *
+ * An iterator that is dropped in the middle, without `return()`, gives its block back when the garbage collector
+ * finds it, closes the file that it opened, and listens to nothing any more. A FileHandle, a stream or a generator
+ * of the caller's stays open then. It is closed or destroyed, as by `for await`, where the loop is left.
+ *
  * @throws as {@link pumpFile}, and what the source failed with
+ * @throws {TypeError} `ERR_INVALID_ARG_TYPE` for a piece that is no bytes; `ERR_INVALID_ARG_VALUE` for one whose memory
+ *   was taken away before all of it was copied
  */
 export function chunks(
   pool: BufferPool,

@@ -14,7 +14,7 @@ const { setImmediate } = require('node:timers')
 const channels = require('./channels')
 const { RACK_BYTES, RACK_UNITS, UNIT } = require('./magazine')
 const native = require('./native')
-const { WeakReference } = require('./runtime')
+const { WeakReference, forEachIn } = require('./runtime')
 
 const { ceil, min } = Math
 
@@ -162,7 +162,7 @@ class Caretaker {
   }
 
   giveUpSpares() {
-    for (const giveUp of this.spares) giveUp()
+    forEachIn(this.spares, callIt)
   }
 
   /** Brings every magazine, and all together, back under their bounds, by half. */
@@ -234,6 +234,8 @@ class Caretaker {
     this.rack.beAlert(this.isWatched && !this.othersWait)
   }
 }
+
+const callIt = (/** @type {() => void} */ giveUp) => giveUp()
 
 /**
  * A bell's answer. It holds the rack no longer than the pool's users do.
