@@ -76,8 +76,7 @@ export function end<Res extends NodeJS.WritableStream>(
 
 /**
  * A file to a writable through two pooled blocks, read ahead by one, as fast as the writable takes it.
- * The writable stays open, also where this fails. A FileHandle's own method reads into memory of V8's, and what it
- * has read is copied: a path is faster.
+ * The writable stays open, also where this fails.
  *
  * @returns the bytes written
  * @throws {Error} what opening, reading or writing failed with; an `AbortError`, with code `ABORT_ERR`.

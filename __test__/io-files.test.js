@@ -1614,6 +1614,33 @@ describe('chunks', () => {
     }
   })
 
+  test('A FileHandle of Node is read into blocks, and its close waits for that', async (context) => {
+    const pool = new BufferPool()
+    const handle = await fs.promises.open(file)
+    const held = []
+    spyOnRead(context, (read, args) => {
+      assert.ok(pool.owns(args[1]))
+      held.push(() => read(...args))
+    })
+    const pending = chunks(pool, handle, { chunkSize: CHUNK }).next()
+    await until(() => held.length === 1, 'it reads')
+    let isClosed = false
+    const closing = handle.close().then(() => {
+      isClosed = true
+    })
+    await sleep(10)
+    assert.equal(isClosed, false)
+    assert.equal(openFiles(folder).length, isLinux ? 1 : 0)
+    spyOnRead(context, (read, args) => read(...args))
+    held[0]()
+    assertBytes((await pending).value, contents.subarray(0, CHUNK))
+    await closing
+    const next = chunks(pool, handle).next()
+    await assert.rejects(next, { code: 'EBADF' })
+    pool.release((await pending).value)
+    await atRest(pool)
+  })
+
   test('A handle of somebody else gets no block, and what it says is checked', async () => {
     const pool = new BufferPool()
     const buffers = []

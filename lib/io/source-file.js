@@ -8,6 +8,7 @@ const { isUint8Array } = require('node:util').types
 const { OutOfRange } = require('../errors')
 const { allocUnsafeSlow, lengthOf, partOf, setBytes, shieldedViewOf } = require('../runtime')
 const { checkInteger } = require('./checks')
+const { referencesOf } = require('./held-open')
 
 // As they were when cistern was loaded: who puts another in their place would see each block.
 const { min } = Math
@@ -65,6 +66,8 @@ class SourceFile {
   #path
   /** @type {FileHandle | undefined} */
   #handle
+  /** What keeps the handle open, where it is Node's. */
+  #references
   #fd = -1
   /**
    * Where the next read begins; `null` where it begins where the last has ended, because a FIFO has
@@ -95,6 +98,7 @@ class SourceFile {
     this.#position = start ?? null
     if (isFileHandle(source)) {
       this.#handle = source
+      this.#references = referencesOf(source)
       // So that the handle's own position stays where it is.
       this.#position ??= 0
     } else {
@@ -147,28 +151,27 @@ class SourceFile {
       if (this.#position !== null) this.#position += bytesRead
       callback(null, bytesRead)
     }
-    if (this.#handle !== undefined) this.#readHandle(this.#handle, length, pass)
-    else this.#readFile(block, length, pass)
+    if (this.#handle !== undefined) this.#readHandle(this.#handle, block, length, pass)
+    else this.#readFile(this.#fd, block, length, pass)
   }
 
   /**
+   * @param {number} fd
    * @param {Uint8Array} block
    * @param {number} length
    * @param {Pass} pass
    */
-  #readFile(block, length, pass) {
+  #readFile(fd, block, length, pass) {
     try {
       if (CALLBACK in AnyObject) {
         // Other code sees Node's callback there, and could call it while the read goes on.
         const stand = this.#standFor(length)
-        read(this.#fd, stand, 0, length, this.#position, (error, bytesRead) => {
+        read(fd, stand, 0, length, this.#position, (error, bytesRead) => {
           pass(error, bytesRead, stand)
         })
       } else {
         const view = shieldedViewOf(block)
-        read(this.#fd, view, 0, length, this.#position, (error, bytesRead) =>
-          pass(error, bytesRead)
-        )
+        read(fd, view, 0, length, this.#position, (error, bytesRead) => pass(error, bytesRead))
       }
     } catch (error) {
       nextTick(pass, error, 0)
@@ -176,27 +179,79 @@ class SourceFile {
   }
 
   /**
-   * By the handle's own method: its `close()` waits for that, while the number of a file that is
-   * closed may be another's the next moment. The method is anyone's, so it gets no block: another's handle may say
-   * that it has read, and go on, or release what it was given.
+   * @param {FileHandle} handle
+   * @param {Uint8Array} block
+   * @param {number} length
+   * @param {Pass} pass
+   */
+  #readHandle(handle, block, length, pass) {
+    /** @type {Pass} */
+    const passOrAgain = (error, bytesRead, stand) => {
+      const hasNoPositions = error?.code === 'ESPIPE' && this.#isFlexible
+      if (hasNoPositions && this.#position !== null) {
+        this.#position = null
+        this.#readHandle(handle, block, length, pass)
+      } else {
+        pass(error, bytesRead, stand)
+      }
+    }
+    const references = this.#references
+    if (references === undefined) this.#readByMethod(handle, length, passOrAgain)
+    else this.#readReferenced(handle, references, block, length, passOrAgain)
+  }
+
+  /**
+   * By the handle's number, with the handle kept open: the number of a file that is closed may be another's the next
+   * moment.
+   *
+   * @param {FileHandle} handle
+   * @param {import('./held-open').References} references
+   * @param {Uint8Array} block
+   * @param {number} length
+   * @param {Pass} pass
+   */
+  #readReferenced(handle, references, block, length, pass) {
+    let fd = -1
+    let isDone = false
+    try {
+      fd = handle.fd
+      if (fd >= 0) references.ref()
+    } catch (error) {
+      nextTick(pass, error, 0)
+      return
+    }
+    // A closed one tells that by its method.
+    if (!(fd >= 0)) {
+      this.#readByMethod(handle, length, pass)
+      return
+    }
+    this.#readFile(fd, block, length, (error, bytesRead, stand) => {
+      if (isDone) return
+      isDone = true
+      try {
+        references.unref()
+      } catch {
+        // Other code has changed it; what was read is read.
+      }
+      pass(error, bytesRead, stand)
+    })
+  }
+
+  /**
+   * By a method that is anyone's: it gets no block. It may say that it has read, and go on, or release what it was
+   * given.
    *
    * @param {FileHandle} handle
    * @param {number} length
    * @param {Pass} pass
    */
-  async #readHandle(handle, length, pass) {
+  async #readByMethod(handle, length, pass) {
     try {
       const stand = this.#standFor(length)
       const { bytesRead } = await handle.read(stand, 0, length, this.#position)
       pass(null, bytesRead, stand)
     } catch (error) {
-      const hasNoPositions = /** @type {any} */ (error)?.code === 'ESPIPE' && this.#isFlexible
-      if (hasNoPositions && this.#position !== null) {
-        this.#position = null
-        this.#readHandle(handle, length, pass)
-      } else {
-        pass(/** @type {any} */ (error) || new Error('The file could not be read'), 0)
-      }
+      pass(error || new Error('The file could not be read'), 0)
     }
   }
 
