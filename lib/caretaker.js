@@ -14,7 +14,7 @@ const { setImmediate } = require('node:timers')
 const channels = require('./channels')
 const { RACK_BYTES, RACK_UNITS, UNIT } = require('./magazine')
 const native = require('./native')
-const { WeakReference, forEachIn } = require('./runtime')
+const { WeakReference, deref, forEachIn } = require('./runtime')
 
 const { ceil, min } = Math
 
@@ -243,7 +243,7 @@ const callIt = (/** @type {() => void} */ giveUp) => giveUp()
  * @param {WeakRef<Caretaker>} caretaker
  */
 function answerFor(caretaker) {
-  return () => caretaker.deref()?.answer()
+  return () => deref(caretaker)?.answer()
 }
 
 module.exports = { Caretaker }

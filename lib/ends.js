@@ -1,5 +1,7 @@
 'use strict'
 
+const { WeakReference, deref, table } = require('./runtime')
+
 /**
  * The pools of this thread that have a handle: who attaches where the pool is at home already gets
  * that one, and not a second set of magazines.
@@ -10,7 +12,8 @@ const ends = new Map()
 
 /** @param {string} key a handle's */
 function find(key) {
-  return ends.get(key)?.deref()
+  const end = table.get(ends, key)
+  return end && deref(/** @type {WeakRef<import('./buffer-pool').BufferPool>} */ (end))
 }
 
 /**
@@ -19,10 +22,16 @@ function find(key) {
  */
 function add(key, pool) {
   if (find(key) === pool) return
-  for (const [other, end] of ends) {
-    if (end.deref() === undefined) ends.delete(other)
-  }
-  ends.set(key, new WeakRef(pool))
+  table.forEach(ends, forgetGone)
+  table.set(ends, key, new WeakReference(pool))
+}
+
+/**
+ * @param {WeakRef<import('./buffer-pool').BufferPool>} end
+ * @param {string} key
+ */
+function forgetGone(end, key) {
+  if (deref(end) === undefined) table.delete(ends, key)
 }
 
 module.exports = { add, find }

@@ -41,6 +41,9 @@ function transferOf(prototype) {
 const Bytes = Uint8Array
 const Floats = Float64Array
 const WeakReference = WeakRef
+
+/** @type {<Target extends object>(reference: WeakRef<Target>) => Target | undefined} */
+const deref = uncurry(WeakRef.prototype.deref)
 const OwnPromise = Promise
 
 const arrayFrom = Array.from
@@ -228,6 +231,7 @@ module.exports = {
   arrayBufferOf,
   byteLengthOf,
   deleteFrom,
+  deref,
   fixedViewOf,
   forEachIn,
   isExternal,
