@@ -155,7 +155,7 @@ class FileChunks {
     })
   }
 
-  /** The file is done with what it had. */
+  /** Notes that the file is done with what it had. */
   #rest() {
     this.#isBusy = false
     this.#onQuiet()

@@ -3,8 +3,8 @@
 /**
  * An iteration over pooled chunks: its calls of `next`, served one after another, and what it has given.
  *
- * No promise here leads to a block that its user has not got, and neither does a function that other code may
- * come by: a signal's listener, a promise's `resolve`.
+ * No promise here leads to a block before its user has it. Neither does a function that other code may come by, as
+ * a signal's listener or a promise's `resolve`.
  */
 
 const { Abort, AlreadyReleased } = require('../errors')
@@ -34,15 +34,15 @@ const { defineProperty } = Object
  */
 
 /**
- * An iteration as long as nothing is under way: with a call under way its source has it, or nobody, and then it is
- * to be collected.
+ * Holds an iteration for the registry of dropped iterators, as long as no call is under way. A call under way is held
+ * by its source; where that is garbage, both can be collected.
  */
 class Hold {
   /** @type {Iteration | undefined} */
   idle
   isAbandoned = false
 
-  /** The iterator was dropped. A call that is under way still gets its chunk. */
+  /** Notes that the iterator was dropped. A call that is under way still gets its chunk. */
   abandon() {
     this.isAbandoned = true
     this.idle?.abandon()
@@ -111,13 +111,13 @@ class Iteration {
     })
   }
 
-  /** Ends it, and what was given. */
+  /** Ends it, and the leases that were given. */
   end() {
     this.#releaseGiven()
     return this.#stop()
   }
 
-  /** Ends it. What was given is its user's, as long as they have it. */
+  /** Ends it, and leaves what was given to its user. */
   abandon() {
     this.#given = undefined
     if (this.#isOver) return
@@ -202,7 +202,7 @@ class Iteration {
     this.#stop()
   }
 
-  /** The call that is being served is served now. */
+  /** Takes the call that is being served off the list. */
   #takeCall() {
     const call = this.#first
     this.#isServing = false
@@ -212,7 +212,7 @@ class Iteration {
     return call
   }
 
-  /** Nothing is under way any more. */
+  /** Notes that nothing is under way any more. */
   #rest() {
     this.#last = undefined
     this.hold.idle = this
