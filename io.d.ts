@@ -104,7 +104,13 @@ export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
  * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is
  * released when the loop moves on, also by `break` and `throw`: what is to stay must be copied.
  *
+ * An iterator that is dropped in the middle, without `return()`, gives its block back when the garbage collector
+ * finds it, closes the file that it opened, and listens to nothing any more. A FileHandle, a stream or a generator
+ * of the caller's stays open then. It is closed or destroyed, as by `for await`, where the loop is left.
+ *
  * @throws as {@link pumpFile}, and what the source failed with
+ * @throws {TypeError} `ERR_INVALID_ARG_TYPE` for a piece that is no bytes; `ERR_INVALID_ARG_VALUE` for one whose memory
+ *   was taken away before all of it was copied
  */
 export function chunks(
   pool: BufferPool,

@@ -401,7 +401,7 @@ class BufferPool {
       // By a stale view, from within the lease: nobody has been given it yet.
       if (slot.words[slot.at + SAMPLE] === 0) throw new errors.AlreadyReleased(this.#name, view)
       this.#rack.sampler.drop(slot)
-      this.release(arrayBuffer)
+      release(this, arrayBuffer)
       return
     }
     if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)

@@ -14,7 +14,7 @@ const { setImmediate } = require('node:timers')
 const channels = require('./channels')
 const { RACK_BYTES, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const native = require('./native')
-const { WeakReference } = require('./runtime')
+const { WeakReference, deref, forEachIn } = require('./runtime')
 
 const { ceil, min } = Math
 
@@ -188,7 +188,7 @@ class Caretaker {
   }
 
   giveUpSpares() {
-    for (const giveUp of this.spares) giveUp()
+    forEachIn(this.spares, callIt)
   }
 
   /** Brings every magazine, and all together, back under their bounds, by half. */
@@ -358,13 +358,15 @@ class Caretaker {
   }
 }
 
+const callIt = (/** @type {() => void} */ giveUp) => giveUp()
+
 /**
  * A bell's answer. It holds the rack no longer than the pool's users do.
  *
  * @param {WeakRef<Caretaker>} caretaker
  */
 function answerFor(caretaker) {
-  return () => caretaker.deref()?.answer()
+  return () => deref(caretaker)?.answer()
 }
 
 module.exports = { Caretaker }

@@ -1,6 +1,6 @@
 'use strict'
 
-const { WeakReference, table } = require('./runtime')
+const { WeakReference, deref, table } = require('./runtime')
 
 /**
  * The pools of this thread that have a handle: who attaches where the pool is at home already gets
@@ -10,12 +10,19 @@ const { WeakReference, table } = require('./runtime')
  */
 const ends = new Map()
 
-/** With so many pools those that have gone are looked for: twice as many as were left last time. */
-let limit = 64
+/** The fewest pools among which those that have gone are looked for. */
+const FEWEST = 64
+
+/** With so many pools they are looked for next: twice as many as were left last time. */
+let limit = FEWEST
+
+/** How many there are. A Map's own `size` is within reach of other code. */
+let count = 0
 
 /** @param {string} key a handle's */
 function find(key) {
-  return table.get(ends, key)?.deref()
+  const end = table.get(ends, key)
+  return end && deref(/** @type {WeakRef<import('./buffer-pool').BufferPool>} */ (end))
 }
 
 /**
@@ -24,12 +31,21 @@ function find(key) {
  */
 function add(key, pool) {
   if (find(key) === pool) return
+  if (table.get(ends, key) === undefined) count++
   table.set(ends, key, new WeakReference(pool))
-  if (ends.size < limit) return
-  table.forEach(ends, (/** @type {WeakRef<object>} */ end, /** @type {string} */ other) => {
-    if (end.deref() === undefined) table.delete(ends, other)
-  })
-  limit = Math.max(64, 2 * ends.size)
+  if (count < limit) return
+  table.forEach(ends, forgetGone)
+  limit = 2 * count > FEWEST ? 2 * count : FEWEST
+}
+
+/**
+ * @param {WeakRef<import('./buffer-pool').BufferPool>} end
+ * @param {string} key
+ */
+function forgetGone(end, key) {
+  if (deref(end) !== undefined) return
+  table.delete(ends, key)
+  count--
 }
 
 module.exports = { add, find }
