@@ -57,9 +57,17 @@ let rackOf
  */
 let requestLease
 
+/**
+ * Whether a pool could hold so many bytes with nothing else leased, for the rest of this library.
+ *
+ * @type {(pool: BufferPool, size: number) => boolean}
+ */
+let canEverHold
+
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
+    canEverHold = (pool, size) => pool.#canEverHold(size)
     requestLease = (pool, size, onLease, onError, onWait) =>
       pool.#request(size, onLease, onError, onWait)
   }
@@ -598,4 +606,13 @@ function openShared() {
   return pool
 }
 
-module.exports = { BufferPool, leaseFrom, openShared, owns, rackOf, release, requestLease }
+module.exports = {
+  BufferPool,
+  canEverHold,
+  leaseFrom,
+  openShared,
+  owns,
+  rackOf,
+  release,
+  requestLease
+}
