@@ -148,6 +148,73 @@ describe('readBody, aborted while it grows,', () => {
   }
 })
 
+test(
+  'readBody, aborted by a formatter of stacks as it begins to wait, waits for none',
+  inEveryMode(
+    async (pool) => {
+      let wasInLine = false
+      for (let nth = 0; nth < 6; nth++) {
+        const aborting = new AbortController()
+        const source = announcing(100_000)
+        const reading = readBody(pool, source, { signal: aborting.signal })
+        reading.catch(() => {})
+        source.write(randomBytes(10_000))
+        await turn()
+        const others = pool.lease(30_000)
+        let count = 0
+        const restore = onStack(() => {
+          if (count++ === nth) aborting.abort()
+        })
+        const { waitCount } = pool.stats()
+        source.write(randomBytes(50_000))
+        await turn()
+        restore()
+        if (pool.stats().waitCount > waitCount) wasInLine = true
+        aborting.abort()
+        await assert.rejects(reading, { name: 'AbortError' })
+        pool.release(await pool.acquire(64))
+        others.release()
+        await assertUnheard(source)
+        await allBack(pool)
+      }
+      assert.ok(wasInLine)
+    },
+    { leakSampleRate: 1, maxBytes: 128 * KIB }
+  )
+)
+
+describe('A prototype of the pool patched after loading', () => {
+  const { prototype } = BufferPool
+  for (const name of ['allocUnsafe', 'alloc', 'lease', 'acquire', 'release', 'owns']) {
+    test(
+      `(${name}) does not come between readBody and its blocks`,
+      inEveryMode(
+        async (pool) => {
+          const victim = pool.lease(64 * KIB)
+          victim.buffer.fill(7)
+          const original = prototype[name]
+          const body = randomBytes(100_000)
+          let lease
+          prototype[name] = () => victim.buffer
+          try {
+            await assert.rejects(readBody(pool, Readable.from([body]), { limit: 20_000 }))
+            lease = await readBody(pool, Readable.from(pieces(body, 30_000)))
+          } finally {
+            prototype[name] = original
+          }
+          assert.ok(victim.buffer.every((byte) => byte === 7))
+          assert.ok(lease.buffer.equals(body))
+          lease.release()
+          assert.ok(pool.owns(victim.buffer))
+          victim.release()
+          await allBack(pool)
+        },
+        { leakSampleRate: 1 }
+      )
+    )
+  }
+})
+
 describe('readBody, given chunks by code that runs while it grows,', () => {
   for (const announced of [undefined, 90_000]) {
     test(`keeps their order, ${announced === undefined ? 'of unknown' : 'of an announced'} length`, async () => {

@@ -248,19 +248,19 @@ describe('A body of an announced length, at the ceiling,', () => {
     )
   )
 
-  for (const onExhausted of ['throw', 'unpooled']) {
-    test(`is served in the end, and by the pool: '${onExhausted}'`, async () => {
+  for (const [i, { name, createServer, send }] of TRANSPORTS.entries()) {
+    const onExhausted = i % 2 === 0 ? 'throw' : 'unpooled'
+    test(`is served in the end, and by the pool, over ${name} ('${onExhausted}')`, async () => {
       const pool = new BufferPool({ maxBytes: 2 * MIB, onExhausted })
-      const server = http.createServer(async (req, res) => {
+      const server = createServer(async (req, res) => {
         const lease = await readBody(pool, req)
         res.end(hash(lease.buffer))
         lease.release()
       })
       await serving(server, async (port) => {
-        const [{ send }] = TRANSPORTS
         await Promise.all(
-          Array.from({ length: 24 }, async (_, i) => {
-            const body = randomBytes(200_000 + 60_000 * i)
+          Array.from({ length: 16 }, async (_, i) => {
+            const body = randomBytes(200_000 + 90_000 * i)
             async function* slowly() {
               for (const piece of pieces(body, 50_000)) {
                 yield piece
@@ -332,6 +332,28 @@ describe('A body of an announced length, at the ceiling,', () => {
       )
     )
   }
+
+  test('leaves a request open for the answer when its signal ends the wait', async () => {
+    const pool = new BufferPool({ maxBytes: 128 * KIB })
+    const server = http.createServer(async (req, res) => {
+      const aborting = new AbortController()
+      const reading = readBody(pool, req, { signal: aborting.signal })
+      await until(() => pool.stats().waitCount === 1, 'it waits')
+      aborting.abort()
+      await assert.rejects(reading, { name: 'AbortError' })
+      res.statusCode = 503
+      res.end()
+    })
+    await serving(server, async (port) => {
+      const others = pool.lease(112 * KIB)
+      const [{ send }] = TRANSPORTS
+      const headers = { 'content-length': 100_000 }
+      const { status } = await send({ port, headers, chunks: [Buffer.alloc(100_000)] })
+      assert.equal(status, 503)
+      others.release()
+    })
+    await allBack(pool)
+  })
 
   test('takes what someone else has it give meanwhile', async () => {
     const pool = new BufferPool({ maxBytes: 4 * MIB + 64 * KIB })

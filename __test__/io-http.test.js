@@ -489,6 +489,10 @@ describe('readBody, of other streams', () => {
     for (const chunks of [[], ['abc']]) {
       await assert.rejects(readBody(pool, Readable.from(chunks)), { code: 'ERR_CISTERN_CLOSED' })
     }
+    for (const length of [3, 100_000]) {
+      const endless = new PassThrough()
+      await assert.rejects(readBody(pool, endless, { length }), { code: 'ERR_CISTERN_CLOSED' })
+    }
   })
 })
 

@@ -251,7 +251,7 @@ class BufferPool {
     checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
-    const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
+    const buffer = zero ? this.#leaseOdd(size, true) : allocFrom(this, size)
     return leaseOf(buffer)
   }
 
@@ -408,7 +408,7 @@ class BufferPool {
       // By a stale view, from within the lease: nobody has been given it yet.
       if (slot.words[slot.at + SAMPLE] === 0) throw new errors.AlreadyReleased(this.#name, view)
       this.#rack.sampler.drop(slot)
-      this.release(arrayBuffer)
+      release(this, arrayBuffer)
       return
     }
     if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
@@ -480,6 +480,7 @@ class BufferPool {
 
 // As they are now: for the rest of this library, which other code must not come between.
 const release = uncurry(BufferPool.prototype.release)
+const allocFrom = uncurry(BufferPool.prototype.allocUnsafe)
 const leaseFrom = uncurry(BufferPool.prototype.lease)
 const owns = uncurry(BufferPool.prototype.owns)
 bindRelease(release)

@@ -25,6 +25,7 @@ const {
   AlreadyReleased,
   BodyTooLarge,
   BodyUsed,
+  Closed,
   Exhausted,
   InvalidArgType,
   InvalidArgValue,
@@ -192,8 +193,9 @@ class Reading {
       const source = this.#known === undefined ? 'Its Content-Length is' : `${KNOWN} is`
       throw new BodyTooLarge(this.#limit, announced, source)
     }
+    const { isClosed, name, maxBytes } = this.#rack
+    if (isClosed) throw new Closed(name)
     if (announced > 0 && !canEverHold(this.#pool, announced)) {
-      const { name, maxBytes } = this.#rack
       throw new Exhausted(name, announced, maxBytes, NEVER)
     }
   }
