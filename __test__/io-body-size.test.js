@@ -355,6 +355,30 @@ describe('A body of an announced length, at the ceiling,', () => {
     await allBack(pool)
   })
 
+  test("is bounded in time by the server's requestTimeout", async () => {
+    const pool = new BufferPool({ maxBytes: 128 * KIB })
+    let error
+    const server = http.createServer(
+      { requestTimeout: 100, headersTimeout: 100, connectionsCheckingInterval: 20 },
+      async (req) => {
+        error = await readBody(pool, req).catch((reason) => reason)
+      }
+    )
+    await serving(server, async (port) => {
+      const others = pool.lease(112 * KIB)
+      const socket = net.connect(port, HOST).resume()
+      socket.on('error', () => {})
+      socket.write('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n')
+      socket.write(Buffer.alloc(50_000))
+      await until(() => pool.stats().waitCount === 1, 'it waits')
+      await until(() => error, 'it has an outcome')
+      assert.equal(error.code, 'ECONNRESET')
+      assert.equal(pool.stats().inUseCount, 1, "the other's")
+      others.release()
+    })
+    await allBack(pool)
+  })
+
   test('takes what someone else has it give meanwhile', async () => {
     const pool = new BufferPool({ maxBytes: 4 * MIB + 64 * KIB })
     const body = randomBytes(MIB)
