@@ -90,7 +90,7 @@ describe('readBody, aborted while it grows,', () => {
             } finally {
               unsubscribe('cistern:exhausted', subscriber)
             }
-            assert.equal(count, 1)
+            assert.ok(count > 0)
             if (victim !== undefined) {
               assert.ok(pool.owns(victim))
               assert.ok(victim.every((byte) => byte === 7))
