@@ -460,12 +460,11 @@ describe('readBody, of a request whose getters and methods', () => {
 
 describe('readBody, with a signal', () => {
   /** @param {object} own */
-  const signalWith = (own) => ({
-    aborted: false,
-    addEventListener() {},
-    removeEventListener() {},
-    ...own
-  })
+  const signalWith = (own) =>
+    Object.defineProperties(
+      { aborted: false, addEventListener() {}, removeEventListener() {} },
+      Object.getOwnPropertyDescriptors(own)
+    )
 
   test('that throws as it is listened to, is rejected with that and listens to nothing', async () => {
     const pool = new BufferPool()
@@ -495,6 +494,27 @@ describe('readBody, with a signal', () => {
       await assert.rejects(readBody(pool, source, { signal }), { name: 'AbortError' })
       await assertUnheard(source)
     }
+    await allBack(pool)
+  })
+
+  test('whose reason throws, is rejected with that', async () => {
+    const pool = new BufferPool()
+    const source = announcing()
+    let abort
+    const signal = signalWith({
+      addEventListener: (_, listener) => {
+        abort = listener
+      },
+      get reason() {
+        throw new Error('no reason')
+      }
+    })
+    const reading = readBody(pool, source, { signal })
+    source.write('abc')
+    await turn()
+    abort()
+    await assert.rejects(reading, { message: 'no reason' })
+    await assertUnheard(source)
     await allBack(pool)
   })
 

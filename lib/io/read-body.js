@@ -5,15 +5,15 @@
  *
  * - Memory follows the bytes that have arrived, whatever length is announced: see `body-size.js`.
  * - A reading that has a block MUST NOT wait for another, or bodies that outgrow theirs could wait for one another
- *   for ever. Where the length is unknown, a larger block is had at once, from the pool or as its `onExhausted`
- *   says, or not at all. Where it is announced, the bytes so far move to V8's memory, and the block goes back,
- *   before the reading stands in line for a larger one.
+ *   for ever. Where the length is unknown, it gets a larger block at once, from the pool or as its `onExhausted`
+ *   says, or fails. Where the length is announced, it may wait: it moves the bytes to V8's memory and gives its
+ *   block back before it stands in line.
  * - A chunk is copied once, to its place in the block, and again only when the block is outgrown.
  * - After the promise is settled nothing of ours listens to the request, and after it is rejected
  *   nothing is leased.
- * - Other code may run within any call of a method or getter of the request or the signal, while memory is had,
- *   and while memory is released. It may end the reading, and may give it chunks. So each block is held by its
- *   Lease, and the state is looked at again after each such call.
+ * - Other code may run within any method or getter of the request or the signal, and within each lease and
+ *   release of memory. It may end the reading, and may give it chunks. So a reading holds each block by its Lease,
+ *   and looks at its own state again after each such call.
  */
 
 const { constants } = require('node:buffer')
@@ -115,7 +115,7 @@ class Reading {
    */
   #chunk
   #chunkLength = 0
-  /** Whether a block is being had. Chunks that come meanwhile go to V8's memory. */
+  /** Whether a block is on its way. Chunks that come meanwhile go to V8's memory. */
   #isMoving = false
   #hasBegun = false
   #hasEnded = false
@@ -155,6 +155,7 @@ class Reading {
     })
   }
 
+  /** Begins, and fails by the promise. */
   start() {
     this.#guard(() => this.#start())
   }
@@ -319,7 +320,7 @@ class Reading {
   }
 
   /**
-   * Appends bytes that come while a block is being had.
+   * Appends bytes that come while a block is on its way.
    *
    * @param {Uint8Array} bytes
    * @param {number} count
@@ -367,7 +368,7 @@ class Reading {
     return copy
   }
 
-  /** A view of the bytes so far. */
+  /** Returns a view of the bytes so far. */
   #bytes() {
     return new Bytes(/** @type {ArrayBuffer} */ (arrayBufferOf(this.#memory)), 0, this.#length)
   }
@@ -401,7 +402,7 @@ class Reading {
   #request(size) {
     this.#isMoving = true
     let isWithin = true
-    // An outcome that comes at once is seen to below: what it leads to may ask for a block itself.
+    // An outcome that comes at once is seen to below: it may lead to the next request.
     let seeTo = () => {}
     const settle = (/** @type {() => void} */ outcome) => {
       if (isWithin) seeTo = outcome
@@ -421,7 +422,7 @@ class Reading {
 
   /** @param {unknown} error for which there is no block */
   #moveWithout(error) {
-    // The pool can't hold such a block any more: it is had as one of unknown length is.
+    // The pool can't hold such a block any more. A body of unknown length is served then as `onExhausted` says.
     if (this.#hasBegun && !this.#isSettled && error instanceof Exhausted) this.#moveAtOnce()
     else this.#fail(error)
   }
@@ -451,7 +452,7 @@ class Reading {
       if (this.#isSettled) return
       this.#check(lease)
       const memory = new Bytes(/** @type {ArrayBuffer} */ (arrayBufferOf(bufferOf(lease))))
-      // More may have come while the block was had.
+      // More may have come while the block was on its way.
       fits = this.#length + this.#chunkLength <= lengthOf(memory)
       if (fits) {
         this.#check(this.#lease)
@@ -519,7 +520,7 @@ class Reading {
     })
   }
 
-  #onAbort = () => this.#abort()
+  #onAbort = () => this.#guard(() => this.#abort())
 
   #abort() {
     if (this.#isSettled) return
@@ -572,7 +573,7 @@ class Reading {
     if (lease !== undefined) quietly(() => endLease(lease))
   }
 
-  /** Ends listening, and waiting. Whether that was still to be done. */
+  /** Ends listening, and waiting. Returns whether that was still to be done. */
   #settle() {
     if (this.#isSettled) return false
     this.#isSettled = true
