@@ -20,7 +20,16 @@ const { Slot, isLeased } = require('./slot')
 const { hang, slotOf } = require('./tag')
 const errors = require('./errors')
 
-const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, uncurry, zero, zeroFill } = runtime
+const {
+  allocUnsafeSlow,
+  arrayBufferOf,
+  byteLengthOf,
+  transfer,
+  resolveWith,
+  uncurry,
+  zero,
+  zeroFill
+} = runtime
 const { alloc, allocUnsafe } = Buffer
 
 // As constants of their own: to look them up in their modules would make the fast path's functions
@@ -59,9 +68,17 @@ let rackOf
  */
 let requestLease
 
+/**
+ * Whether a pool could hold so many bytes with nothing else leased, for the rest of this library.
+ *
+ * @type {(pool: BufferPool, size: number) => boolean}
+ */
+let canEverHold
+
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
+    canEverHold = (pool, size) => pool.#canEverHold(size)
     requestLease = (pool, size, onLease, onError, onWait) =>
       pool.#request(size, onLease, onError, onWait)
   }
@@ -142,13 +159,25 @@ class BufferPool {
    * @param {import('../index').AcquireOptions} [options]
    * @returns {Promise<Buffer>}
    */
-  async acquire(size, options = {}) {
-    const { zero: zeroed, signal } = checkAcquire(options)
-    if (signal?.aborted) throw new errors.Abort(signal.reason)
-    if (!isSize(size) || size === 0) return this.#leaseOdd(size, zeroed)
-    const lease = await new Acquiring(this, size, signal).promise
-    const buffer = bufferOf(lease)
-    return zeroed || zeroFill ? runtime.zeroView(buffer) : buffer
+  acquire(size, options = {}) {
+    // No `async`: to wait for a promise shows that, and so a lease, to whoever watches the class of promises.
+    /** @type {(buffer: Buffer) => void} */
+    let resolve = () => {}
+    /** @type {(reason: unknown) => void} */
+    let reject = () => {}
+    const promise = new runtime.OwnPromise((resolveIt, rejectIt) => {
+      resolve = resolveIt
+      reject = rejectIt
+    })
+    try {
+      const { zero: zeroed, signal } = checkAcquire(options)
+      if (signal?.aborted) throw new errors.Abort(signal.reason)
+      if (!isSize(size) || size === 0) resolveWith(resolve, this.#leaseOdd(size, zeroed))
+      else new Acquiring(this, size, zeroed || zeroFill, signal, resolve, reject)
+    } catch (error) {
+      reject(error)
+    }
+    return promise
   }
 
   /**
@@ -164,8 +193,7 @@ class BufferPool {
   #request(size, onLease, onError, onWait) {
     let isOver = false
     let ticket = 0
-    const serve = (/** @type {Buffer} */ buffer) => {
-      const lease = leaseOf(buffer)
+    const serve = (/** @type {Lease} */ lease) => {
       // Cancelled before its ticket was known.
       if (isOver) return endLease(lease)
       isOver = true
@@ -185,10 +213,10 @@ class BufferPool {
       const rack = this.#rack
       if (rack.isClosed) throw new errors.Closed(this.#name)
       if (!this.#canEverHold(size)) throw this.#exhausted(size)
-      const buffer =
-        size > this.#largest ? this.#leaseUnpooled(size, false) : rack.leaseAtOnce(size)
-      if (buffer !== undefined) {
-        serve(buffer)
+      const lease =
+        size > this.#largest ? leaseOf(this.#leaseUnpooled(size, false)) : rack.leaseAtOnce(size)
+      if (lease !== undefined) {
+        serve(lease)
       } else {
         this.#publishExhausted(size, 'wait')
         onWait?.()
@@ -245,8 +273,14 @@ class BufferPool {
     checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
-    const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
-    return leaseOf(buffer)
+    const zeroed = Boolean(zero) || zeroFill
+    if (!(isSize(size) && size > 0 && size <= this.#largest)) {
+      return leaseOf(this.#leaseOdd(size, zeroed))
+    }
+    const lease = this.#rack.lease(size)
+    if (lease === undefined) return leaseOf(this.#leaseRefused(size, zeroed))
+    if (zeroed) runtime.zeroView(bufferOf(lease))
+    return lease
   }
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
@@ -473,6 +507,7 @@ class BufferPool {
 
 // As they are now: for the rest of this library, which other code must not come between.
 const release = uncurry(BufferPool.prototype.release)
+const allocFrom = uncurry(BufferPool.prototype.allocUnsafe)
 const leaseFrom = uncurry(BufferPool.prototype.lease)
 const owns = uncurry(BufferPool.prototype.owns)
 bindRelease(release)
@@ -483,27 +518,27 @@ bindRelease(release)
  * The signal is the user's, and may call back at any time: while it is listened to, and while it is no longer.
  */
 class Acquiring {
+  #zeroed
   #signal
+  #resolve
+  #reject
   #isSettled = false
-  /** @type {(lease: Lease) => void} */
-  #resolve = () => {}
-  /** @type {(reason: unknown) => void} */
-  #reject = () => {}
   /** Ends the request. */
   #cancel = () => {}
 
   /**
    * @param {BufferPool} pool
    * @param {number} size
+   * @param {boolean} zeroed
    * @param {AbortSignal | undefined} signal
+   * @param {(buffer: Buffer) => void} resolve
+   * @param {(reason: unknown) => void} reject
    */
-  constructor(pool, size, signal) {
+  constructor(pool, size, zeroed, signal, resolve, reject) {
+    this.#zeroed = zeroed
     this.#signal = signal
-    /** @type {Promise<Lease>} */
-    this.promise = new runtime.OwnPromise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
+    this.#resolve = resolve
+    this.#reject = reject
     this.#cancel = requestLease(pool, size, this.#onLease, this.#onError, this.#listen)
     // It may have fired while the request was made.
     if (signal?.aborted) this.#onAbort()
@@ -519,8 +554,9 @@ class Acquiring {
   #onLease = (lease) => {
     // A formatter of stacks may have aborted on the way.
     if (this.#signal?.aborted) this.#onAbort()
-    if (this.#settle()) this.#resolve(lease)
-    else endLease(lease)
+    if (!this.#settle()) return endLease(lease)
+    const buffer = bufferOf(lease)
+    resolveWith(this.#resolve, this.#zeroed ? runtime.zeroView(buffer) : buffer)
   }
 
   /** @param {unknown} reason */
@@ -599,4 +635,13 @@ function openShared() {
   return pool
 }
 
-module.exports = { BufferPool, leaseFrom, openShared, owns, rackOf, release, requestLease }
+module.exports = {
+  BufferPool,
+  canEverHold,
+  leaseFrom,
+  openShared,
+  owns,
+  rackOf,
+  release,
+  requestLease
+}

@@ -13,7 +13,7 @@ const keeping = require('./keeping')
 const { releaseBlock } = require('./lease')
 const {
   Bytes,
-  FastBuffer,
+  bufferOver,
   allocUnsafeSlow,
   arrayBufferOf,
   fixedViewOf,
@@ -109,7 +109,7 @@ class ByteBuffer {
   view() {
     this.#check()
     this.#show()
-    return new FastBuffer(arrayBufferOf(this.#bytes), 0, this.#length)
+    return bufferOver(arrayBufferOf(this.#bytes), this.#length)
   }
 
   toBuffer() {
@@ -212,7 +212,7 @@ class ByteBuffer {
       while (size > this.#room) this.#grow(size)
     }
     this.#show()
-    const bytes = new FastBuffer(arrayBufferOf(this.#bytes), 0, lengthOf(this.#bytes))
+    const bytes = bufferOver(arrayBufferOf(this.#bytes), lengthOf(this.#bytes))
     this.#length += bytes.write(data, this.#length, encoding)
   }
 

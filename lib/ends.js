@@ -10,6 +10,8 @@ const { WeakReference, deref, table } = require('./runtime')
  */
 const ends = new Map()
 
+const { max } = Math
+
 /** The fewest pools among which those that have gone are looked for. */
 const FEWEST = 64
 
@@ -35,7 +37,7 @@ function add(key, pool) {
   table.set(ends, key, new WeakReference(pool))
   if (count < limit) return
   table.forEach(ends, forgetGone)
-  limit = 2 * count > FEWEST ? 2 * count : FEWEST
+  limit = max(2 * count, FEWEST)
 }
 
 /**

@@ -15,6 +15,7 @@
 const { Calibration } = require('./calibration')
 const { Caretaker } = require('./caretaker')
 const { OutOfMemory } = require('./errors')
+const { Lease, bufferOf } = require('./lease')
 const native = require('./native')
 const {
   ASKED_BYTES,
@@ -44,6 +45,8 @@ const {
   Floats,
   allocUnsafeSlow,
   arrayBufferOf,
+  bufferOver,
+  byteLengthOf,
   isExternal,
   listOf,
   transfer
@@ -429,22 +432,48 @@ class Rack {
   }
 
   /**
+   * A lease that its holder keeps by its slot; `undefined` where there is no room, or the pool is closed. No other code
+   * sees its Buffer before its holder.
+   *
+   * @param {number} size whole, from 1 to the largest block size
+   * @returns {Lease | undefined}
+   */
+  lease(size) {
+    const magazine = this.magazines[classOf(size)]
+    const slot = magazine.take()
+    if (slot === undefined) return this.fill(magazine) ? this.lease(size) : undefined
+    const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
+    if (byteLengthOf(arrayBuffer) === 0) {
+      // Someone transferred it through a stale view; its finalizer will bring the block.
+      this.hold(-magazine.units)
+      return this.lease(size)
+    }
+    const buffer = bufferOver(arrayBuffer, size)
+    if (this.way === keeping) {
+      slot.view = buffer
+      slot.size = size
+    }
+    this.book(magazine, slot, size)
+    return new Lease(buffer, slot)
+  }
+
+  /**
    * A lease, unless the pool is at its ceiling, or others wait.
    *
    * @param {number} size
    */
   leaseAtOnce(size) {
     if (!native.nobodyWaits(this.attachment)) return undefined
-    const buffer = this.way.lease(this, size)
+    const lease = this.lease(size)
     this.isRefused = false
-    return buffer
+    return lease
   }
 
   /**
    * Waits for a block.
    *
    * @param {number} size
-   * @param {(buffer: Buffer) => void} onLease
+   * @param {(lease: Lease) => void} onLease
    * @param {(reason: unknown) => void} onError
    * @returns {number} the ticket, to cancel
    */
@@ -468,16 +497,17 @@ class Rack {
   leaseGranted(magazine, lent, size, stack) {
     this.seat(magazine, lent)
     this.isGranting = true
-    let buffer
+    let lease
     try {
-      buffer = /** @type {Buffer} */ (this.way.lease(this, size))
+      lease = /** @type {Lease} */ (this.lease(size))
     } finally {
       this.isGranting = false
     }
     if (stack) {
-      this.sampler.record(/** @type {Slot} */ (slotOf(arrayBufferOf(buffer))), size, stack)
+      const slot = /** @type {Slot} */ (slotOf(arrayBufferOf(bufferOf(lease))))
+      this.sampler.record(slot, size, stack)
     }
-    return buffer
+    return lease
   }
 
   /**

@@ -9,7 +9,7 @@ const { isUint8Array } = require('node:util').types
 const native = require('./native')
 const { argumentsAskForZeroFill } = require('./zero-fill')
 
-const { apply } = Reflect
+const { apply, construct } = Reflect
 const { bind, call } = Function.prototype
 
 /**
@@ -81,6 +81,36 @@ const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype)
  * @type {new (arrayBuffer: ArrayBuffer, byteOffset: number, length: number) => Buffer<ArrayBuffer>}
  */
 const FastBuffer = /** @type {any} */ (Buffer)[Symbol.species]
+
+/**
+ * A Buffer over the first bytes of an ArrayBuffer, for this library's own use. The class of Buffers calls its parent,
+ * which other code can replace: that would see the ArrayBuffer, and make whatever it likes. This doesn't call it, and
+ * takes 20 ns more.
+ *
+ * @param {ArrayBuffer} arrayBuffer
+ * @param {number} size
+ * @returns {Buffer<ArrayBuffer>}
+ */
+function bufferOver(arrayBuffer, size) {
+  return construct(Bytes, [arrayBuffer, 0, size], FastBuffer)
+}
+
+/**
+ * Resolves a promise with an object. A promise asks that for a `then`, and other code can put one on a prototype: it
+ * would have the object before its owner.
+ *
+ * @template {object} T
+ * @param {(value: T) => void} resolve
+ * @param {T} value
+ */
+function resolveWith(resolve, value) {
+  if ('then' in value) defineProperty(value, 'then', OWN_THEN)
+  resolve(value)
+}
+
+const OWN_THEN = /** @type {PropertyDescriptor} */ (
+  Object.freeze({ __proto__: null, value: undefined, configurable: true, writable: true })
+)
 
 /** Whether a block is memory of the addon's own; if not, V8 has it. */
 const isExternal = native.isExternal()
@@ -229,6 +259,7 @@ module.exports = {
   addTo,
   allocUnsafeSlow,
   arrayBufferOf,
+  bufferOver,
   byteLengthOf,
   deleteFrom,
   deref,
@@ -239,6 +270,7 @@ module.exports = {
   lengthOf,
   listOf,
   partOf,
+  resolveWith,
   setBytes,
   shieldedViewOf,
   table,

@@ -33,6 +33,8 @@ class Asking {
   }
 
   #onClose = () => {
+    // Anyone can emit the event; the state is Node's.
+    if (this.#connection.closed === false) return
     this.#end()
     for (const callback of this.#callbacks) callback()
   }

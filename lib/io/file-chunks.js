@@ -3,9 +3,7 @@
 /** A file's chunks, each in a block of its own. While one is used, the next is read. */
 
 const { requestLease } = require('../buffer-pool')
-const { Lease, bufferOf, endLease } = require('../lease')
-const { arrayBufferOf } = require('../runtime')
-const { slotOf } = require('../tag')
+const { bufferOf, endLease } = require('../lease')
 const { Ahead } = require('./ahead')
 const { leaseAtOnce } = require('./lease-at-once')
 
@@ -115,10 +113,8 @@ class FileChunks {
 
   #readAhead() {
     if (this.#isStopped || this.#file.left === 0) return
-    const block = leaseAtOnce(this.#pool, this.#blockBytes)
-    if (block === undefined) return
-    const slot = /** @type {import('../slot').Slot} */ (slotOf(arrayBufferOf(block)))
-    const lease = new Lease(block, slot)
+    const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+    if (lease === undefined) return
     // To lease may have run other code, which has stopped it.
     if (this.#isStopped) {
       endLease(lease)

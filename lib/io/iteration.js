@@ -10,7 +10,7 @@
 const { Abort, AlreadyReleased } = require('../errors')
 const { rackOf } = require('../buffer-pool')
 const { bufferOf, endLease, isOver } = require('../lease')
-const { FastBuffer, OwnPromise, arrayBufferOf, lengthOf } = require('../runtime')
+const { OwnPromise, arrayBufferOf, bufferOver, lengthOf } = require('../runtime')
 const { afterPatience } = require('./patience')
 
 const { defineProperty } = Object
@@ -294,7 +294,7 @@ function chunkOf(lease, length) {
   const buffer = bufferOf(lease)
   if (lengthOf(buffer) === length) return buffer
   const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(buffer))
-  return new FastBuffer(arrayBuffer, 0, length)
+  return bufferOver(arrayBuffer, length)
 }
 
 /**
