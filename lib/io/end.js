@@ -16,7 +16,13 @@ const { isUint8Array } = require('node:util').types
 const { owns, rackOf, release } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../errors')
 const { Lease, endLease, isOver } = require('../lease')
-const { allocUnsafeSlow, arrayBufferOf, lengthOf: lengthOfBytes, setBytes } = require('../runtime')
+const {
+  allocUnsafeSlow,
+  arrayBufferOf,
+  lengthOf: lengthOfBytes,
+  setBytes,
+  uncurry
+} = require('../runtime')
 const { slotOf } = require('../tag')
 const { kindOf } = require('./borrowers')
 const { checkPool, checkWritable } = require('./checks')
@@ -37,6 +43,11 @@ const NOTHING = Buffer.alloc(0)
 
 /** ArrayBuffers of blocks that are on their way out. */
 const underWay = new WeakSet()
+
+// As they were when cistern was loaded: a Buffer that goes out twice would be released by the first.
+const isIn = uncurry(WeakSet.prototype.has)
+const putIn = uncurry(WeakSet.prototype.add)
+const takeOut = uncurry(WeakSet.prototype.delete)
 
 /**
  * @template Res
@@ -71,7 +82,7 @@ class Departure {
    */
   constructor(pool, buffer) {
     const arrayBuffer = arrayBufferOf(buffer)
-    if (underWay.has(arrayBuffer)) {
+    if (isIn(underWay, arrayBuffer)) {
       throw new InvalidArgValue('buffer', 'must not be on its way out already', buffer)
     }
     const slot = slotOf(arrayBuffer)
@@ -79,7 +90,7 @@ class Departure {
     this.#arrayBuffer = arrayBuffer
     // One that came from another thread has none.
     this.#lease = slot && new Lease(buffer, slot)
-    underWay.add(arrayBuffer)
+    putIn(underWay, arrayBuffer)
   }
 
   /** Whether other code has released the Buffer. */
@@ -114,7 +125,7 @@ class Departure {
   #leave() {
     if (this.#isComplete) return false
     this.#isComplete = true
-    underWay.delete(this.#arrayBuffer)
+    takeOut(underWay, this.#arrayBuffer)
     return true
   }
 }

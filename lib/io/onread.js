@@ -224,11 +224,25 @@ class Readers {
         throw error
       })
     }
+    this.#next = this.#after(socket, reader)
+    return goesOn
+  }
+
+  /**
+   * What a socket whose callback has returned reads into next. Not before: the callback may have opened another socket
+   * with this option.
+   *
+   * @param {Socket} socket
+   * @param {Reader} reader
+   */
+  #after(socket, reader) {
+    if (isNode && !reader.isCurrent) {
+      // It has connected again, and was given memory for that; or it is destroyed.
+      return handleOf(socket) === undefined ? undefined : SAME
+    }
     // Native code has the address: it needs another, now.
     const next = isOver(reader.lease) ? this.#begin(socket, reader) : reader
-    // Not before: the callback may have opened another socket with this option.
-    this.#next = next?.isGiven && isNode ? SAME : next
-    return goesOn
+    return next?.isGiven && isNode ? SAME : next
   }
 
   /**
