@@ -508,9 +508,12 @@ describe('pumpFile', () => {
         await serving(server, async (port) => {
           const socket = protocol.connect(port)
           await once(socket, protocol === plain ? 'connect' : 'secureConnect')
-          const pumping = pumpFile(pool, file, socket, { chunkSize: MIB })
+          let isOver = false
+          const pumping = pumpFile(pool, file, socket, { chunkSize: MIB }).finally(() => {
+            isOver = true
+          })
           for (let i = 0; i < 3; i++) {
-            await until(() => socket.writableLength > 0, 'a write is under way')
+            await until(() => isOver || socket.writableLength > 0, 'a write is under way')
             forge(socket, 'close', 'drain', 'finish')
             takeOver(pool, MIB, context)
             await turn()
@@ -580,8 +583,8 @@ describe('pumpFile', () => {
     'whose writable throws when it is let go of has its outcome all the same',
     async (pool) => {
       const sink = fs.createWriteStream(path.join(folder, 'thrown'))
-      sink.on('removeListener', () => {
-        throw new Error('a listener')
+      sink.on('removeListener', (event) => {
+        if (event === 'error' || event === 'close') throw new Error('a listener')
       })
       assert.equal(await pumpFile(pool, file, sink), CONTENT.length)
       sink.destroy()

@@ -91,18 +91,25 @@ class Outlet {
   }
 
   unwatch() {
-    const writable = this.#writable
     this.#isWatched = false
     clearTimeout(this.#timer)
-    try {
-      writable.removeListener('error', this.#onError)
-      writable.removeListener('close', this.#onClose)
-      if (this.#listensToDrain) writable.removeListener('drain', this.#drained)
-    } catch {
-      // The writable is the user's; these do nothing any more.
-    }
+    this.#unlisten('error', this.#onError)
+    this.#unlisten('close', this.#onClose)
+    if (this.#listensToDrain) this.#unlisten('drain', this.#drained)
     // Else the end of the connection may be all that tells when the memory is free.
     if (!this.#write?.isLent) this.#leaveConnection()
+  }
+
+  /**
+   * @param {string} event
+   * @param {Function} listener
+   */
+  #unlisten(event, listener) {
+    try {
+      this.#writable.removeListener(event, listener)
+    } catch {
+      // The writable is the user's. Its listener does nothing any more.
+    }
   }
 
   #leaveConnection() {
