@@ -504,7 +504,10 @@ describe('An http2 stream over TLS', () => {
 
   for (const face of ['request', 'stream']) {
     for (const [name, send] of Object.entries({
-      end: (pool, writable) => end(pool, writable, pooled(pool)),
+      end: async (pool, writable) => {
+        end(pool, writable, pooled(pool))
+        await new Promise((resolve) => writable.once('finish', resolve))
+      },
       pumpFile: (pool, writable) =>
         pumpFile(pool, file, writable, { chunkSize: MIB }).then(
           () => writable.end(),
@@ -519,10 +522,13 @@ describe('An http2 stream over TLS', () => {
             const writable = args.find((arg) => 'write' in arg)
             writable.on('error', () => {})
             const stream = writable.stream ?? writable
-            send(pool, writable)
+            let isOver = false
+            send(pool, writable).then(() => {
+              isOver = true
+            })
             const size = name === 'end' ? CONTENT.length : MIB
             for (let i = 0; i < 3; i++) {
-              await until(() => stream.writableLength > 0 || stream.destroyed, 'it sends')
+              await until(() => isOver || stream.writableLength > 0 || stream.destroyed, 'it sends')
               forge(writable, 'finish', 'drain', 'close')
               forge(stream, 'finish', 'drain', 'close', 'ready')
               if (i === 0) takeOver(pool, size, context)
@@ -585,8 +591,13 @@ describe('pumpFile', () => {
             res.setHeader('content-length', CONTENT.length)
             const { socket } = req
             const pumping = pumpFile(pool, file, res, { chunkSize: MIB })
-            pumping.catch(() => {})
-            await until(() => socket.writableLength > 0, 'a write is under way')
+            let isOver = false
+            pumping
+              .catch(() => {})
+              .then(() => {
+                isOver = true
+              })
+            await until(() => isOver || socket.writableLength > 0, 'a write is under way')
             forge(target === 'response' ? res : socket, 'close', 'drain')
             takeOver(pool, MIB, context)
             await pumping.then(
