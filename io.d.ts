@@ -76,7 +76,7 @@ export interface ReadBodyOptions {
  * @returns `res`
  * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_CISTERN_NOT_POOLED`
  * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`
- * @throws what `res.end` throws; the buffer is released then, too
+ * @throws what `res.end` throws; the buffer is released then, too, as soon as nothing reads the memory any more
  */
 export function end<Res extends NodeJS.WritableStream>(
   pool: BufferPool,

@@ -31,6 +31,7 @@ const {
   zeroFill
 } = runtime
 const { alloc, allocUnsafe } = Buffer
+const fillBuffer = uncurry(Buffer.prototype.fill)
 
 // As constants of their own: to look them up in their modules would make the fast path's functions
 // too large to be compiled into one.
@@ -145,13 +146,15 @@ class BufferPool {
    */
   alloc(size, fill, encoding) {
     if (fill === undefined || fill === 0 || size === 0) return this.#leaseOdd(size, true)
-    const buffer = this.allocUnsafe(size)
+    const lease = this.#leaseOwned(size, zeroFill)
+    const buffer = bufferOf(lease)
     try {
-      return buffer.fill(fill, 0, size, encoding)
+      fillBuffer(buffer, fill, 0, size, encoding)
     } catch (error) {
-      this.release(buffer)
+      endLease(lease)
       throw error
     }
+    return buffer
   }
 
   /**
@@ -273,7 +276,16 @@ class BufferPool {
     checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
-    const zeroed = Boolean(zero) || zeroFill
+    return this.#leaseOwned(size, Boolean(zero) || zeroFill)
+  }
+
+  /**
+   * A lease that its holder keeps by its slot.
+   *
+   * @param {number} size
+   * @param {boolean} zeroed
+   */
+  #leaseOwned(size, zeroed) {
     if (!(isSize(size) && size > 0 && size <= this.#largest)) {
       return leaseOf(this.#leaseOdd(size, zeroed))
     }
@@ -507,7 +519,6 @@ class BufferPool {
 
 // As they are now: for the rest of this library, which other code must not come between.
 const release = uncurry(BufferPool.prototype.release)
-const allocFrom = uncurry(BufferPool.prototype.allocUnsafe)
 const leaseFrom = uncurry(BufferPool.prototype.lease)
 const owns = uncurry(BufferPool.prototype.owns)
 bindRelease(release)

@@ -78,7 +78,10 @@ class FileChunks {
   /** @param {Consumer} consumer */
   #produce(consumer) {
     const { onError } = consumer
-    const onChunk = (/** @type {Lease | undefined} */ lease, /** @type {number} */ length) => {
+    const onChunk = (
+      /** @type {import('../lease').Lease | undefined} */ lease,
+      /** @type {number} */ length
+    ) => {
       // A chunk that did not fill its block is a file's last, or a FIFO's, which may have no more for long.
       if (lease !== undefined && length === this.#blockBytes) this.#readAhead()
       if (!this.#isStopped) consumer.onChunk(lease, length)
@@ -92,7 +95,7 @@ class FileChunks {
   }
 
   /**
-   * @param {Lease} lease
+   * @param {import('../lease').Lease} lease
    * @param {Consumer} consumer
    */
   #fill(lease, { onChunk, onError }) {
@@ -140,7 +143,7 @@ class FileChunks {
   }
 
   /**
-   * @param {Lease} lease
+   * @param {import('../lease').Lease} lease
    * @param {import('./source-file').OnRead} callback
    */
   #read(lease, callback) {
