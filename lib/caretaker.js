@@ -300,6 +300,7 @@ class Caretaker {
       if (this.untrimmed > 0) this.publishTrim(this.trimDepot(this.untrimmed), 'call')
       if (this.othersWait) this.rack.waiting.collect()
       this.rack.forgetSegments()
+      if (this.firstCut === null) native.shrink(this.rack.attachment)
     }).unref()
     this.isGoingOn = true
   }

@@ -64,6 +64,7 @@
  * @property {(attachment: Attachment, ticket: number) => void} cancel
  * @property {(attachment: Attachment, bytes: number, blocks: number) => number} trim at most so many blocks
  * @property {(attachment: Attachment) => number} depotBytes
+ * @property {(attachment: Attachment) => void} shrink
  * @property {(attachment: Attachment) => void} close
  * @property {(attachment: Attachment) => boolean} isClosed
  * @property {(attachment: Attachment, words: Float64Array) => number} stats the count of classes; `stats.js`

@@ -49,7 +49,8 @@ const {
   byteLengthOf,
   isExternal,
   listOf,
-  transfer
+  transfer,
+  transferByV8
 } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
@@ -349,10 +350,10 @@ class Rack {
    */
   detach(slot, magazine, fate) {
     let arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-    if (transfer !== undefined) {
+    if (transferByV8 !== undefined) {
       try {
         // Node would abort on one that the user has marked as untransferable; this throws.
-        arrayBuffer = transfer(arrayBuffer)
+        arrayBuffer = transferByV8(arrayBuffer)
       } catch {
         return false
       }

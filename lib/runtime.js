@@ -275,6 +275,7 @@ module.exports = {
   shieldedViewOf,
   table,
   transfer,
+  transferByV8,
   uncurry,
   zero,
   zeroFill,

@@ -296,6 +296,13 @@ pub fn trim(end: &External<ThreadEnd>, bytes: f64, blocks: u32) -> f64 {
     to_number(freed)
 }
 
+/// Gives back what the pool costs besides its blocks, where they have gone.
+#[napi]
+pub fn shrink(end: &External<ThreadEnd>) {
+    end.pool().shrink();
+    end.tell_overhead();
+}
+
 /// How many bytes are idle in the depot.
 #[napi]
 pub fn depot_bytes(end: &External<ThreadEnd>) -> f64 {
