@@ -216,8 +216,8 @@ export interface BufferPoolOptions {
   idleTimeout?: number | undefined
   /**
    * The share of leases, from 0 to 1, whose call site is recorded, to tell of those that the garbage
-   * collector ends. At rates below 1 it is the share of at most 12,800 leases a second and thread.
-   * Default: 1/128.
+   * collector ends. At rates below 1 at most that share of 12,800 leases is recorded a second and thread, or 100
+   * records where that is more. Default: 1/128.
    */
   leakSampleRate?: number | undefined
 }
@@ -328,6 +328,11 @@ export interface PoolStats extends ClassFigures {
   readonly unpooledCount: number
   /** Leases that waited for memory. */
   readonly waitCount: number
+  /**
+   * Bytes that the pool costs besides its blocks, in native memory: its counters, its record of each block in
+   * JavaScript's hands, and the places for idle ones. V8 is told of them. They go when the blocks have gone.
+   */
+  readonly overheadBytes: number
   /** The ceiling, in bytes. */
   readonly maxBytes: number
   /**

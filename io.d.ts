@@ -9,10 +9,14 @@ import type { BufferPool, Lease, PooledBuffer } from './index'
  * The whole body of a request in one pooled block, which is the caller's to release. `lease.buffer` has
  * exactly the body's length; it is what came, not decompressed. Trailers are at `req.trailers`.
  *
- * A Content-Length sizes the block. A body without one moves to larger blocks as it grows. Before the
- * first byte is read it waits for memory as {@link BufferPool.acquire} does, and the client with it;
- * larger blocks it gets at once or not at all (as `onExhausted` has it), so that bodies never wait for
- * one another for ever.
+ * A Content-Length, or `options.length`, sizes the block. It reserves no memory: a body never holds more than
+ * four times what has arrived, or 64 KiB. It moves to larger blocks as it grows, up to the one that fits it. Of a
+ * body with neither, each block is twice as large as the one before.
+ *
+ * A body waits for its first block as {@link BufferPool.acquire} does, and the client with it. One of a known
+ * length waits for its larger blocks, too. Meanwhile V8's memory holds the bytes that have arrived, and the pool has
+ * the smaller block back. One of unknown length gets them at once or not at all (as `onExhausted` has it). So bodies
+ * never wait for one another for ever.
  *
  * Where it is rejected nothing stays leased, and `req` is let go of:
  *
@@ -28,11 +32,12 @@ import type { BufferPool, Lease, PooledBuffer } from './index'
  *
  * @param req a request, of Node's `http`, `https`, `http2`, or of a framework on top of them; a client's
  *   response; or any other Readable of bytes, or of strings, which are taken as UTF-8
- * @throws {Error} `ERR_CISTERN_BODY_TOO_LARGE`, with a `statusCode` of 413: by its Content-Length,
- *   before anything is read, or when more than the limit has come
+ * @throws {Error} `ERR_CISTERN_BODY_TOO_LARGE`, with a `statusCode` of 413: by its Content-Length or
+ *   `options.length`, before anything is read, or when more than the limit has come
  * @throws {Error} `ERR_CISTERN_BODY_USED`: something else has read from it
  * @throws {Error} what `req` failed with, `ECONNRESET` for a client that went away, or
- *   `ERR_STREAM_PREMATURE_CLOSE`; `ERR_HTTP_CONTENT_LENGTH_MISMATCH` where Node did not see to that
+ *   `ERR_STREAM_PREMATURE_CLOSE`; `ERR_HTTP_CONTENT_LENGTH_MISMATCH` where Node did not see to that, and
+ *   for a body that has not the `options.length`, or has another Content-Length
  * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired
  * @throws {TypeError | RangeError} `ERR_INVALID_ARG_TYPE`, also for a chunk that is no bytes;
  *   `ERR_INVALID_ARG_VALUE` after `req.setEncoding()`; `ERR_OUT_OF_RANGE`
@@ -43,6 +48,11 @@ export function readBody(pool: BufferPool, req: Readable, options?: ReadBodyOpti
 export interface ReadBodyOptions {
   /** The longest body that is read, in bytes, or `Infinity`. Default: 16 MiB. */
   limit?: number | undefined
+  /**
+   * The length of the body in bytes, where the caller knows it: of a stream that has no Content-Length. A body
+   * of another length is rejected.
+   */
+  length?: number | undefined
   /** Ends the wait, for memory or for the client. */
   signal?: AbortSignal | undefined
 }
@@ -65,7 +75,7 @@ export interface ReadBodyOptions {
  * @returns `res`
  * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_CISTERN_NOT_POOLED`
  * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`
- * @throws what `res.end` throws; the buffer is released then, too
+ * @throws what `res.end` throws; the buffer is released then, too, as soon as nothing reads the memory any more
  */
 export function end<Res extends NodeJS.WritableStream>(
   pool: BufferPool,
@@ -104,8 +114,14 @@ export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
  * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is
  * released when the loop moves on, also by `break` and `throw`: what is to stay must be copied.
  *
+ * An iterator that is dropped in the middle, without `return()`, gives its block back when the garbage collector
+ * finds it, closes the file that it opened, and listens to nothing any more. A FileHandle, a stream or a generator
+ * of the caller's stays open then. It is closed or destroyed, as by `for await`, where the loop is left.
+ *
  * @throws as {@link pumpFile}, and what the source failed with; `ERR_STREAM_PREMATURE_CLOSE` for an HTTP/2 stream
  *   that was reset
+ * @throws {TypeError} `ERR_INVALID_ARG_TYPE` for a piece that is no bytes; `ERR_INVALID_ARG_VALUE` for one whose memory
+ *   was taken away before all of it was copied
  */
 export function chunks(
   pool: BufferPool,

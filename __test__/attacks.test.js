@@ -19,7 +19,8 @@ const {
   marksHold,
   moves,
   runScript,
-  settle
+  settle,
+  until
 } = require('./helpers')
 
 /**
@@ -171,6 +172,41 @@ describe('a prototype patched after loading', () => {
       })
       assert.deepEqual(seen, [])
     })
+  )
+})
+
+test('A WeakRef or a Map that is watched shows nothing of a pool', async () => {
+  const { get, set } = Map.prototype
+  const { deref } = WeakRef.prototype
+  const seen = []
+  const watching = (method) =>
+    function watcher(...args) {
+      const result = Reflect.apply(method, this, args)
+      for (const value of [this, ...args, result]) {
+        if (value !== null && typeof value === 'object') seen.push(value)
+      }
+      return result
+    }
+  const pool = new BufferPool({ idleTimeout: 100 })
+  Object.assign(Map.prototype, { get: watching(get), set: watching(set) })
+  WeakRef.prototype.deref = watching(deref)
+  try {
+    assert.equal(BufferPool.attach(pool.handle), pool)
+    pool.release(pool.allocUnsafe(100))
+    // The core rings for what is idle.
+    await until(() => pool.stats().idleBytes === 0, 'it was freed')
+  } finally {
+    Object.assign(Map.prototype, { get, set })
+    WeakRef.prototype.deref = deref
+  }
+  const ours = ['BufferPool', 'Caretaker', 'Rack', 'Slot']
+  const names = seen.map((value) => {
+    const held = value instanceof WeakRef ? value.deref() : value
+    return held?.constructor?.name
+  })
+  assert.deepEqual(
+    names.filter((name) => ours.includes(name)),
+    []
   )
 })
 

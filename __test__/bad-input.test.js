@@ -345,7 +345,7 @@ const CASES = [
   [
     'readBody',
     'options',
-    knownOptions('limit, signal'),
+    knownOptions('limit, length, signal'),
     ({ pool, req }, value) => io.readBody(pool, req, value)
   ],
   [
@@ -353,6 +353,12 @@ const CASES = [
     'options.limit',
     optional(orInfinity(integer(0))),
     ({ pool, req, signal }, limit) => io.readBody(pool, req, { limit, signal })
+  ],
+  [
+    'readBody',
+    'options.length',
+    optional(integer(0)),
+    ({ pool, req, signal }, length) => io.readBody(pool, req, { length, signal })
   ],
   [
     'readBody',
@@ -580,6 +586,7 @@ const BAGS = [
   ['acquire', 'signal', ({ pool }, value) => pool.acquire(1, value)],
   ['lease', 'zero', ({ pool }, value) => pool.lease(1, value)],
   ['readBody', 'limit', ({ pool, req }, value) => io.readBody(pool, req, value)],
+  ['readBody', 'length', ({ pool, req }, value) => io.readBody(pool, req, value)],
   ['readBody', 'signal', ({ pool, req }, value) => io.readBody(pool, req, value)],
   ['readBody', 'on', ({ pool }, value) => io.readBody(pool, value)],
   ['end', 'write', ({ leased, pool }, value) => io.end(pool, value, leased)],

@@ -7,11 +7,21 @@
 
 const assert = require('node:assert/strict')
 const { constants } = require('node:buffer')
+const { once } = require('node:events')
 const { describe, test } = require('node:test')
+const { Worker, markAsUntransferable } = require('node:worker_threads')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
 const { Calibration } = require('../lib/calibration')
-const { balanced, collectUntil, external, inEveryMode, posts } = require('./helpers')
+const {
+  balanced,
+  collectUntil,
+  external,
+  inEveryMode,
+  marksHold,
+  posts,
+  settle
+} = require('./helpers')
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -42,6 +52,28 @@ const TEXTS = [
   'YWJj',
   'x'.repeat(5000)
 ]
+
+/**
+ * Runs `meanwhile` once, within the next lease that is sampled.
+ *
+ * @param {() => unknown} meanwhile
+ * @param {() => void} use
+ */
+function withinLease(meanwhile, use) {
+  const saved = Error.prepareStackTrace
+  let isToCome = true
+  Error.prepareStackTrace = (_error, frames) => {
+    if (isToCome) meanwhile()
+    isToCome = false
+    return frames.join('\n')
+  }
+  try {
+    use()
+  } finally {
+    Error.prepareStackTrace = saved
+  }
+  assert.equal(isToCome, false, 'nothing was leased')
+}
 
 describe('append', () => {
   for (const encoding of [undefined, ...ENCODINGS]) {
@@ -92,6 +124,74 @@ describe('append', () => {
     bytes.release()
   })
 
+  /** Memory whose length changes while the buffer grows, and how many bytes are appended then. */
+  const CHANGES = {
+    'shared memory that grows': () => {
+      const memory = new SharedArrayBuffer(200, { maxByteLength: 100_000 })
+      return { memory, change: () => memory.grow(100_000), isRefused: false }
+    },
+    'memory that grows': () => {
+      const memory = new ArrayBuffer(200, { maxByteLength: 100_000 })
+      return { memory, change: () => memory.resize(100_000), isRefused: false }
+    },
+    'memory that shrinks': () => {
+      const memory = new ArrayBuffer(200, { maxByteLength: 100_000 })
+      return { memory, change: () => memory.resize(100), isRefused: true }
+    },
+    'memory that is transferred': () => {
+      const memory = new ArrayBuffer(200)
+      const change = () => structuredClone(memory, { transfer: [memory] })
+      return { memory, change, isRefused: true }
+    }
+  }
+
+  for (const [name, make] of Object.entries(CHANGES)) {
+    test(
+      `takes ${name} meanwhile as it was when it was called, or not at all`,
+      inEveryMode(
+        (pool) => {
+          const { memory, change, isRefused } = make()
+          const data = new Uint8Array(memory).fill(7)
+          const bytes = pool.byteBuffer(100).append(Buffer.alloc(100, 1))
+          const append = () => withinLease(change, () => bytes.append(data))
+          if (isRefused) assert.throws(append, { code: 'ERR_INVALID_ARG_VALUE' })
+          else append()
+          const expected = Buffer.alloc(isRefused ? 100 : 300, 7).fill(1, 0, 100)
+          assert.deepEqual(bytes.toBuffer(), expected)
+          assert.equal(pool.stats().inUseCount, 1)
+          bytes.append('more')
+          assert.equal(bytes.length, expected.length + 4)
+          bytes.release()
+          assert.equal(pool.stats().inUseCount, 0)
+        },
+        { leakSampleRate: 1 }
+      )
+    )
+  }
+
+  test('takes memory that another thread lets grow, and loses no block', async () => {
+    const maxByteLength = 2 ** 20
+    const memory = new SharedArrayBuffer(64, { maxByteLength })
+    const worker = new Worker(
+      `const { workerData } = require('node:worker_threads')
+      for (let length = 64; length <= workerData.maxByteLength; length += 64) workerData.grow(length)`,
+      { eval: true, workerData: memory }
+    )
+    const ended = once(worker, 'exit')
+    const pool = new BufferPool()
+    const data = new Uint8Array(memory)
+    while (data.length < maxByteLength) {
+      for (let i = 0; i < 100; i++) {
+        const bytes = pool.byteBuffer(64).append(data)
+        assert.ok(bytes.length <= data.length)
+        bytes.release()
+      }
+      await settle()
+    }
+    await ended
+    assert.equal((await balanced(pool)).inUseCount, 0)
+  })
+
   test('is not misled by a length of the data’s own', () => {
     const data = Buffer.from('four')
     Object.defineProperty(data, 'length', { value: 1000 })
@@ -133,6 +233,19 @@ describe('growth', () => {
       bytes.release()
       assert.equal(pool.stats().inUseCount, 0)
     }
+  })
+
+  test('leaves a block that can not be given back to its user', { skip: !marksHold }, () => {
+    const pool = new BufferPool()
+    const bytes = pool.byteBuffer(100).append('kept')
+    const view = bytes.view()
+    markAsUntransferable(view.buffer)
+    bytes.append(Buffer.alloc(1000, 7))
+    assert.equal(bytes.length, 1004)
+    assert.equal(view.toString(), 'kept')
+    bytes.release()
+    assert.equal(pool.stats().inUseCount, 1)
+    assert.ok(pool.owns(view))
   })
 
   test('that is refused changes nothing', () => {

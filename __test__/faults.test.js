@@ -7,6 +7,8 @@
  * Memory is refused by the operating system itself (RLIMIT_AS), single calls by `faults.c`.
  */
 
+// First: cistern takes `fs.read` as it is when cistern is loaded.
+const { spyOnRead } = require('./spied-read')
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
 const crypto = require('node:crypto')
@@ -849,20 +851,18 @@ describe('fs fails in the middle of a file', () => {
 
     for (const code of ['EIO', 'EBADF', 'ESTALE']) {
       test(`${name}, whose n-th read fails with ${code}`, async (context) => {
-        const { read: readFile } = fs
-        context.after(() => Object.assign(fs, { read: readFile }))
         const contents = fs.readFileSync(smallFile)
         for (const detachOnRelease of [true, false]) {
           const pool = new BufferPool({ detachOnRelease })
           for (let n = 1; n <= 6; n++) {
             let reads = 0
             const failure = Object.assign(new Error(`${code}: on purpose, read`), { code })
-            fs.read = (...args) => {
+            spyOnRead(context, (readFile, args) => {
               if (++reads !== n) return readFile(...args)
               // It may have written some of it.
-              args[1].fill(0xee, 0, 100)
+              Uint8Array.prototype.fill.call(args[1], 0xee, 0, 100)
               return setImmediate(args.at(-1), failure, 0)
-            }
+            })
             const { bytes, error } = await read(pool, smallFile)
             assert.equal(error, failure)
             assert.equal(reads, n, 'nothing is read after it')
@@ -870,7 +870,7 @@ describe('fs fails in the middle of a file', () => {
             assert.ok(contents.subarray(0, (n - 1) * CHUNK).equals(Buffer.concat(bytes)))
             await assertOver(pool, smallFile)
           }
-          fs.read = readFile
+          spyOnRead(context, (readFile, args) => readFile(...args))
           const { bytes } = await read(pool, smallFile)
           await new Promise((resolve) => setImmediate(resolve))
           assert.ok(contents.equals(Buffer.concat(bytes)), 'the same pool works')

@@ -8,6 +8,8 @@
  * - After any end, also a bad one, nothing is leased, no file is open and nobody listens.
  */
 
+// First: cistern takes `fs.read` as it is when cistern is loaded.
+const { spyOnRead } = require('./spied-read')
 const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
 const crypto = require('node:crypto')
@@ -1571,6 +1573,108 @@ describe('chunks', () => {
     await atRest(pool)
   })
 
+  test('A piece whose memory grows is what it was when it was given', async () => {
+    const pool = new BufferPool()
+    for (const Memory of [ArrayBuffer, SharedArrayBuffer]) {
+      for (const viewOf of [(it) => it, (it) => new Uint8Array(it), (it) => new DataView(it)]) {
+        const grow = (memory) => memory[memory instanceof ArrayBuffer ? 'resize' : 'grow'](10_000)
+        const source = async function* source() {
+          const memory = new Memory(2500, { maxByteLength: 10_000 })
+          new Uint8Array(memory).fill('a'.charCodeAt(0))
+          const piece = viewOf(memory)
+          setImmediate(() => grow(memory))
+          yield piece
+          yield 'end'
+        }
+        const got = []
+        for await (const chunk of chunks(pool, source(), { chunkSize: 1000 })) {
+          got.push(String(chunk))
+          await new Promise(setImmediate)
+        }
+        assert.equal(got.join(''), `${'a'.repeat(2500)}end`)
+      }
+    }
+    await atRest(pool)
+  })
+
+  test('A piece that loses its memory before all of it is copied is an error: no byte is missing', async () => {
+    const pool = new BufferPool()
+    const losses = {
+      shrinks: (memory) => memory.resize(1000),
+      'is transferred': (memory) => structuredClone(memory, { transfer: [memory] })
+    }
+    for (const lose of Object.values(losses)) {
+      const memory = new ArrayBuffer(2500, { maxByteLength: 10_000 })
+      const iterator = chunks(pool, Readable.from([new Uint8Array(memory)]), { chunkSize: 1000 })
+      assert.equal((await iterator.next()).value.length, 1000)
+      lose(memory)
+      await assert.rejects(iterator.next(), { code: 'ERR_INVALID_ARG_VALUE' })
+      assert.deepEqual(await iterator.next(), { done: true, value: undefined })
+      await atRest(pool)
+    }
+  })
+
+  test('A FileHandle of Node is read into blocks, and its close waits for that', async (context) => {
+    const pool = new BufferPool()
+    const handle = await fs.promises.open(file)
+    const held = []
+    spyOnRead(context, (read, args) => {
+      assert.ok(pool.owns(args[1]))
+      held.push(() => read(...args))
+    })
+    const pending = chunks(pool, handle, { chunkSize: CHUNK }).next()
+    await until(() => held.length === 1, 'it reads')
+    let isClosed = false
+    const closing = handle.close().then(() => {
+      isClosed = true
+    })
+    await sleep(10)
+    assert.equal(isClosed, false)
+    assert.equal(openFiles(folder).length, isLinux ? 1 : 0)
+    spyOnRead(context, (read, args) => read(...args))
+    held[0]()
+    assertBytes((await pending).value, contents.subarray(0, CHUNK))
+    await closing
+    const next = chunks(pool, handle).next()
+    await assert.rejects(next, { code: 'EBADF' })
+    pool.release((await pending).value)
+    await atRest(pool)
+  })
+
+  test('A handle of somebody else gets no block, and what it says is checked', async () => {
+    const pool = new BufferPool()
+    const buffers = []
+    const handleOf = (read) => ({ fd: 0, read, datasync() {} })
+    const keep = handleOf(async (buffer, offset, length, position) => {
+      buffers.push(buffer)
+      return { bytesRead: contents.copy(buffer, offset, position, position + length) }
+    })
+    const got = []
+    for await (const chunk of chunks(pool, keep, { chunkSize: CHUNK })) {
+      for (const buffer of buffers) {
+        assert.equal(pool.owns(buffer), false)
+        assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_NOT_POOLED' })
+      }
+      got.push(Buffer.from(chunk))
+    }
+    assertBytes(Buffer.concat(got), contents)
+    const take = async (buffer) => ({
+      bytesRead: structuredClone(buffer, { transfer: [buffer.buffer] }).length
+    })
+    for (const read of [
+      async () => ({ bytesRead: CHUNK + 1 }),
+      async () => ({ bytesRead: -1 }),
+      async () => ({ bytesRead: 1.5 }),
+      async () => ({ bytesRead: '1' }),
+      async () => undefined,
+      () => Promise.reject(),
+      take
+    ]) {
+      await assert.rejects(drain(chunks(pool, handleOf(read), { chunkSize: CHUNK })), Error)
+      await atRest(pool)
+    }
+  })
+
   test('A chunk does not wait for what the other end has not sent', async (context) => {
     const pool = new BufferPool()
     const { socket, client } = await connection(context)
@@ -1880,13 +1984,4 @@ function dechunked(bytes) {
     pieces.push(bytes.subarray(end + 2, end + 2 + size))
     at = end + 4 + size
   }
-}
-
-/** Has `fs.read` done by `replacement` until the test is over. */
-function spyOnRead(context, replacement) {
-  const { read } = fs
-  fs.read = (...args) => replacement(read, args)
-  context.after(() => {
-    fs.read = read
-  })
 }

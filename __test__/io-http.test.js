@@ -129,17 +129,30 @@ describe('readBody', () => {
     const pool = new BufferPool()
     const { server } = hashing(plain, pool)
     await serving(server, async (port) => {
-      const body = randomBytes(700_000)
+      const body = randomBytes(60_000)
       const chunks = pieces(body, 10_000)
       await plain.send({ port, headers: { 'content-length': body.length }, chunks })
     })
     const { allocCount, allocBytes, classes } = await allBack(pool)
     assert.equal(allocCount, 1)
-    assert.equal(allocBytes, 700_000)
+    assert.equal(allocBytes, 60_000)
     assert.deepEqual(
       classes.map(({ blockSize }) => blockSize),
-      [768 * KIB]
+      [64 * KIB]
     )
+  })
+
+  test('ends in the block that a Content-Length asks for, by few and smaller ones', async () => {
+    const pool = new BufferPool()
+    const { server } = hashing(plain, pool)
+    await serving(server, async (port) => {
+      const body = randomBytes(700_000)
+      const chunks = pieces(body, 10_000)
+      await plain.send({ port, headers: { 'content-length': body.length }, chunks })
+    })
+    const { allocCount, classes } = await allBack(pool)
+    assert.ok(allocCount <= 4, `${allocCount} leases`)
+    assert.equal(classes.at(-1)?.blockSize, 768 * KIB)
   })
 
   test('grows at amortised cost where there is none, and gives the smaller blocks back', async () => {
@@ -475,6 +488,10 @@ describe('readBody, of other streams', () => {
     pool.close()
     for (const chunks of [[], ['abc']]) {
       await assert.rejects(readBody(pool, Readable.from(chunks)), { code: 'ERR_CISTERN_CLOSED' })
+    }
+    for (const length of [3, 100_000]) {
+      const endless = new PassThrough()
+      await assert.rejects(readBody(pool, endless, { length }), { code: 'ERR_CISTERN_CLOSED' })
     }
   })
 })

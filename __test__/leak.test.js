@@ -12,6 +12,7 @@ const diagnostics = require('node:diagnostics_channel')
 const path = require('node:path')
 const { after, beforeEach, describe, test } = require('node:test')
 const { BufferPool } = require('..')
+const { Sampler } = require('../lib/sampler')
 const {
   balanced,
   eventually,
@@ -488,6 +489,48 @@ describe('leakSampleRate', () => {
       }
       const share = told.length / 2000
       assert.ok(share > 0.18 && share < 0.32, `of 2,000 leaks ${told.length} are told`)
+    })
+  }
+})
+
+describe('leakSampleRate, however small,', () => {
+  test('has its share of many leases recorded', () => {
+    const pool = new BufferPool({ leakSampleRate: 1e-6, detachOnRelease: false })
+    const saved = Error.prepareStackTrace
+    let samples = 0
+    Error.prepareStackTrace = (_error, frames) => {
+      samples++
+      return frames.join('\n')
+    }
+    try {
+      for (let i = 0; i < 30e6; i++) pool.release(pool.allocUnsafe(SIZE))
+    } finally {
+      Error.prepareStackTrace = saved
+    }
+    // 30 are expected, with a standard deviation of 5.5.
+    assert.ok(samples >= 5 && samples <= 70, `of 30 million leases ${samples} are recorded`)
+  })
+
+  for (const rate of [1e-3, 1e-6, 1e-9, 1e-15, Number.MIN_VALUE]) {
+    test(`has each sample recorded, up to a thousand at once: ${rate}`, () => {
+      const sampler = new Sampler('pool', rate)
+      for (let i = 0; i < 1000; i++) assert.equal(typeof sampler.take(startThread), 'string')
+    })
+  }
+
+  for (const [rate, atOnce] of [
+    [1e-9, 1000],
+    [1 / 128, 1000],
+    [1 / 2, 64_000]
+  ]) {
+    test(`has no more recorded than so many at once, and a second: ${rate}`, () => {
+      const sampler = new Sampler('pool', rate)
+      const start = performance.now()
+      let taken = 0
+      for (let i = 0; i < 1.5 * atOnce; i++) if (sampler.take(startThread) !== undefined) taken++
+      const seconds = (performance.now() - start) / 1000
+      const most = atOnce + Math.ceil((seconds * atOnce) / 10)
+      assert.ok(taken >= atOnce && taken <= most, `${taken} records in ${seconds} s`)
     })
   }
 })

@@ -53,6 +53,7 @@ function seriesOf(stats, prefix = 'cistern_') {
   put('memory_bytes', { state: 'in_use' }, stats.inUseBytes)
   put('memory_bytes', { state: 'idle' }, stats.idleBytes)
   put('memory_bytes', { state: 'quarantined' }, stats.quarantinedBytes)
+  put('overhead_bytes', {}, stats.overheadBytes)
   put('blocks', { state: 'in_use' }, stats.inUseCount)
   put('blocks', { state: 'idle' }, stats.idleCount)
   put('peak_in_use_bytes', {}, stats.peakInUseBytes)

@@ -37,7 +37,7 @@ describe('from one turn to the next', () => {
   for (const size of [64, 4096, 65_536, MIB, 32 * MIB]) {
     test(`a magazine keeps at most 4,096 blocks and 32 MiB, of ${size} bytes`, async () => {
       const rack = openRack()
-      const magazine = rack.magazines[classOf(size)]
+      const magazine = rack.magazineOf(classOf(size))
       const bound = Math.min(MAGAZINE_BLOCKS, MAGAZINE_BYTES / size)
       use(rack, [size], () => bound)
       await settle()
@@ -64,13 +64,13 @@ test('A fill fetches a batch from the depot, and one block from the operating sy
   skip: !external
 }, async () => {
   const rack = openRack()
-  const magazine = rack.magazines[classOf(4096)]
+  const magazine = rack.magazineOf(classOf(4096))
   use(rack, [4096], () => 1)
   assert.equal(magazine.count, 1)
   use(rack, [4096], () => 6000)
   await settle()
   assert.ok(magazine.count < 6000, 'some are in the depot')
-  rack.recall(magazine, magazine.count, false)
+  rack.caretaker.recallBytes(Infinity, false, Infinity)
   await settle()
   use(rack, [4096], () => 1)
   assert.equal(magazine.count, 8)

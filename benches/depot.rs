@@ -20,7 +20,7 @@ fn class() -> SizeClass {
 
 fn stocked() -> Arc<Depot> {
     let depot = Arc::new(Depot::new(DEPOT_BYTES));
-    depot.prepare(class()).expect("memory");
+    depot.prepare(class(), STOCK).expect("memory");
     for _ in 0..STOCK {
         let block = Block::obtain(class()).expect("memory");
         depot.offer(block).expect("room");

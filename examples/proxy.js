@@ -88,6 +88,8 @@ const server = http.createServer((req, res) => {
 })
 
 server.setTimeout(TIMEOUT)
+// V8's memory has up to a third of each body that waits for a larger block. This bounds their number.
+server.maxConnections = 256
 server.listen(process.argv[3] ?? 8001, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)
 })

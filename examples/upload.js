@@ -51,6 +51,9 @@ const server = http.createServer((req, res) => {
   })
 })
 
+// V8's memory has up to a third of each upload that waits for a larger block. This bounds their number.
+server.maxConnections = 256
+
 server.listen(process.argv[2] ?? 8000, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)
 })

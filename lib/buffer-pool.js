@@ -8,7 +8,7 @@ const native = require('./native')
 const { ByteBuffer } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
-const { IDLE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
 const { Lease, bindRelease, bufferOf, endLease } = require('./lease')
 const ends = require('./ends')
 const { custom, draw } = require('./inspect')
@@ -20,19 +20,31 @@ const { Slot, isLeased } = require('./slot')
 const { hang, slotOf } = require('./tag')
 const errors = require('./errors')
 
-const { allocUnsafeSlow, arrayBufferOf, byteLengthOf, transfer, uncurry, zero, zeroFill } = runtime
+const {
+  allocUnsafeSlow,
+  arrayBufferOf,
+  byteLengthOf,
+  transfer,
+  resolveWith,
+  uncurry,
+  zero,
+  zeroFill
+} = runtime
 const { alloc, allocUnsafe } = Buffer
+const fillBuffer = uncurry(Buffer.prototype.fill)
 
 // As constants of their own: to look them up in their modules would make the fast path's functions
 // too large to be compiled into one.
 const { giveBack: giveBackDetaching, lease: leaseDetaching } = require('./detaching')
 const { giveBack: giveBackKeeping, lease: leaseKeeping } = require('./keeping')
 
+const { headWords, wordsPerSeat } = native.layout()
+
 /** The key to a pool on an attachment that is there already. */
 const ATTACHED = Symbol('attached')
 
-/** As many words as a seat has that are used: for memory of V8's, which has no seat. */
-const WORDS_OF_OWN = 5
+/** As many words as a segment of one seat has: for memory of V8's, which has no seat. */
+const WORDS_OF_OWN = headWords + wordsPerSeat
 
 /** What the calls that take options know. */
 const LEASE_OPTIONS = ['zero']
@@ -57,9 +69,17 @@ let rackOf
  */
 let requestLease
 
+/**
+ * Whether a pool could hold so many bytes with nothing else leased, for the rest of this library.
+ *
+ * @type {(pool: BufferPool, size: number) => boolean}
+ */
+let canEverHold
+
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
+    canEverHold = (pool, size) => pool.#canEverHold(size)
     requestLease = (pool, size, onLease, onError, onWait) =>
       pool.#request(size, onLease, onError, onWait)
   }
@@ -126,13 +146,15 @@ class BufferPool {
    */
   alloc(size, fill, encoding) {
     if (fill === undefined || fill === 0 || size === 0) return this.#leaseOdd(size, true)
-    const buffer = this.allocUnsafe(size)
+    const lease = this.#leaseOwned(size, zeroFill)
+    const buffer = bufferOf(lease)
     try {
-      return buffer.fill(fill, 0, size, encoding)
+      fillBuffer(buffer, fill, 0, size, encoding)
     } catch (error) {
-      this.release(buffer)
+      endLease(lease)
       throw error
     }
+    return buffer
   }
 
   /**
@@ -140,13 +162,25 @@ class BufferPool {
    * @param {import('../index').AcquireOptions} [options]
    * @returns {Promise<Buffer>}
    */
-  async acquire(size, options = {}) {
-    const { zero: zeroed, signal } = checkAcquire(options)
-    if (signal?.aborted) throw new errors.Abort(signal.reason)
-    if (!isSize(size) || size === 0) return this.#leaseOdd(size, zeroed)
-    const lease = await new Acquiring(this, size, signal).promise
-    const buffer = bufferOf(lease)
-    return zeroed || zeroFill ? runtime.zeroView(buffer) : buffer
+  acquire(size, options = {}) {
+    // No `async`: to wait for a promise shows that, and so a lease, to whoever watches the class of promises.
+    /** @type {(buffer: Buffer) => void} */
+    let resolve = () => {}
+    /** @type {(reason: unknown) => void} */
+    let reject = () => {}
+    const promise = new runtime.OwnPromise((resolveIt, rejectIt) => {
+      resolve = resolveIt
+      reject = rejectIt
+    })
+    try {
+      const { zero: zeroed, signal } = checkAcquire(options)
+      if (signal?.aborted) throw new errors.Abort(signal.reason)
+      if (!isSize(size) || size === 0) resolveWith(resolve, this.#leaseOdd(size, zeroed))
+      else new Acquiring(this, size, zeroed || zeroFill, signal, resolve, reject)
+    } catch (error) {
+      reject(error)
+    }
+    return promise
   }
 
   /**
@@ -162,8 +196,7 @@ class BufferPool {
   #request(size, onLease, onError, onWait) {
     let isOver = false
     let ticket = 0
-    const serve = (/** @type {Buffer} */ buffer) => {
-      const lease = leaseOf(buffer)
+    const serve = (/** @type {Lease} */ lease) => {
       // Cancelled before its ticket was known.
       if (isOver) return endLease(lease)
       isOver = true
@@ -183,10 +216,10 @@ class BufferPool {
       const rack = this.#rack
       if (rack.isClosed) throw new errors.Closed(this.#name)
       if (!this.#canEverHold(size)) throw this.#exhausted(size)
-      const buffer =
-        size > this.#largest ? this.#leaseUnpooled(size, false) : rack.leaseAtOnce(size)
-      if (buffer !== undefined) {
-        serve(buffer)
+      const lease =
+        size > this.#largest ? leaseOf(this.#leaseUnpooled(size, false)) : rack.leaseAtOnce(size)
+      if (lease !== undefined) {
+        serve(lease)
       } else {
         this.#publishExhausted(size, 'wait')
         onWait?.()
@@ -243,8 +276,23 @@ class BufferPool {
     checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
-    const buffer = zero ? this.alloc(size) : this.allocUnsafe(size)
-    return leaseOf(buffer)
+    return this.#leaseOwned(size, Boolean(zero) || zeroFill)
+  }
+
+  /**
+   * A lease that its holder keeps by its slot.
+   *
+   * @param {number} size
+   * @param {boolean} zeroed
+   */
+  #leaseOwned(size, zeroed) {
+    if (!(isSize(size) && size > 0 && size <= this.#largest)) {
+      return leaseOf(this.#leaseOdd(size, zeroed))
+    }
+    const lease = this.#rack.lease(size)
+    if (lease === undefined) return leaseOf(this.#leaseRefused(size, zeroed))
+    if (zeroed) runtime.zeroView(bufferOf(lease))
+    return lease
   }
 
   /** @param {ArrayBufferView | ArrayBuffer} view */
@@ -367,9 +415,8 @@ class BufferPool {
     const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
     this.#rack.bookUnpooled(size)
     const words = new runtime.Floats(WORDS_OF_OWN)
-    words[STATE] = LEASED
-    words[LEASES] = 1
     const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
+    words[slot.at + STATE] = LEASED
     slot.size = size
     return buffer
   }
@@ -400,7 +447,7 @@ class BufferPool {
       // By a stale view, from within the lease: nobody has been given it yet.
       if (slot.words[slot.at + SAMPLE] === 0) throw new errors.AlreadyReleased(this.#name, view)
       this.#rack.sampler.drop(slot)
-      this.release(arrayBuffer)
+      release(this, arrayBuffer)
       return
     }
     if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
@@ -482,27 +529,27 @@ bindRelease(release)
  * The signal is the user's, and may call back at any time: while it is listened to, and while it is no longer.
  */
 class Acquiring {
+  #zeroed
   #signal
+  #resolve
+  #reject
   #isSettled = false
-  /** @type {(lease: Lease) => void} */
-  #resolve = () => {}
-  /** @type {(reason: unknown) => void} */
-  #reject = () => {}
   /** Ends the request. */
   #cancel = () => {}
 
   /**
    * @param {BufferPool} pool
    * @param {number} size
+   * @param {boolean} zeroed
    * @param {AbortSignal | undefined} signal
+   * @param {(buffer: Buffer) => void} resolve
+   * @param {(reason: unknown) => void} reject
    */
-  constructor(pool, size, signal) {
+  constructor(pool, size, zeroed, signal, resolve, reject) {
+    this.#zeroed = zeroed
     this.#signal = signal
-    /** @type {Promise<Lease>} */
-    this.promise = new runtime.OwnPromise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
+    this.#resolve = resolve
+    this.#reject = reject
     this.#cancel = requestLease(pool, size, this.#onLease, this.#onError, this.#listen)
     // It may have fired while the request was made.
     if (signal?.aborted) this.#onAbort()
@@ -518,8 +565,9 @@ class Acquiring {
   #onLease = (lease) => {
     // A formatter of stacks may have aborted on the way.
     if (this.#signal?.aborted) this.#onAbort()
-    if (this.#settle()) this.#resolve(lease)
-    else endLease(lease)
+    if (!this.#settle()) return endLease(lease)
+    const buffer = bufferOf(lease)
+    resolveWith(this.#resolve, this.#zeroed ? runtime.zeroView(buffer) : buffer)
   }
 
   /** @param {unknown} reason */
@@ -598,4 +646,13 @@ function openShared() {
   return pool
 }
 
-module.exports = { BufferPool, leaseFrom, openShared, owns, rackOf, release, requestLease }
+module.exports = {
+  BufferPool,
+  canEverHold,
+  leaseFrom,
+  openShared,
+  owns,
+  rackOf,
+  release,
+  requestLease
+}

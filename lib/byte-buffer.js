@@ -13,9 +13,10 @@ const keeping = require('./keeping')
 const { releaseBlock } = require('./lease')
 const {
   Bytes,
-  FastBuffer,
+  bufferOver,
   allocUnsafeSlow,
   arrayBufferOf,
+  fixedViewOf,
   isUint8Array,
   lengthOf,
   setBytes
@@ -24,6 +25,7 @@ const { isLeased } = require('./slot')
 const { slotOf } = require('./tag')
 
 const { byteLength } = Buffer
+const { max } = Math
 
 /** The most bytes that a UTF-16 unit becomes in any encoding: in UTF-8. */
 const LONGEST_UNIT = 3
@@ -92,17 +94,22 @@ class ByteBuffer {
     if (!isUint8Array(data)) {
       throw new errors.InvalidArgType('data', 'a string or an instance of Uint8Array', data)
     }
-    while (lengthOf(data) > this.#room) {
-      if (this.#grow(lengthOf(data), data)) return this
+    // Its memory may grow at any moment, by another thread.
+    const added = fixedViewOf(data)
+    const length = lengthOf(added)
+    while (length > this.#room) {
+      if (this.#grow(length, added)) return this
     }
-    this.#put(this.#bytes, data)
+    checkLength(added, length)
+    setBytes(this.#bytes, added, this.#length)
+    this.#length += length
     return this
   }
 
   view() {
     this.#check()
     this.#show()
-    return new FastBuffer(arrayBufferOf(this.#bytes), 0, this.#length)
+    return bufferOver(arrayBufferOf(this.#bytes), this.#length)
   }
 
   toBuffer() {
@@ -205,50 +212,58 @@ class ByteBuffer {
       while (size > this.#room) this.#grow(size)
     }
     this.#show()
-    const bytes = new FastBuffer(arrayBufferOf(this.#bytes), 0, lengthOf(this.#bytes))
+    const bytes = bufferOver(arrayBufferOf(this.#bytes), lengthOf(this.#bytes))
     this.#length += bytes.write(data, this.#length, encoding)
-  }
-
-  /**
-   * Writes bytes behind those so far.
-   *
-   * @param {Uint8Array} bytes a block with room for them
-   * @param {Uint8Array} data
-   */
-  #put(bytes, data) {
-    const length = lengthOf(data)
-    setBytes(bytes, data, this.#length)
-    this.#length += length
   }
 
   /**
    * Moves to a larger block, twice as large at least: so that each byte is copied once in the mean.
    *
    * To lease it may run other code: a formatter of stacks, or who is told of the ceiling. Where that has
-   * used this very buffer, the larger block goes back, and `false` says that nothing was done.
+   * used this very buffer, the larger block goes back, and `false` says that nothing was done. Where that
+   * has taken memory from `data`, this throws, and nothing was done either.
    *
    * @param {number} size that is needed beyond the bytes so far
-   * @param {Uint8Array} [data] to follow them; it may be a view of the old block
+   * @param {Uint8Array} [data] `size` bytes to follow them; it may be a view of the old block
    */
   #grow(size, data) {
     this.#check()
     const turn = this.#turn
     const old = this.#bytes
     const length = this.#length
-    const bytes = this.#lease(Math.max(length + size, 2 * lengthOf(old)))
+    const bytes = this.#lease(max(length + size, 2 * lengthOf(old)))
     const larger = /** @type {import('./slot').Slot} */ (slotOf(arrayBufferOf(bytes)))
     if (this.#isOver || this.#bytes !== old || this.#turn !== turn || this.#length !== length) {
       this.#giveBack(larger, larger.turn, false)
       this.#check()
       return false
     }
-    const slot = /** @type {import('./slot').Slot} */ (this.#slot)
-    const isShown = this.#isShown
-    setBytes(bytes, this.#filled(), 0)
-    if (data !== undefined) this.#put(bytes, data)
-    this.#own(bytes)
-    this.#giveBack(slot, turn, isShown)
+    try {
+      setBytes(bytes, this.#filled(), 0)
+      if (data !== undefined) {
+        checkLength(data, size)
+        setBytes(bytes, data, length)
+      }
+    } catch (error) {
+      this.#giveBack(larger, larger.turn, false)
+      throw error
+    }
+    if (data !== undefined) this.#length = length + size
+    this.#moveTo(bytes)
     return true
+  }
+
+  /** @param {Uint8Array} bytes a larger block, with all that was in the old one */
+  #moveTo(bytes) {
+    const slot = /** @type {import('./slot').Slot} */ (this.#slot)
+    const turn = this.#turn
+    const isShown = this.#isShown
+    this.#own(bytes)
+    try {
+      this.#giveBack(slot, turn, isShown)
+    } catch {
+      // The user has marked it as untransferable: it comes back when it is collected.
+    }
   }
 
   /**
@@ -285,6 +300,17 @@ class ByteBuffer {
     }
     releaseBlock(slot.pool, /** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }
+}
+
+/**
+ * Refuses bytes whose memory other code has taken away, or has made shorter.
+ *
+ * @param {Uint8Array} data
+ * @param {number} length that it had
+ */
+function checkLength(data, length) {
+  if (lengthOf(data) === length) return
+  throw new errors.InvalidArgValue('data', `must keep its ${length} bytes meanwhile`, data)
 }
 
 /**

@@ -12,11 +12,27 @@
 
 const { setImmediate } = require('node:timers')
 const channels = require('./channels')
-const { RACK_BYTES, RACK_UNITS, UNIT } = require('./magazine')
+const { RACK_BYTES, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const native = require('./native')
-const { WeakReference } = require('./runtime')
+const { WeakReference, deref, forEachIn } = require('./runtime')
 
 const { ceil, min } = Math
+
+/**
+ * The most blocks that are let go of in one turn of the event loop: a few milliseconds' worth. Others follow
+ * in the next.
+ */
+const SLICE = 4096
+
+/**
+ * Slots that were cut off a magazine's stack, to be let go of.
+ *
+ * @typedef {object} Cut
+ * @property {import('./slot').Slot | null} slots linked by `colder`
+ * @property {boolean} condemn to be freed, not kept
+ * @property {'idle' | 'pressure' | 'call' | undefined} reason to be published where they are freed later
+ * @property {Cut | null} next
+ */
 
 class Caretaker {
   /**
@@ -36,6 +52,15 @@ class Caretaker {
      * @type {Set<() => void>}
      */
     this.spares = new Set()
+    /** @type {Cut | null} */
+    this.firstCut = null
+    /** @type {Cut | null} */
+    this.lastCut = null
+    /** Bytes of the slots that were cut off. */
+    this.cutBytes = 0
+    /** Bytes of the depot that `trim` was called for and that are not freed yet. */
+    this.untrimmed = 0
+    this.isGoingOn = false
   }
 
   /**
@@ -50,7 +75,7 @@ class Caretaker {
       this.giveUpForOthers()
     } else {
       if (!this.isWatched) this.beWatched()
-      if (leased < this.rack.floor) this.scheduleSpill()
+      if (leased < this.rack.held - RACK_UNITS) this.scheduleSpill()
     }
   }
 
@@ -96,22 +121,23 @@ class Caretaker {
     this.rack.fold()
     if (this.rack.isClosed) this.empty()
     if (native.takeSqueezed(attachment)) {
-      this.publishTrim(this.recallBytes(Infinity, true), 'pressure')
+      this.publishTrim(this.recallBytes(Infinity, true, SLICE, 'pressure'), 'pressure')
     }
     const trimmed = native.takeTrimmed(attachment)
-    if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true), 'call')
+    if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true, SLICE, 'call'), 'call')
     const tick = native.takeTick(attachment)
     if (tick > 0) this.tick(tick > 1, tick > 2 ? 'pressure' : 'idle')
     const asked = native.takeAsked(attachment)
     if (asked > 0) {
       this.giveUpSpares()
-      this.recallBytes(asked, false)
+      this.recallBytes(asked, false, SLICE)
     }
     this.noteOthers()
     this.rack.waiting.collect()
     this.publishTrim(native.takeFreedAsIdle(attachment), 'idle')
     this.publishTrim(native.takeFreedUnderPressure(attachment), 'pressure')
     this.tellLeaks()
+    this.rack.forgetSegments()
   }
 
   tellLeaks() {
@@ -131,12 +157,12 @@ class Caretaker {
    * @param {'idle' | 'pressure'} reason
    */
   tick(frees, reason) {
-    let bytes = 0
     const { magazines } = this.rack
     for (let i = 0; i < magazines.length && frees; i++) {
-      bytes += this.rack.recall(magazines[i], magazines[i].takeUnused(), true)
+      if (magazines[i] !== UNUSED[i])
+        this.cut(magazines[i], magazines[i].takeUnused(), true, reason)
     }
-    this.publishTrim(bytes, reason)
+    this.publishTrim(this.letGo(Infinity, SLICE), reason)
     if (this.rack.held === this.rack.leased) this.stopBeingWatched()
   }
 
@@ -156,13 +182,13 @@ class Caretaker {
   /** Gives up what is idle for those who wait, in whichever thread. */
   giveUpForOthers() {
     this.giveUpSpares()
-    this.recallBytes(Infinity, false)
+    this.recallBytes(Infinity, false, SLICE)
     this.noteOthers()
     this.rack.waiting.collect()
   }
 
   giveUpSpares() {
-    for (const giveUp of this.spares) giveUp()
+    forEachIn(this.spares, callIt)
   }
 
   /** Brings every magazine, and all together, back under their bounds, by half. */
@@ -172,34 +198,116 @@ class Caretaker {
     for (let i = 0; i < magazines.length; i++) {
       const magazine = magazines[i]
       if (magazine.count > magazine.capacity) {
-        this.rack.recall(magazine, magazine.count - (magazine.capacity >> 1), false)
+        this.cut(magazine, magazine.count - (magazine.capacity >> 1), false)
       }
     }
+    this.letGo(Infinity, SLICE)
+    if (this.firstCut !== null) return
     const excess = this.rack.held - this.rack.leased - RACK_UNITS
-    if (excess > 0) this.recallBytes(excess * UNIT + RACK_BYTES / 2, false)
+    if (excess > 0) this.recallBytes(excess * UNIT + RACK_BYTES / 2, false, SLICE)
   }
 
   /**
-   * Recalls blocks, the largest first, until `bytes` of them are or none is left.
+   * Lets go of idle blocks, the largest first, until `bytes` of them are or none is left; of so many in this turn
+   * of the event loop, the others follow. Returns the bytes of which it has.
    *
    * @param {number} bytes
-   * @param {boolean} condemn
+   * @param {boolean} condemn to be freed, not kept
+   * @param {number} most blocks in this turn
+   * @param {Cut['reason']} [reason] of those that are freed later
    */
-  recallBytes(bytes, condemn) {
-    let recalled = 0
+  recallBytes(bytes, condemn, most, reason) {
+    if (condemn) this.condemnCuts(reason)
+    // Those that were cut off already come first.
+    const before = this.letGo(bytes, most)
+    let wanted = bytes - before
     const { magazines } = this.rack
-    for (let i = magazines.length - 1; i >= 0 && recalled < bytes; i--) {
+    for (let i = magazines.length - 1; i >= 0 && wanted > 0; i--) {
       const magazine = magazines[i]
-      const wanted = ceil((bytes - recalled) / magazine.blockSize)
-      recalled += this.rack.recall(magazine, min(wanted, magazine.count), condemn)
+      const count = min(ceil(wanted / magazine.blockSize), magazine.count)
+      this.cut(magazine, count, condemn, reason)
+      wanted -= count * magazine.blockSize
     }
-    if (this.rack.held === this.rack.leased) this.stopBeingWatched()
+    return before + this.letGo(bytes - before, most)
+  }
+
+  /**
+   * Has all that was cut off freed, and not kept.
+   *
+   * @param {Cut['reason']} reason
+   */
+  condemnCuts(reason) {
+    for (let cut = this.firstCut; cut !== null; cut = cut.next) {
+      cut.condemn = true
+      cut.reason = reason
+    }
+  }
+
+  /**
+   * Cuts the coldest slots off a magazine: nobody leases them any more.
+   *
+   * @param {import('./magazine').Magazine} magazine
+   * @param {number} count at most what the magazine holds
+   * @param {boolean} condemn
+   * @param {Cut['reason']} [reason]
+   */
+  cut(magazine, count, condemn, reason) {
+    if (count === 0) return
+    this.cutBytes += count * magazine.blockSize
+    /** @type {Cut} */
+    const cut = { slots: magazine.cutColdest(count), condemn, reason, next: null }
+    if (this.lastCut === null) this.firstCut = cut
+    else this.lastCut.next = cut
+    this.lastCut = cut
+  }
+
+  /**
+   * Lets go of slots that were cut off, until `bytes` of them are, or `most` blocks. Returns the bytes of which it
+   * has. The others follow in the next turns.
+   *
+   * @param {number} bytes
+   * @param {number} most
+   */
+  letGo(bytes, most) {
+    let recalled = 0
+    for (let left = most; left > 0 && recalled < bytes && this.firstCut !== null; left--) {
+      const cut = this.firstCut
+      const slot = cut.slots
+      if (slot === null) {
+        this.firstCut = cut.next
+        if (cut.next === null) this.lastCut = null
+        continue
+      }
+      cut.slots = slot.colder
+      slot.colder = null
+      const { blockSize } = /** @type {import('./magazine').Magazine} */ (slot.magazine)
+      this.cutBytes -= blockSize
+      recalled += this.rack.recall(slot, cut.condemn)
+    }
+    if (this.firstCut !== null) this.goOn()
+    else if (this.rack.held === this.rack.leased) this.stopBeingWatched()
     return recalled
   }
 
+  /** Has the next turn of the event loop let go of what is left. */
+  goOn() {
+    if (this.isGoingOn) return
+    setImmediate(() => {
+      this.isGoingOn = false
+      const { reason = 'idle', condemn = false } = this.firstCut ?? {}
+      const bytes = this.letGo(Infinity, SLICE)
+      if (condemn) this.publishTrim(bytes, reason)
+      if (this.untrimmed > 0) this.publishTrim(this.trimDepot(this.untrimmed), 'call')
+      if (this.othersWait) this.rack.waiting.collect()
+      this.rack.forgetSegments()
+      if (this.firstCut === null) native.shrink(this.rack.attachment)
+    }).unref()
+    this.isGoingOn = true
+  }
+
   /**
-   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left. Returns the bytes
-   * given up. Other threads are told to give up theirs.
+   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left. Returns the bytes freed now:
+   * of so many blocks, and the others follow in the next turns. Other threads are told to give up theirs.
    *
    * @param {number} keepBytes
    */
@@ -207,16 +315,32 @@ class Caretaker {
     this.rack.fold()
     const excess = this.rack.stats().idleBytes - keepBytes
     if (excess <= 0) return 0
-    let freed = native.trim(this.rack.attachment, excess)
-    freed += this.recallBytes(excess - freed, true)
-    if (freed < excess) native.trimOthers(this.rack.attachment, excess - freed)
+    let freed = this.trimDepot(excess)
+    const rest = excess - freed - this.untrimmed
+    if (rest > 0) freed += this.recallBytes(rest, true, SLICE, 'call')
+    const others = excess - freed - this.untrimmed - this.cutBytes
+    if (others > 0) native.trimOthers(this.rack.attachment, others)
     this.publishTrim(freed, 'call')
+    this.rack.forgetSegments()
+    return freed
+  }
+
+  /**
+   * Frees idle blocks of the depot, a slice of them, and the others in the next turns. Returns the bytes freed now.
+   *
+   * @param {number} bytes
+   */
+  trimDepot(bytes) {
+    const { attachment } = this.rack
+    const freed = native.trim(attachment, bytes, SLICE)
+    this.untrimmed = min(bytes - freed, native.depotBytes(attachment))
+    if (this.untrimmed > 0) this.goOn()
     return freed
   }
 
   /** Gives up everything idle in this thread. */
   empty() {
-    this.recallBytes(Infinity, true)
+    this.recallBytes(Infinity, true, SLICE)
   }
 
   /**
@@ -231,9 +355,11 @@ class Caretaker {
 
   /** Is on the alert, or not, as things stand. */
   beAlert() {
-    this.rack.beAlert(this.isWatched && !this.othersWait)
+    this.rack.attendTo(!this.isWatched || this.othersWait)
   }
 }
+
+const callIt = (/** @type {() => void} */ giveUp) => giveUp()
 
 /**
  * A bell's answer. It holds the rack no longer than the pool's users do.
@@ -241,7 +367,7 @@ class Caretaker {
  * @param {WeakRef<Caretaker>} caretaker
  */
 function answerFor(caretaker) {
-  return () => caretaker.deref()?.answer()
+  return () => deref(caretaker)?.answer()
 }
 
 module.exports = { Caretaker }

@@ -162,9 +162,8 @@ const WriteAfterEnd = coded('ERR_STREAM_WRITE_AFTER_END', Error, () => 'write af
 const BodyTooLarge = class extends coded(
   'ERR_CISTERN_BODY_TOO_LARGE',
   Error,
-  (/** @type {number} */ limit, /** @type {number} */ length, /** @type {boolean} */ isAnnounced) =>
-    `The body of "req" must have at most options.limit = ${limit} bytes. ` +
-    `${isAnnounced ? 'Its Content-Length is' : 'Received at least'} ${length}`
+  (/** @type {number} */ limit, /** @type {number} */ length, source = 'Received at least') =>
+    `The body of "req" must have at most options.limit = ${limit} bytes. ${source} ${length}`
 ) {
   /** What it is to HTTP: "Content Too Large". */
   statusCode = 413
@@ -181,8 +180,11 @@ const BodyUsed = coded(
 const LengthMismatch = coded(
   'ERR_HTTP_CONTENT_LENGTH_MISMATCH',
   Error,
-  (/** @type {number} */ announced, /** @type {number} */ length) =>
-    `The body of "req" must have the ${announced} bytes of its Content-Length. Received ${length}`
+  (
+    /** @type {number} */ announced,
+    /** @type {string} */ source,
+    /** @type {number | string} */ received
+  ) => `The body of "req" must have the ${announced} bytes of ${source}. Received ${received}`
 )
 
 const AddonMissing = coded(

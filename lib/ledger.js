@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * Where this thread's figures stand in memory that the core reads: see `src/pool/ledger.rs`. A
+ * Where this thread's figures stand in memory that the core reads: see `src/pool/ledger/`. A
  * store there costs 1 ns, a call a hundred.
  */
 
@@ -12,13 +12,20 @@ const UNPOOLED_COUNT = 2
 const UNPOOLED_BYTES = 3
 const UNPOOLED_RELEASES = 4
 const LAST_SEAT = 5
+const LAST_SEGMENT = 6
+const SEGMENTS_GONE = 7
+const LAST_IS_FRESH = 8
+
+/** Words at the head of a segment, as `HeadWord` numbers them. */
+const LEASES = 0
+const BASE = 1
+const ASKED_BYTES = 2
+const RELEASES = 3
+const MISSES = 4
 
 /** Words of one seat, counted from its first, as `SeatWord` numbers them. */
 const STATE = 0
-const LEASES = 1
-const ASKED_BYTES = 2
-const BASE = 3
-const SAMPLE = 4
+const SAMPLE = 1
 
 /** What a block does, as `SeatState` numbers it. */
 const IDLE = 0
@@ -29,12 +36,17 @@ module.exports = {
   ASKED_BYTES,
   BASE,
   IDLE,
+  LAST_IS_FRESH,
   LAST_SEAT,
+  LAST_SEGMENT,
   LEASED,
   LEASES,
+  MISSES,
   PEAK_BYTES,
+  RELEASES,
   SAMPLE,
   SAMPLED,
+  SEGMENTS_GONE,
   STATE,
   STRAY_BYTES,
   UNPOOLED_BYTES,

@@ -6,6 +6,9 @@
  * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
+const { listOf } = require('./runtime')
+const { blockSizes } = require('./size-class')
+
 /**
  * The most blocks that one magazine keeps from one turn of the event loop to the next: as many as requests may be
  * open at a time. What is not needed of them decays.
@@ -143,4 +146,10 @@ class Magazine {
   }
 }
 
-module.exports = { Magazine, RACK_BYTES, RACK_UNITS, UNIT }
+/**
+ * Those of classes that nobody has used: empty, the same for all pools, and never to be put into. A pool with
+ * a few classes in use has a few magazines.
+ */
+const UNUSED = listOf(blockSizes.length, (index) => new Magazine(index, blockSizes[index]))
+
+module.exports = { Magazine, RACK_BYTES, RACK_UNITS, UNIT, UNUSED }

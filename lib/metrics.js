@@ -60,6 +60,13 @@ const METRICS = [
   },
   {
     type: 'Gauge',
+    name: 'overhead_bytes',
+    help: 'Native memory that the pool costs besides its blocks.',
+    labels: [],
+    samples: ({ overheadBytes }) => [[{}, overheadBytes]]
+  },
+  {
+    type: 'Gauge',
     name: 'limit_bytes',
     help: 'The most memory the pool may hold, where it has a ceiling.',
     labels: [],

@@ -11,7 +11,8 @@
  * @typedef {object} Layout
  * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
  * @property {number} maxBlockSize the largest block, in bytes
- * @property {number} seatsPerSegment how many seats a segment of a ledger has
+ * @property {number} segmentShift how far the number of its segment is shifted in the number of a seat
+ * @property {number} headWords how many words a segment has before those of its seats
  * @property {number} wordsPerSeat
  *
  * @typedef {object} Native
@@ -26,6 +27,7 @@
  * @property {(attachment: Attachment) => Settings} settings
  * @property {(attachment: Attachment) => ArrayBuffer} words
  * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
+ * @property {(attachment: Attachment, index: number, name: number) => boolean} hasSegment
  * @property {(attachment: Attachment, answer: () => void) => void} listen
  * @property {(attachment: Attachment, hasIdle: boolean) => boolean} setIdle whether the core sees to it
  * @property {(attachment: Attachment) => number} takeAsked
@@ -60,7 +62,9 @@
  * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number: the ceiling can't hold such a
  *   block any more
  * @property {(attachment: Attachment, ticket: number) => void} cancel
- * @property {(attachment: Attachment, bytes: number) => number} trim
+ * @property {(attachment: Attachment, bytes: number, blocks: number) => number} trim at most so many blocks
+ * @property {(attachment: Attachment) => number} depotBytes
+ * @property {(attachment: Attachment) => void} shrink
  * @property {(attachment: Attachment) => void} close
  * @property {(attachment: Attachment) => boolean} isClosed
  * @property {(attachment: Attachment, words: Float64Array) => number} stats the count of classes; `stats.js`

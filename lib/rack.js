@@ -15,16 +15,22 @@
 const { Calibration } = require('./calibration')
 const { Caretaker } = require('./caretaker')
 const { OutOfMemory } = require('./errors')
+const { Lease, bufferOf } = require('./lease')
 const native = require('./native')
 const {
   ASKED_BYTES,
   IDLE,
+  LAST_IS_FRESH,
   LAST_SEAT,
+  LAST_SEGMENT,
   LEASED,
   LEASES,
+  MISSES,
   PEAK_BYTES,
+  RELEASES,
   SAMPLE,
   SAMPLED,
+  SEGMENTS_GONE,
   STATE,
   STRAY_BYTES,
   UNPOOLED_BYTES,
@@ -33,15 +39,18 @@ const {
 } = require('./ledger')
 const detaching = require('./detaching')
 const keeping = require('./keeping')
-const { Magazine, RACK_UNITS, UNIT } = require('./magazine')
+const { Magazine, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const {
   Bytes,
   Floats,
   allocUnsafeSlow,
   arrayBufferOf,
+  bufferOver,
+  byteLengthOf,
   isExternal,
   listOf,
-  transfer
+  transfer,
+  transferByV8
 } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
@@ -50,8 +59,7 @@ const { readStats } = require('./stats')
 const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
-const { seatsPerSegment } = native.layout()
-const { floor } = Math
+const { segmentShift } = native.layout()
 
 const CLASSES = blockSizes.length
 
@@ -59,9 +67,6 @@ const CLASSES = blockSizes.length
 const KEEP = 0
 const FREE = 1
 const DISCARD = 2
-
-/** A floor that every release is below. A small integer, as floors are. */
-const ALERT = 2 ** 30
 
 /** Its fields are plain ones, and cheaper so: only a pool's private field leads to a rack. */
 class Rack {
@@ -77,7 +82,8 @@ class Rack {
     this.leaseElsewhere = leaseElsewhere
     /** Requests above this many bytes are not served from blocks. */
     this.largest = settings.maxBlockSize
-    this.calibration = new Calibration()
+    /** @type {Calibration | undefined} */
+    this.calibrated = undefined
     this.name = settings.name
     this.maxBytes = settings.maxBytes
     this.attachment = attachment
@@ -89,26 +95,30 @@ class Rack {
     this.way = settings.detachOnRelease ? detaching : keeping
     /** The thread's counters. */
     this.words = new Floats(native.words(attachment))
-    this.magazines = listOf(CLASSES, (index) => new Magazine(index, blockSizes[index]))
+    /** By class. */
+    this.magazines = listOf(CLASSES, (index) => UNUSED[index])
     /**
      * The ledger's segments, by index. Without a prototype: no setter gets to see them.
      *
-     * @type {Record<number, Float64Array>}
+     * @type {Record<number, { name: number, words: Float64Array }>}
      */
     this.segments = Object.create(null)
+    /** How many segments had gone when the others were looked at last. */
+    this.segmentsGone = 0
     /** Units leased, without strays since the last `fold`. */
     this.leased = 0
     /** The most units that were leased at a time, as far as a release has shown. */
     this.peak = 0
     /** Units leased or idle here, without strays since the last `fold`. */
     this.held = 0
+    /** Whether each release is attended to. */
+    this.attendsToEach = true
     /**
-     * With fewer units leased than this, a release is to be attended to: the magazines hold more
-     * than RACK_BYTES, or there is another reason to be on the alert.
+     * With fewer units leased than this, a release is attended to: the magazines hold more than RACK_BYTES.
      */
-    this.floor = ALERT
-    /** `peak - floor`: both are asked in one comparison. */
-    this.span = -ALERT
+    this.floor = 0
+    /** `peak - floor`; with more units leased than the peak, a release is attended to. */
+    this.span = -1
     /** Stray bytes that `leased` and `held` know of. */
     this.folded = 0
     this.keepsNothing = settings.idleTimeout === 0
@@ -121,6 +131,12 @@ class Rack {
     this.waiting = new Waiting(this)
   }
 
+  /** What was learned from growable buffers, of a pool that has had some. */
+  get calibration() {
+    this.calibrated ??= new Calibration()
+    return this.calibrated
+  }
+
   /**
    * Notes that a slot is leased from now on. Small enough to be compiled into its callers.
    *
@@ -131,9 +147,10 @@ class Rack {
   book(magazine, slot, size) {
     const { words, at } = slot
     words[at + STATE] = LEASED
-    words[at + ASKED_BYTES] += size
+    words[ASKED_BYTES] += size
+    slot.turn++
     this.leased += magazine.units
-    if (++words[at + LEASES] === 0) this.sample(slot, size)
+    if (++words[LEASES] === 0) this.sample(slot, size)
   }
 
   /**
@@ -157,14 +174,16 @@ class Rack {
    * @param {Magazine} magazine the slot's
    */
   putBack(slot, magazine) {
-    slot.words[slot.at + STATE] = IDLE
+    const { words } = slot
+    words[slot.at + STATE] = IDLE
+    words[RELEASES]++
     const { leased } = this
     this.leased = leased - magazine.units
     const { warmest } = magazine
     magazine.warmest = slot
     if (warmest !== null) this.putBelow(magazine, warmest)
-    // Below the floor, or above the peak.
-    if ((leased - this.floor) >>> 0 > this.span) this.attend(leased)
+    const above = leased - this.floor
+    if (above < 0 || above > this.span) this.attend(leased)
   }
 
   /**
@@ -184,7 +203,8 @@ class Rack {
    *
    * @param {Magazine} magazine
    */
-  fill(magazine) {
+  fill({ index }) {
+    const magazine = this.magazineOf(index)
     this.raisePeak(this.leased)
     for (let i = 0; i < magazine.batch; i++) {
       const lent = native.lendIdle(this.attachment, magazine.index)
@@ -203,6 +223,18 @@ class Rack {
     return count > 0
   }
 
+  /**
+   * The magazine of a class, which is made when the class is first used.
+   *
+   * @param {number} index
+   */
+  magazineOf(index) {
+    if (this.magazines[index] === UNUSED[index]) {
+      this.magazines[index] = new Magazine(index, blockSizes[index])
+    }
+    return this.magazines[index]
+  }
+
   /** Whether the lease that led here was refused already; asked once. */
   takeRefusal() {
     const { isRefused } = this
@@ -218,7 +250,7 @@ class Rack {
    * @param {number} shortage in bytes
    */
   makeRoom(magazine, shortage) {
-    if (this.caretaker.recallBytes(shortage, true) > 0) {
+    if (this.caretaker.recallBytes(shortage, true, Infinity) > 0) {
       const lent = native.lendFresh(this.attachment, magazine.index)
       if (typeof lent !== 'number') return lent
       shortage = lent
@@ -236,10 +268,12 @@ class Rack {
   seat(magazine, lent) {
     const seat = this.words[LAST_SEAT]
     const arrayBuffer = isExternal ? moved(lent) : this.allocate(magazine, seat)
-    const slot = new Slot(this.pool, magazine, arrayBuffer, this.segmentOf(seat), seat)
+    const words = this.segmentOf(seat)
+    const slot = new Slot(this.pool, magazine, arrayBuffer, words, seat)
+    // Its first lease follows.
+    words[MISSES] += this.words[LAST_IS_FRESH]
     // It goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
-    this.sampler.countDown(slot)
     magazine.push(slot)
     this.hold(magazine.units)
     this.caretaker.listen()
@@ -264,9 +298,14 @@ class Rack {
 
   /** @param {number} seat */
   segmentOf(seat) {
-    const index = floor(seat / seatsPerSegment)
-    this.segments[index] ??= new Floats(native.segment(this.attachment, index))
-    return this.segments[index]
+    const index = seat >>> segmentShift
+    const name = this.words[LAST_SEGMENT]
+    const known = this.segments[index]
+    if (known !== undefined && known.name === name) return known.words
+    const words = new Floats(native.segment(this.attachment, index))
+    this.segments[index] = { name, words }
+    this.sampler.countDown(words)
+    return words
   }
 
   /**
@@ -288,7 +327,12 @@ class Rack {
    * @param {number} fate
    */
   letGo(slot, magazine, fate) {
-    if (!this.detach(slot, magazine, fate)) return false
+    // First: the segment may go with the block.
+    slot.words[RELEASES]++
+    if (!this.detach(slot, magazine, fate)) {
+      slot.words[RELEASES]--
+      return false
+    }
     slot.forget()
     this.raisePeak(this.leased)
     this.leased -= magazine.units
@@ -306,10 +350,10 @@ class Rack {
    */
   detach(slot, magazine, fate) {
     let arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
-    if (transfer !== undefined) {
+    if (transferByV8 !== undefined) {
       try {
         // Node would abort on one that the user has marked as untransferable; this throws.
-        arrayBuffer = transfer(arrayBuffer)
+        arrayBuffer = transferByV8(arrayBuffer)
       } catch {
         return false
       }
@@ -318,26 +362,30 @@ class Rack {
   }
 
   /**
-   * Lets go of the coldest blocks of a magazine: they go to the depot, or are freed, at once where the
-   * runtime tells that the backing store is gone, else when their finalizers run. Returns the
-   * bytes that do; one that can't be detached follows when the garbage collector finds it.
+   * Lets go of an idle block: it goes to the depot, or is freed, at once where the runtime tells that the
+   * backing store is gone, else when its finalizer runs. Returns its bytes; 0 of one that can't be detached,
+   * which follows when the garbage collector finds it.
    *
-   * @param {Magazine} magazine
-   * @param {number} count at most what the magazine holds
+   * @param {Slot} slot in no magazine any more
    * @param {boolean} condemn to be freed, not kept
    */
-  recall(magazine, count, condemn) {
-    let bytes = 0
-    let slot = magazine.cutColdest(count)
-    while (slot !== null) {
-      const { colder } = slot
-      slot.colder = null
-      if (this.detach(slot, magazine, condemn ? FREE : KEEP)) bytes += magazine.blockSize
-      slot.forget()
-      this.hold(-magazine.units)
-      slot = colder
+  recall(slot, condemn) {
+    const magazine = /** @type {Magazine} */ (slot.magazine)
+    const isDetached = this.detach(slot, magazine, condemn ? FREE : KEEP)
+    slot.forget()
+    this.hold(-magazine.units)
+    return isDetached ? magazine.blockSize : 0
+  }
+
+  /** Lets go of the words of segments that have gone. */
+  forgetSegments() {
+    const gone = this.words[SEGMENTS_GONE]
+    if (gone === this.segmentsGone) return
+    this.segmentsGone = gone
+    for (const index in this.segments) {
+      const { name } = this.segments[index]
+      if (!native.hasSegment(this.attachment, Number(index), name)) delete this.segments[index]
     }
-    return bytes
   }
 
   /**
@@ -347,7 +395,7 @@ class Rack {
    */
   attend(leased) {
     if (leased > this.peak) this.raisePeak(leased)
-    if (leased < this.floor) this.caretaker.attend(leased)
+    if (this.attendsToEach || leased < this.floor) this.caretaker.attend(leased)
   }
 
   /**
@@ -385,29 +433,55 @@ class Rack {
   }
 
   /**
+   * A lease that its holder keeps by its slot; `undefined` where there is no room, or the pool is closed. No other code
+   * sees its Buffer before its holder.
+   *
+   * @param {number} size whole, from 1 to the largest block size
+   * @returns {Lease | undefined}
+   */
+  lease(size) {
+    const magazine = this.magazines[classOf(size)]
+    const slot = magazine.take()
+    if (slot === undefined) return this.fill(magazine) ? this.lease(size) : undefined
+    const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
+    if (byteLengthOf(arrayBuffer) === 0) {
+      // Someone transferred it through a stale view; its finalizer will bring the block.
+      this.hold(-magazine.units)
+      return this.lease(size)
+    }
+    const buffer = bufferOver(arrayBuffer, size)
+    if (this.way === keeping) {
+      slot.view = buffer
+      slot.size = size
+    }
+    this.book(magazine, slot, size)
+    return new Lease(buffer, slot)
+  }
+
+  /**
    * A lease, unless the pool is at its ceiling, or others wait.
    *
    * @param {number} size
    */
   leaseAtOnce(size) {
     if (!native.nobodyWaits(this.attachment)) return undefined
-    const buffer = this.way.lease(this, size)
+    const lease = this.lease(size)
     this.isRefused = false
-    return buffer
+    return lease
   }
 
   /**
    * Waits for a block.
    *
    * @param {number} size
-   * @param {(buffer: Buffer) => void} onLease
+   * @param {(lease: Lease) => void} onLease
    * @param {(reason: unknown) => void} onError
    * @returns {number} the ticket, to cancel
    */
   wait(size, onLease, onError) {
     this.caretaker.listen()
     const stack = this.takeSample()
-    const magazine = this.magazines[classOf(size)]
+    const magazine = this.magazineOf(classOf(size))
     const ticket = this.waiting.wait({ magazine, size, stack, onLease, onError })
     this.caretaker.giveUpForOthers()
     return ticket
@@ -424,16 +498,17 @@ class Rack {
   leaseGranted(magazine, lent, size, stack) {
     this.seat(magazine, lent)
     this.isGranting = true
-    let buffer
+    let lease
     try {
-      buffer = /** @type {Buffer} */ (this.way.lease(this, size))
+      lease = /** @type {Lease} */ (this.lease(size))
     } finally {
       this.isGranting = false
     }
     if (stack) {
-      this.sampler.record(/** @type {Slot} */ (slotOf(arrayBufferOf(buffer))), size, stack)
+      const slot = /** @type {Slot} */ (slotOf(arrayBufferOf(bufferOf(lease))))
+      this.sampler.record(slot, size, stack)
     }
-    return buffer
+    return lease
   }
 
   /**
@@ -443,9 +518,9 @@ class Rack {
    * @param {number} size
    */
   sample(slot, size) {
-    this.sampler.countDown(slot)
-    if (this.isGranting) return
     const { words, at } = slot
+    this.sampler.countDown(words)
+    if (this.isGranting) return
     // Without a record: a user's formatter of stacks may run now, and must not release by a stale view what its
     // caller has not got yet.
     words[at + SAMPLE] = 0
@@ -465,7 +540,7 @@ class Rack {
   /** Ends leasing, in all threads; what is idle in this one is freed, and who waits is told. */
   close() {
     native.close(this.attachment)
-    this.setFloor(ALERT)
+    this.attendTo(true)
     this.caretaker.empty()
     this.waiting.collect()
   }
@@ -484,25 +559,21 @@ class Rack {
   /** @param {number} units more, or fewer, that are leased or idle here */
   hold(units) {
     this.held += units
-    if (this.floor !== ALERT) this.setFloor(this.held - RACK_UNITS)
+    this.attendTo(this.attendsToEach)
   }
 
-  /** @param {boolean} isAlert whether each release is to be attended to that leaves too much idle */
-  beAlert(isAlert) {
-    this.setFloor(isAlert ? this.held - RACK_UNITS : ALERT)
-  }
-
-  /** @param {number} floor */
-  setFloor(floor) {
-    this.floor = floor
-    this.span = this.peak - floor
+  /** @param {boolean} each whether each release is attended to, or only those that leave too much idle */
+  attendTo(each) {
+    this.attendsToEach = each
+    this.floor = each ? 0 : this.held - RACK_UNITS
+    // Nothing is within a range that is less than empty.
+    this.span = each ? -1 : this.peak - this.floor
   }
 
   /** Takes off the leases that have ended elsewhere since last time. */
   fold() {
     const stray = this.words[STRAY_BYTES]
-    // Cut to an integer, as it is anyway, for V8 to know: sums of integers are faster.
-    const units = ((stray - this.folded) / UNIT) | 0
+    const units = asInteger((stray - this.folded) / UNIT)
     this.folded = stray
     this.leased -= units
     this.hold(-units)
@@ -516,8 +587,18 @@ class Rack {
     if (most <= this.peak) return
     this.peak = most
     this.words[PEAK_BYTES] = most * UNIT
-    this.setFloor(this.floor)
+    this.attendTo(this.attendsToEach)
   }
+}
+
+/**
+ * A whole number as V8's small integer, if it fits: sums of these are faster. A division makes none by itself.
+ *
+ * @param {number} number
+ */
+function asInteger(number) {
+  const cut = number | 0
+  return cut === number ? cut : number
 }
 
 /**

@@ -16,7 +16,7 @@ const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
 const { table } = require('./runtime')
 
 // As they were when cistern was loaded: other code must not run in the middle of a lease.
-const { floor, log, log1p, min, random } = Math
+const { floor, log, log1p, max, min, random } = Math
 const now = performance.now.bind(performance)
 
 /** Frames of a call site that are kept, beyond ours. */
@@ -38,6 +38,12 @@ const SITES = 1000
 const LEASES_PER_SECOND = 12_800
 const LEASES_AT_ONCE = 128_000
 
+/**
+ * The share of them that is recorded, at least: 100 a second, and 1,000 at a time. A rate below it asks for
+ * fewer records anyway, and a share of its own would be less than one.
+ */
+const SMALLEST_SHARE = 1 / 128
+
 /** When too many were recorded of late, so many times as many leases go by until the next try. */
 const PAUSE = 32
 
@@ -47,6 +53,8 @@ const SELDOM = 2 ** 40
 class Sampler {
   #rate
   #pool
+  /** The share of leases that may be recorded of so many. */
+  #share
   /** Records that may be made now. */
   #tokens
   #filledAt = now()
@@ -68,22 +76,23 @@ class Sampler {
   constructor(pool, rate) {
     this.#pool = pool
     this.#rate = rate
-    this.#tokens = rate * LEASES_AT_ONCE
+    this.#share = max(rate, SMALLEST_SHARE)
+    this.#tokens = this.#share * LEASES_AT_ONCE
   }
 
   /**
-   * Has a slot count down to its next sampled lease. Random, so as not to beat with a pattern.
+   * Has a segment count down to its next sampled lease. Random, so as not to beat with a pattern.
    *
-   * @param {import('./slot').Slot} slot attached
+   * @param {Float64Array} words the segment's
    */
-  countDown({ words, at }) {
+  countDown(words) {
     if (this.#rate === 0) return
-    const turn = words[at + LEASES] - words[at + BASE]
-    // By the geometric distribution: a block's first lease is as likely as any other.
+    const counted = words[LEASES] - words[BASE]
+    // By the geometric distribution: each lease is as likely as any other.
     const skipped = this.#rate === 1 ? 0 : floor(log(1 - random()) / log1p(-this.#rate))
     const leases = 1 + min(skipped, SELDOM) * this.#pause
-    words[at + BASE] = -leases - turn
-    words[at + LEASES] = -leases
+    words[BASE] = -leases - counted
+    words[LEASES] = -leases
   }
 
   /** Whether a lease that no slot counts is to be sampled. */
@@ -171,8 +180,8 @@ class Sampler {
 
   #spend() {
     const time = now()
-    const refill = ((time - this.#filledAt) / 1000) * LEASES_PER_SECOND * this.#rate
-    this.#tokens = min(this.#tokens + refill, this.#rate * LEASES_AT_ONCE)
+    const refill = ((time - this.#filledAt) / 1000) * LEASES_PER_SECOND * this.#share
+    this.#tokens = min(this.#tokens + refill, this.#share * LEASES_AT_ONCE)
     this.#filledAt = time
     if (this.#tokens < 1) return false
     this.#tokens--

@@ -2,12 +2,13 @@
 
 /** A block in this thread's hands. It hangs on the ArrayBuffer that has the block. */
 
-const { BASE, LEASED, LEASES, SAMPLED, STATE } = require('./ledger')
+const { LEASED, SAMPLED, STATE } = require('./ledger')
 const native = require('./native')
 const { byteLengthOf } = require('./runtime')
 const { hang } = require('./tag')
 
-const { seatsPerSegment, wordsPerSeat } = native.layout()
+const { headWords, segmentShift, wordsPerSeat } = native.layout()
+const SEAT_MASK = 2 ** segmentShift - 1
 
 /** Fits no lease, and saves the question whether there is a view. */
 const NO_VIEW = Buffer.alloc(0)
@@ -35,8 +36,10 @@ class Slot {
      *  another holder. */
     this.words = words
     /** Where in `words` the seat begins. */
-    this.at = (seat % seatsPerSegment) * wordsPerSeat
+    this.at = headWords + (seat & SEAT_MASK) * wordsPerSeat
     this.seat = seat
+    /** How many leases there were, one under way included: to tell a lease from a later one. */
+    this.turn = 0
     /**
      * Where one ArrayBuffer serves lease after lease, its view of the last length: a Buffer where users
      * get it.
@@ -59,11 +62,6 @@ class Slot {
      */
     this.colder = null
     hang(arrayBuffer, this)
-  }
-
-  /** How many leases there were, this one included: to tell a lease from a later one. */
-  get turn() {
-    return this.words[this.at + LEASES] - this.words[this.at + BASE]
   }
 
   /** The pool has nothing to do with the ArrayBuffer any more. */

@@ -18,9 +18,10 @@ const FIGURES = 15
 const PEAK_IN_USE_BYTES = FIGURES
 const UNPOOLED_COUNT = FIGURES + 1
 const WAIT_COUNT = FIGURES + 2
+const OVERHEAD_BYTES = FIGURES + 3
 
 /** Then each class that has been used: its block size, and its figures. */
-const CLASSES = FIGURES + 3
+const CLASSES = FIGURES + 4
 const CLASS_WORDS = 1 + FIGURES
 
 const words = new Floats(CLASSES + blockSizes.length * CLASS_WORDS)
@@ -53,6 +54,7 @@ function readStats({ attachment, name, maxBytes }) {
     peakInUseBytes: words[PEAK_IN_USE_BYTES],
     unpooledCount: words[UNPOOLED_COUNT],
     waitCount: words[WAIT_COUNT],
+    overheadBytes: words[OVERHEAD_BYTES],
     maxBytes,
     external: isExternal,
     classes: Object.freeze(classes)

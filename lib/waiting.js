@@ -15,7 +15,7 @@ const { addTo, deleteFrom, table } = require('./runtime')
  * @property {import('./magazine').Magazine} magazine
  * @property {number} size
  * @property {string | undefined} stack where the lease was asked for, if it is a sampled one
- * @property {(buffer: Buffer) => void} onLease called once the block is leased, unless the wait is cancelled
+ * @property {(lease: import('./lease').Lease) => void} onLease called once the block is leased, unless the wait is cancelled
  * @property {(reason: unknown) => void} onError called where there will be none, unless the wait is cancelled
  */
 
@@ -107,14 +107,14 @@ class Waiting {
     }
     // Before anything else: what follows may run other code, which must not find the ticket here any more.
     this.#leave(ticket)
-    let buffer
+    let lease
     try {
-      buffer = this.#claim(ticket, waiter)
+      lease = this.#claim(ticket, waiter)
     } catch (error) {
       waiter.onError(error)
       return
     }
-    waiter.onLease(buffer)
+    waiter.onLease(lease)
   }
 
   /**

@@ -12,6 +12,7 @@ import { chunks, end, onread, pumpFile, readBody } from '../../io'
 createServer(async (req, res) => {
   const body: Lease = await readBody(shared, req, {
     limit: Infinity,
+    length: 5,
     signal: AbortSignal.timeout(5)
   })
   const same: ServerResponse = end(shared, res, body.buffer.subarray(1))

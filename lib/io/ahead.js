@@ -1,72 +1,151 @@
 'use strict'
 
 const { rackOf } = require('../buffer-pool')
+const { AlreadyReleased } = require('../errors')
+const { bufferOf, endLease, isOver } = require('../lease')
+const { addTo, allocUnsafeSlow, deleteFrom, partOf, setBytes } = require('../runtime')
 
-const ignore = () => {}
+/**
+ * @typedef {import('../lease').Lease} Lease
+ *
+ * @typedef {object} Consumer
+ * @property {(lease: Lease | undefined, length: number) => void} onChunk with the lease that has the chunk at its
+ *   beginning; with none after the last
+ * @property {(error: unknown) => void} onError
+ *
+ * @typedef {(size: number, onLease: (lease: Lease) => void, onError: (error: unknown) => void) => void} Request
+ */
 
 /**
  * A chunk that is read before it is asked for. It has its block only as long as nobody waits for one: perhaps
  * that is who is to ask for it. Then it is copied out, and has to get a block again.
+ *
+ * The pool knows of it by one function, `#giveUp`: once the chunk is claimed that does nothing, whoever has it.
  */
 class Ahead {
-  #pool
+  /** The pool's. */
+  #name
   #spares
-  /** That it is read. @type {Promise<void>} */
-  #reading
-  /** @type {Buffer | undefined} */
-  #chunk
-  /** @type {Buffer | undefined} */
+  /**
+   * Its block, until it is claimed or dropped.
+   *
+   * @type {Lease | undefined}
+   */
+  #lease
+  #length = 0
+  /** @type {Uint8Array | undefined} */
   #copy
+  /** @type {unknown} */
+  #error
+  #isRead = false
   #isGivenUp = false
+  #isDropped = false
+  /**
+   * The one who has claimed it, while it is being read.
+   *
+   * @type {Consumer | undefined}
+   */
+  #consumer
 
   /**
    * @param {import('../buffer-pool').BufferPool} pool
-   * @param {Promise<Buffer | undefined>} reading what is read into a block of the pool's
+   * @param {Lease} lease of the block that it is being read into
    */
-  constructor(pool, reading) {
-    this.#pool = pool
-    this.#spares = rackOf(pool).caretaker.spares
-    this.#spares.add(this.#giveUp)
-    this.#reading = reading.then((chunk) => {
-      this.#chunk = chunk
-      if (this.#isGivenUp) this.#giveUp()
-    })
-    this.#reading.catch(ignore)
+  constructor(pool, lease) {
+    const rack = rackOf(pool)
+    this.#lease = lease
+    this.#name = rack.name
+    this.#spares = rack.caretaker.spares
+    addTo(this.#spares, this.#giveUp)
   }
 
   #giveUp = () => {
     this.#isGivenUp = true
-    const chunk = this.#chunk
-    if (chunk === undefined) return
-    this.#chunk = undefined
-    this.#spares.delete(this.#giveUp)
-    this.#copy = Buffer.from(chunk)
-    this.#pool.release(chunk)
+    const lease = this.#lease
+    if (lease === undefined || !this.#isRead) return
+    const copy = allocUnsafeSlow(this.#length)
+    setBytes(copy, partOf(bufferOf(lease), 0, this.#length), 0)
+    this.#copy = copy
+    this.#lease = undefined
+    deleteFrom(this.#spares, this.#giveUp)
+    endLease(lease)
   }
 
   /**
-   * The chunk, in a block; `undefined` after the last.
+   * Notes that the read has ended.
    *
-   * @param {AbortSignal} signal ends the wait for memory
+   * @param {unknown} error
+   * @param {number} bytesRead 0 at the end of the file
    */
-  async claim(signal) {
-    try {
-      await this.#reading
-    } finally {
-      this.#spares.delete(this.#giveUp)
+  onRead(error, bytesRead) {
+    this.#isRead = true
+    this.#error = error
+    this.#length = bytesRead
+    if (error || bytesRead === 0 || this.#isDropped) this.#end()
+    const consumer = this.#consumer
+    this.#consumer = undefined
+    if (consumer !== undefined) this.#give(consumer)
+    else if (this.#isGivenUp) this.#giveUp()
+  }
+
+  /**
+   * Gives the chunk to a consumer, once it is read. To be called once.
+   *
+   * @param {Consumer} consumer
+   * @param {Request} request leases a block, where the chunk has none any more
+   */
+  claim(consumer, request) {
+    deleteFrom(this.#spares, this.#giveUp)
+    if (!this.#isRead) {
+      this.#consumer = consumer
+      return
     }
-    if (this.#copy === undefined) return this.#chunk
-    const block = await this.#pool.acquire(this.#copy.length, { signal })
-    block.set(this.#copy)
-    return block
+    const copy = this.#copy
+    if (copy === undefined) {
+      this.#give(consumer)
+      return
+    }
+    const fill = (/** @type {Lease} */ lease) => {
+      if (putInto(lease, copy)) consumer.onChunk(lease, this.#length)
+      else consumer.onError(new AlreadyReleased(this.#name, undefined, 'chunk'))
+    }
+    request(this.#length, fill, consumer.onError)
   }
 
   /** Lets go of the chunk, once it is read. */
-  async drop() {
-    await this.#reading.catch(ignore)
-    this.#spares.delete(this.#giveUp)
-    if (this.#chunk !== undefined) this.#pool.release(this.#chunk)
+  drop() {
+    this.#isDropped = true
+    deleteFrom(this.#spares, this.#giveUp)
+    if (this.#isRead) this.#end()
   }
+
+  /** @param {Consumer} consumer */
+  #give(consumer) {
+    const lease = this.#lease
+    this.#lease = undefined
+    if (this.#error) consumer.onError(this.#error)
+    else consumer.onChunk(lease, this.#length)
+  }
+
+  /** Ends the lease, if it still has one. */
+  #end() {
+    const lease = this.#lease
+    this.#lease = undefined
+    deleteFrom(this.#spares, this.#giveUp)
+    if (lease !== undefined) endLease(lease)
+  }
+}
+
+/**
+ * Copies bytes into the block of a lease. Whether it was there.
+ *
+ * @param {Lease} lease
+ * @param {Uint8Array} bytes
+ */
+function putInto(lease, bytes) {
+  if (isOver(lease)) return false
+  setBytes(bufferOf(lease), bytes, 0)
+  return true
 }
 
 module.exports = { Ahead }

@@ -21,15 +21,17 @@ const { Socket } = require('node:net')
 const { Duplex, Writable } = require('node:stream')
 const { isNode } = require('../platform')
 
-const { WriteStream } = fs
+const { WriteStream, write, writev } = fs
 const { ClientRequest, OutgoingMessage } = http
 
 /** What a writable's user calls, and what a stream's own machinery does. */
 const CALLED = /** @type {const} */ (['write', 'end'])
-const WITHIN = /** @type {const} */ (['_write', '_writev'])
+const WITHIN = /** @type {const} */ (['_write', '_writev', '_writeGeneric'])
 
 /** By what an agent gets connections. */
 const AGENTS = ['addRequest', 'createSocket', 'createConnection']
+
+const { getOwnPropertySymbols, getPrototypeOf, hasOwn } = Object
 
 // As they were when cistern was loaded: who puts another in their place may keep the chunk.
 const madeMessage = methodsOf(OutgoingMessage.prototype)
@@ -42,8 +44,8 @@ const madeAgents = [http.Agent.prototype, https.Agent.prototype].map((prototype)
 }))
 
 /** @param {any} stream */
-function methodsOf({ write, end, _write, _writev }) {
-  return { write, end, _write, _writev }
+function methodsOf({ write, end, _write, _writev, _writeGeneric }) {
+  return { write, end, _write, _writev, _writeGeneric }
 }
 
 /**
@@ -77,7 +79,9 @@ function kindOf(writable, called = CALLED) {
  * @param {readonly Called[]} called
  */
 function isAsMade(stream, made, called) {
-  return [...called, ...WITHIN].every((name) => stream[name] === made[name])
+  for (const name of called) if (stream[name] !== made[name]) return false
+  for (const name of WITHIN) if (stream[name] !== made[name]) return false
+  return true
 }
 
 /**
@@ -117,8 +121,20 @@ function asksForTunnel(request) {
  */
 function willGetSocket({ agent }) {
   if (!agent) return false
-  const made = madeAgents.find(({ prototype }) => prototype === Object.getPrototypeOf(agent))
-  return made !== undefined && AGENTS.every((name, i) => agent[name] === made.methods[i])
+  const prototype = getPrototypeOf(agent)
+  for (const made of madeAgents) {
+    if (made.prototype === prototype) return isAgentAsMade(agent, made.methods)
+  }
+  return false
+}
+
+/**
+ * @param {any} agent
+ * @param {Function[]} methods
+ */
+function isAgentAsMade(agent, methods) {
+  for (let i = 0; i < AGENTS.length; i++) if (agent[AGENTS[i]] !== methods[i]) return false
+  return true
 }
 
 /**
@@ -127,10 +143,11 @@ function willGetSocket({ agent }) {
  * @param {any} stream
  */
 function writesByNode(stream) {
-  const symbol = Object.getOwnPropertySymbols(stream).find(
-    ({ description }) => description === 'kFs'
-  )
-  return symbol !== undefined && stream[symbol] === fs
+  if (fs.write !== write || fs.writev !== writev) return false
+  for (const symbol of getOwnPropertySymbols(stream)) {
+    if (symbol.description === 'kFs') return stream[symbol] === fs
+  }
+  return false
 }
 
 /**
@@ -141,7 +158,7 @@ function writesByNode(stream) {
  */
 function isEncryptedStream(stream, called) {
   if (!(stream instanceof Duplex && 'rstCode' in stream && 'session' in stream)) return false
-  if (WITHIN.some((name) => Object.hasOwn(stream, name))) return false
+  for (const name of WITHIN) if (hasOwn(stream, name)) return false
   const { session } = /** @type {any} */ (stream)
   return Boolean(session?.encrypted) && called.every((name) => stream[name] === madeStream[name])
 }

@@ -5,13 +5,11 @@
  * asked for more.
  */
 
-const { Abort, InvalidArgType } = require('../errors')
-const { Lease } = require('../lease')
-const { arrayBufferOf } = require('../runtime')
-const { slotOf } = require('../tag')
+const { InvalidArgType } = require('../errors')
+const { uncurry } = require('../runtime')
 const { checkInteger, checkOptions, checkPool, checkSignal } = require('./checks')
 const { FileChunks } = require('./file-chunks')
-const { settled } = require('./patience')
+const { Iteration } = require('./iteration')
 const { LARGEST_READ, SourceFile, isPath } = require('./source-file')
 const { StreamChunks, sourceOf } = require('./stream-chunks')
 
@@ -20,8 +18,6 @@ const FILE_CHUNK_BYTES = 256 * 1024
 
 /** What a stream gives at a time, mostly. */
 const STREAM_CHUNK_BYTES = 64 * 1024
-
-const ignore = () => {}
 
 /**
  * @typedef {object} ChunksOptions
@@ -40,7 +36,7 @@ function chunks(pool, source, options = {}) {
   const { chunkSize, signal } = options
   if (chunkSize !== undefined) checkInteger('options.chunkSize', chunkSize, 1, LARGEST_READ)
   checkSignal(signal)
-  return new Chunks(pool, producerOf(pool, source, chunkSize), signal)
+  return new Chunks(new Iteration(pool, producerOf(pool, source, chunkSize), signal))
 }
 
 /**
@@ -63,65 +59,22 @@ function producerOf(pool, source, chunkSize) {
   throw new InvalidArgType('source', expected, source)
 }
 
-class Chunks {
-  #pool
-  #begin
-  #signal
-  /**
-   * Made when the first chunk is asked for.
-   *
-   * @type {FileChunks | StreamChunks | undefined}
-   */
-  #producer
-  /** Ends the producer's wait for memory. */
-  #waiting = new AbortController()
-  /**
-   * What was given since it was last asked for more.
-   *
-   * @type {Lease[]}
-   */
-  #given = []
-  /**
-   * The last call of `next`: the following one has its turn after it. Never rejects.
-   *
-   * @type {Promise<unknown>}
-   */
-  #last = Promise.resolve()
-  /**
-   * The call of `next` whose turn it is.
-   *
-   * @type {{ resolve(result: IteratorResult<Buffer, any>): void, reject(reason: unknown): void } | undefined}
-   */
-  #pending
-  /**
-   * What the producer does for it. Never rejects.
-   *
-   * @type {Promise<unknown>}
-   */
-  #underWay = Promise.resolve()
-  #isOver = false
-  /**
-   * That everything is let go of.
-   *
-   * @type {Promise<void> | undefined}
-   */
-  #end
-  /**
-   * What `next` is still to tell.
-   *
-   * @type {Abort | undefined}
-   */
-  #abort
+/**
+ * Iterators that were dropped. The iterations behind them don't know them, so that the garbage collector finds
+ * them, whoever has the signal, the stream or the pool.
+ *
+ * @type {FinalizationRegistry<import('./iteration').Hold>}
+ */
+const dropped = new FinalizationRegistry((hold) => hold.abandon())
+const register = uncurry(FinalizationRegistry.prototype.register)
 
-  /**
-   * @param {import('../buffer-pool').BufferPool} pool
-   * @param {() => FileChunks | StreamChunks} begin
-   * @param {AbortSignal | undefined} signal
-   */
-  constructor(pool, begin, signal) {
-    this.#pool = pool
-    this.#begin = begin
-    this.#signal = signal
+class Chunks {
+  #iteration
+
+  /** @param {Iteration} iteration */
+  constructor(iteration) {
+    this.#iteration = iteration
+    register(dropped, this, iteration.hold)
   }
 
   [Symbol.asyncIterator]() {
@@ -130,16 +83,12 @@ class Chunks {
 
   /** @returns {Promise<IteratorResult<Buffer, any>>} */
   next() {
-    this.#releaseGiven()
-    const result = this.#last.then(() => this.#advance())
-    this.#last = result.catch(ignore)
-    return result
+    return this.#iteration.next()
   }
 
   /** @param {any} [value] */
   async return(value) {
-    this.#releaseGiven()
-    await this.#stop()
+    await this.#iteration.end()
     return { done: /** @type {const} */ (true), value: await value }
   }
 
@@ -148,101 +97,12 @@ class Chunks {
    * @returns {Promise<IteratorResult<Buffer, any>>}
    */
   async throw(error) {
-    this.#releaseGiven()
-    await this.#stop()
+    await this.#iteration.end()
     throw error
   }
 
   async [Symbol.asyncDispose]() {
-    await this.return()
-  }
-
-  /** @returns {Promise<IteratorResult<Buffer, any>>} */
-  async #advance() {
-    if (!this.#isOver && this.#producer === undefined) this.#start()
-    if (this.#isOver) return this.#tellEnd()
-    const producer = /** @type {FileChunks | StreamChunks} */ (this.#producer)
-    return new Promise((resolve, reject) => {
-      this.#pending = { resolve, reject }
-      this.#underWay = producer.next(this.#waiting.signal).then(this.#onChunk, this.#onError)
-    })
-  }
-
-  #start() {
-    try {
-      this.#producer = this.#begin()
-      if (this.#signal?.aborted) this.#onAbort()
-      else this.#signal?.addEventListener('abort', this.#onAbort)
-    } catch (error) {
-      // A web stream that another reads, or a signal of the user's.
-      this.#stop()
-      throw error
-    }
-  }
-
-  /** @param {Buffer | undefined} chunk */
-  #onChunk = (chunk) => {
-    if (this.#isOver) {
-      if (chunk !== undefined) this.#pool.release(chunk)
-    } else if (chunk === undefined) {
-      this.#stop()
-    } else {
-      const slot = /** @type {import('../slot').Slot} */ (slotOf(arrayBufferOf(chunk)))
-      this.#given.push(new Lease(chunk, slot))
-      this.#takePending()?.resolve({ done: false, value: chunk })
-    }
-  }
-
-  /** @param {unknown} error */
-  #onError = (error) => {
-    // What comes after the end comes of it.
-    if (this.#isOver) return
-    const pending = this.#takePending()
-    this.#stop().then(() => pending?.reject(error))
-  }
-
-  #onAbort = () => {
-    this.#abort = new Abort(this.#signal?.reason)
-    this.#stop()
-  }
-
-  #takePending() {
-    const pending = this.#pending
-    this.#pending = undefined
-    return pending
-  }
-
-  #stop() {
-    this.#isOver = true
-    this.#end ??= this.#letGo()
-    return this.#end
-  }
-
-  async #letGo() {
-    this.#signal?.removeEventListener('abort', this.#onAbort)
-    this.#waiting.abort()
-    await settled(Promise.all([this.#producer?.stop(), this.#underWay]))
-    const pending = this.#takePending()
-    if (pending !== undefined) this.#tellEnd().then(pending.resolve, pending.reject)
-  }
-
-  /** @returns {Promise<IteratorResult<Buffer, any>>} */
-  async #tellEnd() {
-    const abort = this.#abort
-    this.#abort = undefined
-    if (abort !== undefined) throw abort
-    return { done: true, value: undefined }
-  }
-
-  #releaseGiven() {
-    for (const lease of this.#given) {
-      try {
-        lease.release()
-      } catch {
-        // The user has transferred it, or marked it as untransferable: it comes back when it is collected.
-      }
-    }
-    this.#given = []
+    await this.#iteration.end()
   }
 }
 

@@ -3,52 +3,123 @@
 /**
  * Tells when a connection is closed. As many as like can ask, with one listener of ours on it: a client that
  * sends request upon request without waiting would else have us warned of a leak.
+ *
+ * Anyone can emit 'close'. So that event only says when to look.
  */
+
+const { Duplex } = require('node:stream')
+const { isNode } = require('../platform')
+const { addTo, deleteFrom, uncurry } = require('../runtime')
+const { handleOf, isOpen } = require('./handle')
+const { addListener, isDestroyed, removeListener } = require('./stream-state')
 
 /** @type {WeakMap<import('node:net').Socket, Asking>} */
 const askingOf = new WeakMap()
+
+// As they were when cistern was loaded: others must not see the callbacks go by.
+const find = uncurry(WeakMap.prototype.get)
+const put = uncurry(WeakMap.prototype.set)
+const remove = uncurry(WeakMap.prototype.delete)
+const forEach = uncurry(Set.prototype.forEach)
 
 /** Those who ask after one connection. */
 class Asking {
   #connection
   /** @type {Set<() => void>} */
   #callbacks = new Set()
+  #count = 0
+  /**
+   * What the connection was last seen to read and write by, when it was connected.
+   *
+   * @type {object | undefined}
+   */
+  #handle
 
   /** @param {import('node:net').Socket} connection */
   constructor(connection) {
     this.#connection = connection
-    askingOf.set(connection, this)
-    connection.on('close', this.#onClose)
+    addListener(connection, 'close', this.#onClose)
+    put(askingOf, connection, this)
   }
 
   /** @param {() => void} callback */
   add(callback) {
-    this.#callbacks.add(callback)
+    this.#look()
+    addTo(this.#callbacks, callback)
+    this.#count++
   }
 
   /** @param {() => void} callback */
   delete(callback) {
-    this.#callbacks.delete(callback)
-    if (this.#callbacks.size === 0) this.#end()
+    if (!deleteFrom(this.#callbacks, callback)) return
+    this.#count--
+    if (this.#count === 0) this.#end()
+  }
+
+  get isClosed() {
+    this.#look()
+    return isClosed(this.#connection, this.#handle)
+  }
+
+  tell() {
+    this.#end()
+    const callbacks = this.#callbacks
+    this.#callbacks = new Set()
+    forEach(callbacks, (/** @type {() => void} */ callback) => callback())
+  }
+
+  /** Remembers the handle, which the connection loses before it is closed. */
+  #look() {
+    this.#handle ??= handleWhenConnected(this.#connection)
   }
 
   #onClose = () => {
-    this.#end()
-    for (const callback of this.#callbacks) callback()
+    if (this.isClosed) this.tell()
   }
 
   #end() {
-    askingOf.delete(this.#connection)
-    this.#connection.removeListener('close', this.#onClose)
+    if (find(askingOf, this.#connection) === this) remove(askingOf, this.#connection)
+    try {
+      removeListener(this.#connection, 'close', this.#onClose)
+    } catch {
+      // Who listens for that is the user.
+    }
   }
 }
 
+/** @param {import('node:net').Socket} connection */
+function handleWhenConnected(connection) {
+  // One that connects may try one after another.
+  return connection.connecting ? undefined : handleOf(connection)
+}
+
 /**
+ * Whether a connection is closed that has emitted 'close', or someone in its name.
+ *
+ * @param {import('node:net').Socket} connection
+ * @param {object} [handle] that it had when it was connected, if it is known
+ */
+function isClosed(connection, handle) {
+  if (handle !== undefined) return !isOpen(handle)
+  // There is nothing to ask. Other runtimes have other handles.
+  if (!isNode || !(connection instanceof Duplex)) return true
+  return isDestroyed(connection) && !(/** @type {any} */ (connection)._handle)
+}
+
+/**
+ * Throws what a listener for new listeners throws; then it never calls back.
+ *
  * @param {import('node:net').Socket} connection not closed yet
  * @param {() => void} callback
  */
 function onClosed(connection, callback) {
-  const asking = askingOf.get(connection) ?? new Asking(connection)
+  let asking = /** @type {Asking | undefined} */ (find(askingOf, connection))
+  if (asking?.isClosed) {
+    // It has connected again before it told that it was closed.
+    asking.tell()
+    asking = undefined
+  }
+  asking ??= new Asking(connection)
   asking.add(callback)
 }
 
@@ -57,7 +128,7 @@ function onClosed(connection, callback) {
  * @param {() => void} callback that `onClosed` was given
  */
 function offClosed(connection, callback) {
-  askingOf.get(connection)?.delete(callback)
+  find(askingOf, connection)?.delete(callback)
 }
 
-module.exports = { offClosed, onClosed }
+module.exports = { handleWhenConnected, isClosed, offClosed, onClosed }

@@ -5,6 +5,7 @@
  * the way of an answer.
  */
 
+const { setImmediate } = require('node:timers')
 const { table, uncurry } = require('../runtime')
 const { SERVER, destroyWhenClosed } = require('./http2-reset')
 

@@ -5,24 +5,50 @@
  *
  * | writable | what shows it |
  * |---|---|
- * | an HTTP/1 message | it has finished over a connection that lives, or that is closed |
+ * | an HTTP/1 message | neither it nor its connection has anything to send: `sending.js` |
  * | a socket, a file stream, an http2 stream over TLS | it calls back for the write |
  *
  * Any other gets a copy: `borrowers.js` tells why.
  */
 
+const { Socket } = require('node:net')
 const { isUint8Array } = require('node:util').types
+const { owns, rackOf, release } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../errors')
-const { Lease } = require('../lease')
-const { arrayBufferOf } = require('../runtime')
+const { Lease, endLease, isOver } = require('../lease')
+const {
+  allocUnsafeSlow,
+  arrayBufferOf,
+  lengthOf: lengthOfBytes,
+  setBytes,
+  uncurry
+} = require('../runtime')
 const { slotOf } = require('../tag')
 const { kindOf } = require('./borrowers')
 const { checkPool, checkWritable } = require('./checks')
-const { onClosed } = require('./connection')
+const { detaches } = require('./detaches')
 const { watchReset } = require('./http2-reset')
+const { Sending } = require('./sending')
+const {
+  endMessage: endByNode,
+  isDestroyed,
+  isWritable,
+  lengthOf,
+  maySendYet,
+  socketOf,
+  writeStream
+} = require('./stream-state')
+
+/** For a writable that takes nothing any more. */
+const NOTHING = Buffer.alloc(0)
 
 /** ArrayBuffers of blocks that are on their way out. */
 const underWay = new WeakSet()
+
+// As they were when cistern was loaded: a Buffer that goes out twice would be released by the first.
+const isIn = uncurry(WeakSet.prototype.has)
+const putIn = uncurry(WeakSet.prototype.add)
+const takeOut = uncurry(WeakSet.prototype.delete)
 
 /**
  * @template Res
@@ -36,9 +62,17 @@ function end(pool, res, buffer) {
   checkWritable('res', res)
   checkLeased(pool, buffer)
   const departure = new Departure(pool, buffer)
-  // Node writes a corked message in another order than it tells when it has finished.
-  const kind = /** @type {any} */ (res).writableCorked > 0 ? undefined : kindOf(res)
-  watchReset(res)
+  let kind
+  try {
+    // Node writes a corked message in another order than it tells when it has finished.
+    kind = /** @type {any} */ (res).writableCorked > 0 ? undefined : kindOf(res)
+    watchReset(res)
+    // The response is the user's, and so may be what was asked of it.
+    if (departure.isOver) throw new AlreadyReleased(rackOf(pool).name, buffer, 'buffer')
+  } catch (error) {
+    departure.complete()
+    throw error
+  }
   endWith[kind ?? 'other'](res, buffer, departure)
   return res
 }
@@ -56,7 +90,7 @@ class Departure {
    */
   constructor(pool, buffer) {
     const arrayBuffer = arrayBufferOf(buffer)
-    if (underWay.has(arrayBuffer)) {
+    if (isIn(underWay, arrayBuffer)) {
       throw new InvalidArgValue('buffer', 'must not be on its way out already', buffer)
     }
     const slot = slotOf(arrayBuffer)
@@ -64,20 +98,43 @@ class Departure {
     this.#arrayBuffer = arrayBuffer
     // One that came from another thread has none.
     this.#lease = slot && new Lease(buffer, slot)
-    underWay.add(arrayBuffer)
+    putIn(underWay, arrayBuffer)
+  }
+
+  /** Whether other code has released the Buffer. */
+  get isOver() {
+    if (this.#lease !== undefined) return isOver(this.#lease)
+    return !owns(this.#pool, this.#arrayBuffer)
   }
 
   /** Releases the Buffer, once. */
   complete = () => {
-    if (this.#isComplete) return
-    this.#isComplete = true
-    underWay.delete(this.#arrayBuffer)
+    if (!this.#leave()) return
     try {
-      if (this.#lease !== undefined) this.#lease.release()
-      else if (this.#pool.owns(this.#arrayBuffer)) this.#pool.release(this.#arrayBuffer)
+      if (this.#lease !== undefined) endLease(this.#lease)
+      else if (owns(this.#pool, this.#arrayBuffer)) release(this.#pool, this.#arrayBuffer)
     } catch {
       // Marked as untransferable on its way: it comes back when it is collected.
     }
+  }
+
+  /**
+   * Releases the Buffer, unless it may still be sent: then the next owner's bytes would be, where release leaves the
+   * ArrayBuffer as it is. So there the collector finds it.
+   *
+   * @param {boolean} isFree whether it is known that it will not be sent
+   */
+  settle = (isFree) => {
+    if (isFree || detaches(this.#pool)) this.complete()
+    else this.#leave()
+  }
+
+  /** Whether this is the first outcome. */
+  #leave() {
+    if (this.#isComplete) return false
+    this.#isComplete = true
+    takeOut(underWay, this.#arrayBuffer)
+    return true
   }
 }
 
@@ -87,61 +144,34 @@ class Departure {
  * @param {Departure} departure
  */
 function endWithCopy(res, buffer, departure) {
-  const copy = Buffer.from(buffer)
+  const copy = allocUnsafeSlow(lengthOfBytes(buffer))
+  setBytes(copy, buffer, 0)
   departure.complete()
   res.end(copy)
 }
 
 /**
- * An HTTP/1 message has finished when the last of it has gone to the operating system; but some Nodes
- * say so, too, when its connection was destroyed, and that may still be under way. One that is closed
- * may have left its connection behind, with what that has still to send.
- *
  * @param {any} message
  * @param {Buffer} buffer
  * @param {Departure} departure
  */
-function endMessage(message, buffer, { complete }) {
-  const { socket } = message
-  if (message.writableEnded || message.destroyed || socket?.destroyed) {
-    endUntaken(message, buffer, complete)
+function endMessage(message, buffer, { complete, settle }) {
+  const socket = socketOf(message)
+  if (message.finished || message.destroyed || (socket && isDestroyed(socket))) {
+    endUntaken(message, complete)
     return
   }
-  const connectionOf = () => socket ?? message.socket
-  const onFinish = () => {
-    stop()
-    const connection = connectionOf()
-    if (connection?.destroyed) whenClosed(connection, complete)
-    else complete()
-  }
-  const onClose = () => {
-    stop()
-    const connection = connectionOf()
-    if (connection?.writableLength > 0) whenClosed(connection, complete)
-    else complete()
-  }
-  const stop = () => {
-    message.removeListener('finish', onFinish)
-    message.removeListener('close', onClose)
-  }
-  message.on('finish', onFinish)
-  message.on('close', onClose)
+  let sending
   try {
-    message.end(buffer)
+    sending = new Sending(message, settle)
+    endByNode(message, buffer)
+    sending.begin()
   } catch (error) {
     // Node may have taken the Buffer all the same, and send it yet.
-    if (message.writableLength < buffer.length) onClose()
+    if (sending === undefined) complete()
+    else sending.look()
     throw error
   }
-}
-
-/**
- * @param {import('node:net').Socket} connection
- * @param {() => void} callback
- */
-function whenClosed(connection, callback) {
-  if (connection.closed) callback()
-  else onClosed(connection, callback)
 }
 
 /**
@@ -152,20 +182,27 @@ function whenClosed(connection, callback) {
  * @param {Buffer} buffer
  * @param {Departure} departure
  */
-function endStream(stream, buffer, { complete }) {
+function endStream(stream, buffer, { complete, settle }) {
+  if (!isWritable(stream)) {
+    endUntaken(stream, complete)
+    return
+  }
   let isWritten = false
   let hasEnded = false
   try {
-    stream.write(buffer, (error) => {
+    writeStream(stream, buffer, (/** @type {Error | null} */ error) => {
       isWritten = true
-      if (error || hasEnded) complete()
+      if (error) settle(!(stream instanceof Socket && maySendYet(stream)))
+      else if (hasEnded) complete()
     })
     stream.end(() => {
       hasEnded = true
       if (isWritten) complete()
     })
   } catch (error) {
-    complete()
+    // It may have taken the Buffer all the same: then it calls back for that alone.
+    hasEnded = true
+    if (isWritten || lengthOf(stream) === 0) complete()
     throw error
   }
 }
@@ -179,15 +216,17 @@ function endStream(stream, buffer, { complete }) {
  * @param {Departure} departure
  */
 function endHttp2Response(res, buffer, { complete }) {
-  if (res.writableEnded || res.stream.destroyed) {
-    endUntaken(res, buffer, complete)
+  const { stream } = res
+  if (res.writableEnded || !isWritable(stream)) {
+    endUntaken(res, complete)
     return
   }
   try {
     res.write(buffer, complete)
     res.end()
   } catch (error) {
-    complete()
+    // It may have taken the Buffer all the same.
+    if (lengthOf(stream) === 0) complete()
     throw error
   }
 }
@@ -196,15 +235,11 @@ function endHttp2Response(res, buffer, { complete }) {
  * Ends a writable that takes no Buffer any more: what it says to that is Node's.
  *
  * @param {any} res
- * @param {Buffer} buffer
  * @param {() => void} complete
  */
-function endUntaken(res, buffer, complete) {
-  try {
-    res.end(buffer)
-  } finally {
-    complete()
-  }
+function endUntaken(res, complete) {
+  complete()
+  res.end(NOTHING)
 }
 
 /**

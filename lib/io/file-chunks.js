@@ -2,10 +2,12 @@
 
 /** A file's chunks, each in a block of its own. While one is used, the next is read. */
 
+const { requestLease } = require('../buffer-pool')
+const { bufferOf, endLease } = require('../lease')
 const { Ahead } = require('./ahead')
 const { leaseAtOnce } = require('./lease-at-once')
 
-const ignore = () => {}
+/** @typedef {import('./ahead').Consumer} Consumer */
 
 class FileChunks {
   #pool
@@ -13,10 +15,14 @@ class FileChunks {
   #blockBytes
   #isOpen = false
   #isStopped = false
+  /** Whether the file is being opened, or read: it can't be closed before that has ended. */
+  #isBusy = false
+  /** Follows what the file does now. */
+  #onQuiet = () => {}
+  /** Ends the wait for memory. */
+  #cancel = () => {}
   /** @type {Ahead | undefined} */
   #ahead
-  /** What the file does now: it can't be closed before. @type {Promise<unknown>} */
-  #underWay = Promise.resolve()
 
   /**
    * @param {import('../buffer-pool').BufferPool} pool
@@ -30,33 +36,96 @@ class FileChunks {
   }
 
   /**
-   * The next chunk; `undefined` after the last.
+   * Calls the consumer once, unless it is stopped first.
    *
-   * @param {AbortSignal} signal ends the wait for memory
+   * @param {Consumer} consumer
    */
-  async next(signal) {
-    if (!this.#isOpen) await this.#open()
-    const chunk = await (this.#takeAhead()?.claim(signal) ?? this.#acquireAndRead(signal))
-    // What did not fill its block is a file's last chunk, or a FIFO's, which may have no more for long.
-    if (chunk?.length === this.#blockBytes) this.#readAhead()
-    return chunk
-  }
-
-  /** Closes the file, once it is done with what it has. */
-  async stop() {
-    this.#isStopped = true
-    await this.#underWay
-    await this.#takeAhead()?.drop()
-    await new Promise((resolve) => this.#file.close(() => resolve(undefined)))
-  }
-
-  #open() {
+  next(consumer) {
+    if (this.#isOpen) {
+      this.#produce(consumer)
+      return
+    }
     this.#isOpen = true
-    return this.#track(
-      new Promise((resolve, reject) => {
-        this.#file.open((error) => (error ? reject(error) : resolve(undefined)))
-      })
-    )
+    this.#isBusy = true
+    this.#file.open((error) => {
+      this.#rest()
+      if (error) consumer.onError(error)
+      else this.#produce(consumer)
+    })
+  }
+
+  /**
+   * Closes the file, once it is done with what it has.
+   *
+   * @param {() => void} callback
+   */
+  stop(callback) {
+    this.#isStopped = true
+    this.#cancel()
+    const ahead = this.#takeAhead()
+    this.#onQuiet = () => {
+      ahead?.drop()
+      this.#file.close(callback)
+    }
+    if (!this.#isBusy) this.#onQuiet()
+  }
+
+  /** As `stop`: a file that it has opened is nobody else's. */
+  abandon() {
+    this.stop(() => {})
+  }
+
+  /** @param {Consumer} consumer */
+  #produce(consumer) {
+    const { onError } = consumer
+    const onChunk = (
+      /** @type {import('../lease').Lease | undefined} */ lease,
+      /** @type {number} */ length
+    ) => {
+      // A chunk that did not fill its block is a file's last, or a FIFO's, which may have no more for long.
+      if (lease !== undefined && length === this.#blockBytes) this.#readAhead()
+      if (!this.#isStopped) consumer.onChunk(lease, length)
+      else if (lease !== undefined) endLease(lease)
+    }
+    const ahead = this.#takeAhead()
+    if (ahead !== undefined) ahead.claim({ onChunk, onError }, this.#request)
+    else if (this.#file.left === 0) onChunk(undefined, 0)
+    else
+      this.#request(this.#blockBytes, (lease) => this.#fill(lease, { onChunk, onError }), onError)
+  }
+
+  /**
+   * @param {import('../lease').Lease} lease
+   * @param {Consumer} consumer
+   */
+  #fill(lease, { onChunk, onError }) {
+    if (this.#isStopped) {
+      endLease(lease)
+      return
+    }
+    this.#read(lease, (error, bytesRead) => {
+      if (!error && bytesRead > 0) {
+        onChunk(lease, bytesRead)
+        return
+      }
+      endLease(lease)
+      if (error) onError(error)
+      else onChunk(undefined, 0)
+    })
+  }
+
+  #readAhead() {
+    if (this.#isStopped || this.#file.left === 0) return
+    const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+    if (lease === undefined) return
+    // To lease may have run other code, which has stopped it.
+    if (this.#isStopped) {
+      endLease(lease)
+      return
+    }
+    const ahead = new Ahead(this.#pool, lease)
+    this.#ahead = ahead
+    this.#read(lease, (error, bytesRead) => ahead.onRead(error, bytesRead))
   }
 
   #takeAhead() {
@@ -65,45 +134,30 @@ class FileChunks {
     return ahead
   }
 
-  #readAhead() {
-    if (this.#isStopped || this.#file.left === 0) return
-    const block = leaseAtOnce(this.#pool, this.#blockBytes)
-    if (block !== undefined) this.#ahead = new Ahead(this.#pool, this.#read(block))
-  }
-
-  /** @param {AbortSignal} signal */
-  async #acquireAndRead(signal) {
-    if (this.#file.left === 0) return undefined
-    const block = await this.#pool.acquire(this.#blockBytes, { signal })
-    if (!this.#isStopped) return this.#read(block)
-    this.#pool.release(block)
-    return undefined
+  /** @type {import('./ahead').Request} */
+  #request = (size, onLease, onError) => {
+    const cancel = requestLease(this.#pool, size, onLease, onError)
+    this.#cancel = cancel
+    // Whoever is told that the pool is exhausted may have stopped it.
+    if (this.#isStopped) cancel()
   }
 
   /**
-   * @param {Buffer} block
-   * @returns {Promise<Buffer | undefined>}
+   * @param {import('../lease').Lease} lease
+   * @param {import('./source-file').OnRead} callback
    */
-  #read(block) {
-    return this.#track(
-      new Promise((resolve, reject) => {
-        this.#file.read(block, (error, bytesRead) => {
-          if (error || bytesRead === 0) this.#pool.release(block)
-          if (error) reject(error)
-          else if (bytesRead === 0) resolve(undefined)
-          else resolve(bytesRead === block.length ? block : block.subarray(0, bytesRead))
-        })
-      })
-    )
+  #read(lease, callback) {
+    this.#isBusy = true
+    this.#file.read(bufferOf(lease), (error, bytesRead) => {
+      this.#rest()
+      callback(error, bytesRead)
+    })
   }
 
-  /**
-   * @template Value
-   * @param {Promise<Value>} operation
-   */
-  #track(operation) {
-    this.#underWay = operation.catch(ignore)
-    return operation
+  /** Notes that the file is done with what it had. */
+  #rest() {
+    this.#isBusy = false
+    this.#onQuiet()
   }
 }
 

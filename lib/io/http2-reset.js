@@ -11,8 +11,10 @@
  */
 
 const { Duplex } = require('node:stream')
+const { setImmediate } = require('node:timers')
 const { isNode } = require('../platform')
 const { uncurry } = require('../runtime')
+const { addListener, removeListener } = require('./stream-state')
 
 /** The `session.type` of a server's: http2's NGHTTP2_SESSION_SERVER. */
 const SERVER = 0
@@ -62,17 +64,42 @@ const ignore = () => {}
 function watchReset(message) {
   const stream = http2StreamOf(message)
   if (stream === undefined) return ignore
-  const count = get(watchers, stream) ?? 0
-  set(watchers, stream, count + 1)
-  if (count === 0) stream.on('newListener', onNewListener)
+  // Listeners for new listeners may watch it, too.
+  if (count(stream, 1) === 1) listen(stream)
   let isOver = false
   return () => {
     if (isOver) return
     isOver = true
-    const left = get(watchers, stream) - 1
-    set(watchers, stream, left)
-    if (left === 0) stream.removeListener('newListener', onNewListener)
+    if (count(stream, -1) > 0) return
+    try {
+      removeListener(stream, 'newListener', onNewListener)
+    } catch {
+      // A listener for removed listeners is the user's.
+    }
   }
+}
+
+/** @param {import('node:http2').Http2Stream} stream */
+function listen(stream) {
+  try {
+    addListener(stream, 'newListener', onNewListener)
+  } catch (error) {
+    // A listener for new listeners is the user's.
+    count(stream, -1)
+    throw error
+  }
+}
+
+/**
+ * Counts those who watch a stream. Returns how many they are now.
+ *
+ * @param {import('node:http2').Http2Stream} stream
+ * @param {1 | -1} change
+ */
+function count(stream, change) {
+  const watching = (get(watchers, stream) ?? 0) + change
+  set(watchers, stream, watching)
+  return watching
 }
 
 /**

@@ -7,18 +7,41 @@
  * Node asks for memory before there is a connection, without saying for which socket, and native code
  * keeps its address until the socket is closed. So a socket gets a small piece of V8's memory first:
  * one that never connects, or never hears anything, holds no block. With the first bytes comes
- * the socket itself; from then on it reads into a block of its own, which is released when it closes.
+ * the socket itself; from then on it reads into a block of its own, which is released when its handle is closed.
+ *
+ * The two functions of the option are the user's to call, and so is `emit('close')`. So a block is handed out once,
+ * and released only where Node shows that this socket has taken it, and native code that its handle is closed.
  */
 
 const { constants } = require('node:buffer')
-const { isOver } = require('../lease')
+const { Socket } = require('node:net')
+const { isUint8Array } = require('node:util').types
+const { leaseFrom, rackOf } = require('../buffer-pool')
+const { AlreadyReleased, InvalidArgType } = require('../errors')
+const { bufferOf, endLease, isOver } = require('../lease')
+const { isNode } = require('../platform')
+const { Bytes, allocUnsafeSlow, arrayBufferOf, lengthOf, setBytes, uncurry } = require('../runtime')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
+const { isClosed } = require('./connection')
+const { handleOf } = require('./handle')
+const { addListener, getterOf, removeListener } = require('./stream-state')
 
 /** What Node's own sockets read at a time, in bytes: 64 KiB. */
 const SIZE = 64 * 1024
 
 /** The most that a socket reads before it has a block, in bytes: 1 KiB. */
 const FIRST_BYTES = 1024
+
+// As they were when cistern was loaded.
+const { nextTick } = process
+const { getOwnPropertySymbols } = Object
+const find = uncurry(WeakMap.prototype.get)
+const put = uncurry(WeakMap.prototype.set)
+const descriptionOf = getterOf(Symbol.prototype, 'description')
+const offsetOf = getterOf(Object.getPrototypeOf(Uint8Array.prototype), 'byteOffset')
+
+/** For a socket that goes on with the memory that it has. */
+const SAME = Symbol('same')
 
 /**
  * @param {import('../buffer-pool').BufferPool} pool
@@ -33,9 +56,9 @@ function onread(pool, options, callback) {
   checkFunction('callback', callback)
   const readers = new Readers(pool, size, callback)
   return {
-    buffer: () => readers.nextBuffer(),
+    buffer: () => /** @type {Uint8Array} */ (readers.nextBuffer()),
     /**
-     * @this {import('node:net').Socket}
+     * @this {Socket}
      * @param {number} length
      * @param {Uint8Array} bytes
      */
@@ -45,17 +68,89 @@ function onread(pool, options, callback) {
   }
 }
 
-/** The sockets that share one option, each with its lease. */
+/** A block, and the socket that is to read into it. */
+class Reader {
+  #socket
+  #handle
+  /** Whether it was handed out, by a call that does not say to which socket. */
+  #isGiven = false
+  /** Whether this socket was seen to have taken it. So nobody else has. */
+  #isTaken = false
+
+  /**
+   * @param {Socket} socket
+   * @param {import('../lease').Lease} lease
+   */
+  constructor(socket, lease) {
+    this.#socket = socket
+    this.#handle = handleOf(socket)
+    this.lease = lease
+  }
+
+  get buffer() {
+    return bufferOf(this.lease)
+  }
+
+  get isGiven() {
+    return this.#isGiven
+  }
+
+  /** Whether the socket has the handle that it had then: it may have connected again. */
+  get isCurrent() {
+    return handleOf(this.#socket) === this.#handle
+  }
+
+  listen() {
+    addListener(this.#socket, 'close', this.#onClose)
+  }
+
+  /** @returns {Buffer | undefined} once: two sockets must not get it */
+  give() {
+    // Other runtimes take it anew each time.
+    if (this.#isGiven && isNode) return undefined
+    this.#isGiven = true
+    return this.buffer
+  }
+
+  /** Looks who has taken the block. */
+  look() {
+    this.#isTaken ||= this.#isGiven && (!isNode || memoryOf(this.#socket) === this.buffer)
+  }
+
+  stop() {
+    try {
+      removeListener(this.#socket, 'close', this.#onClose)
+    } catch {
+      // Who listens for that is the user.
+    }
+  }
+
+  #onClose = () => {
+    this.look()
+    if (isNode && this.#handle === undefined) return
+    if (!isClosed(this.#socket, this.#handle)) return
+    this.stop()
+    // Elsewhere it may still be read into: then the collector finds it when nobody has it any more.
+    if (this.#isGiven && !this.#isTaken) return
+    try {
+      endLease(this.lease)
+    } catch {
+      // Marked as untransferable by the user.
+    }
+  }
+}
+
+/** The sockets that share one option, each with its block. */
 class Readers {
   #pool
   #size
   #callback
-  /** @type {WeakMap<import('node:net').Socket, import('../lease').Lease>} */
-  #leases = new WeakMap()
+  /** @type {WeakMap<Socket, Reader>} */
+  #readers = new WeakMap()
   /**
-   * What the socket reads into next whose callback has just returned.
+   * Of the socket whose callback has just returned.
    *
-   * @type {Buffer | undefined}
+   * @type {Reader | typeof SAME | undefined}
    */
   #next
 
@@ -74,67 +169,117 @@ class Readers {
   nextBuffer() {
     const next = this.#next
     this.#next = undefined
-    return next ?? Buffer.allocUnsafe(Math.min(this.#size, FIRST_BYTES))
+    // Node goes on with what it has.
+    if (next === SAME) return undefined
+    return next?.give() ?? allocUnsafeSlow(Math.min(this.#size, FIRST_BYTES))
   }
 
   /**
-   * @param {import('node:net').Socket} socket
+   * @param {Socket} socket
    * @param {number} length
    * @param {Uint8Array} bytes that it has read into
    */
   read(socket, length, bytes) {
-    let lease = this.#leases.get(socket)
-    if (lease === undefined) {
-      lease = this.#lease(socket)
-      if (lease === undefined) return false
-      lease.buffer.set(bytes.subarray(0, length))
-      socket.once('close', () => this.#end(socket))
+    if (!(socket instanceof Socket)) {
+      throw new InvalidArgType('this', 'an instance of Socket', socket)
     }
-    const goesOn = this.#call(socket, length, lease)
-    // Native code has the address: it needs another, now.
-    if (isOver(lease)) lease = this.#lease(socket)
-    // Not before: the callback may have opened another socket with this option.
-    this.#next = lease?.buffer
+    if (!isUint8Array(bytes)) {
+      throw new InvalidArgType('bytes', 'an instance of Uint8Array', bytes)
+    }
+    checkInteger('length', length, 0, this.#size)
+    let reader = /** @type {Reader | undefined} */ (find(this.#readers, socket))
+    reader?.look()
+    if (reader === undefined || isOver(reader.lease) || !reader.isCurrent) {
+      reader = this.#begin(socket, reader)
+    }
+    if (reader === undefined) return false
+    const { buffer } = reader
+    if (bytes !== buffer) {
+      if (length > lengthOf(bytes)) {
+        // Released while it was read into.
+        socket.destroy(new AlreadyReleased(rackOf(this.#pool).name, bytes, 'bytes'))
+        this.#next = reader
+        return false
+      }
+      setBytes(buffer, new Bytes(arrayBufferOf(bytes), offsetOf(bytes), length), 0)
+    }
+    return this.#pass(socket, length, reader)
+  }
+
+  /**
+   * @param {Socket} socket
+   * @param {number} length
+   * @param {Reader} reader
+   */
+  #pass(socket, length, reader) {
+    let goesOn = false
+    try {
+      const buffer = /** @type {import('../../index').PooledBuffer} */ (reader.buffer)
+      goesOn = this.#callback.call(socket, length, buffer) !== false
+    } catch (error) {
+      // Node asks for no other memory when this throws.
+      if (!isOver(reader.lease)) throw error
+      socket.destroy()
+      nextTick(() => {
+        throw error
+      })
+    }
+    this.#next = this.#after(socket, reader)
     return goesOn
   }
 
   /**
-   * @param {import('node:net').Socket} socket
-   * @param {number} length
-   * @param {import('../lease').Lease} lease
+   * What a socket whose callback has returned reads into next. Not before: the callback may have opened another socket
+   * with this option.
+   *
+   * @param {Socket} socket
+   * @param {Reader} reader
    */
-  #call(socket, length, lease) {
-    try {
-      const buffer = /** @type {import('../../index').PooledBuffer} */ (lease.buffer)
-      return this.#callback.call(socket, length, buffer) !== false
-    } catch (error) {
-      // Then Node asks for no other memory.
-      if (isOver(lease)) socket.destroy()
-      throw error
+  #after(socket, reader) {
+    if (isNode && !reader.isCurrent) {
+      // It has connected again, and was given memory for that; or it is destroyed.
+      return handleOf(socket) === undefined ? undefined : SAME
     }
-  }
-
-  /** @param {import('node:net').Socket} socket closed; it may connect again */
-  #end(socket) {
-    this.#leases.get(socket)?.release()
-    this.#leases.delete(socket)
+    // Native code has the address: it needs another, now.
+    const next = isOver(reader.lease) ? this.#begin(socket, reader) : reader
+    return next?.isGiven && isNode ? SAME : next
   }
 
   /**
    * A block for a socket, which is destroyed where there is none.
    *
-   * @param {import('node:net').Socket} socket
+   * @param {Socket} socket
+   * @param {Reader} [last] of the same socket, that has no block any more, or another handle
    */
-  #lease(socket) {
+  #begin(socket, last) {
+    // With another handle, the last is still to be closed.
+    if (last !== undefined && isOver(last.lease)) last.stop()
+    let lease
     try {
-      const lease = this.#pool.lease(this.#size)
-      this.#leases.set(socket, lease)
-      return lease
+      lease = leaseFrom(this.#pool, this.#size)
+      const reader = new Reader(socket, lease)
+      put(this.#readers, socket, reader)
+      reader.listen()
+      return reader
     } catch (error) {
+      // Nobody was given it yet.
+      if (lease !== undefined) endLease(lease)
       socket.destroy(/** @type {Error} */ (error))
       return undefined
     }
   }
+}
+
+/**
+ * What Node has noted that a socket reads into.
+ *
+ * @param {any} socket
+ */
+function memoryOf(socket) {
+  for (const symbol of getOwnPropertySymbols(socket)) {
+    if (descriptionOf(symbol) === 'kBuffer') return socket[symbol]
+  }
+  return undefined
 }
 
 module.exports = { onread }

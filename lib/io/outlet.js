@@ -10,14 +10,30 @@ const { OutgoingMessage } = require('node:http')
 const { Socket } = require('node:net')
 const { Writable } = require('node:stream')
 const { PrematureClose, WriteAfterEnd } = require('../errors')
+const { allocUnsafeSlow, lengthOf: lengthOfBytes, setBytes } = require('../runtime')
 const { isMessage, kindOf } = require('./borrowers')
 const { offClosed, onClosed } = require('./connection')
 const { http2StreamOf, isResetWithoutError, watchReset } = require('./http2-reset')
 const { afterPatience } = require('./patience')
+const {
+  isClosing,
+  isDestroyed,
+  lengthOf,
+  lengthOfMessage,
+  maySendYet,
+  writeMessage: writeToMessage,
+  writeStream: writeToStream
+} = require('./stream-state')
 
 // As they were when cistern was loaded.
 const { write: writeMessage } = OutgoingMessage.prototype
 const { write: writeStream } = Writable.prototype
+
+/** One write. Its callback is for it alone, and counts once. */
+class Write {
+  /** Whether the writable was lent the memory, and may still read it. */
+  isLent = false
+}
 
 class Outlet {
   #writable
@@ -30,20 +46,29 @@ class Outlet {
    */
   #connection
   #isWatched = false
-  /** Whether a write of memory that was lent is under way. */
-  #isLent = false
+  /**
+   * The write under way.
+   *
+   * @type {Write | undefined}
+   */
+  #write
   #listensToDrain = false
   #onDrain = () => {}
+  /**
+   * Of a writable over HTTP/2.
+   *
+   * @type {import('node:http2').Http2Stream | undefined}
+   */
+  #http2Stream
   #unwatchReset = () => {}
   /** @type {NodeJS.Timeout | undefined} */
   #timer
 
   /**
    * @param {any} writable
-   * @param {(error?: Error | null) => void} onWritten the writable is done with the last write; after an
-   *   error, `onDeath` follows
-   * @param {(error: Error, isDone: boolean) => void} onDeath it takes no more writes, and perhaps is done
-   *   with what it was lent
+   * @param {(error: Error | null | undefined, isFree: boolean) => void} onWritten the last write is over: whether it
+   *   is known that the writable will not read the memory any more; after an error, `onDeath` follows
+   * @param {(error: Error) => void} onDeath it takes no more writes; it may not be done with the last
    */
   constructor(writable, onWritten, onDeath) {
     this.#writable = writable
@@ -56,7 +81,7 @@ class Outlet {
     const writable = this.#writable
     // In line behind another one, a response does not hear of its connection's end (before Node 26).
     const connection = isMessage(writable) ? (writable.socket ?? writable.req?.socket) : undefined
-    if (writable.destroyed || writable.closed || connection?.closed) {
+    if (writable.destroyed || writable.closed || (connection && isClosing(connection))) {
       throw causeOf(writable.errored)
     }
     if (writable.writableEnded) throw new WriteAfterEnd()
@@ -64,7 +89,8 @@ class Outlet {
     writable.on('error', this.#onError)
     writable.on('close', this.#onClose)
     this.#unwatchReset = watchReset(writable)
-    http2StreamOf(writable)?.on('aborted', this.#onAborted)
+    this.#http2Stream = http2StreamOf(writable)
+    this.#http2Stream?.on('aborted', this.#onAborted)
     this.#watchConnection(connection)
   }
 
@@ -76,15 +102,15 @@ class Outlet {
   }
 
   unwatch() {
-    const writable = this.#writable
     this.#isWatched = false
     clearTimeout(this.#timer)
-    writable.removeListener('error', this.#onError)
-    writable.removeListener('close', this.#onClose)
-    http2StreamOf(writable)?.removeListener('aborted', this.#onAborted)
-    if (this.#listensToDrain) writable.removeListener('drain', this.#drained)
+    const writable = this.#writable
+    unlisten(writable, 'error', this.#onError)
+    unlisten(writable, 'close', this.#onClose)
+    if (this.#http2Stream) unlisten(this.#http2Stream, 'aborted', this.#onAborted)
+    if (this.#listensToDrain) unlisten(writable, 'drain', this.#drained)
     // Else the end of the connection may be all that tells when the memory is free.
-    if (!this.#isLent) this.#leaveConnection()
+    if (!this.#write?.isLent) this.#leaveConnection()
   }
 
   #leaveConnection() {
@@ -96,79 +122,167 @@ class Outlet {
    * Writes. Whether the writable was lent the memory, and must find it as it is until it is done.
    *
    * @param {Buffer} bytes
+   * @param {() => boolean} isGone whether the memory is not the pump's any more
    */
-  write(bytes) {
+  write(bytes, isGone) {
     const writable = this.#writable
+    const write = new Write()
+    this.#write = write
+    const onCalled = (/** @type {Error | null} */ error = null) => this.#called(write, error)
     if (writable.destroyed || writable.closed) {
-      process.nextTick(this.#called, causeOf(writable.errored))
+      process.nextTick(onCalled, causeOf(writable.errored))
       return false
     }
     // Node would destroy it, with what is still on its way.
     if (writable.writableEnded) throw new WriteAfterEnd()
-    if (borrows(writable)) {
-      if (isMessage(writable)) this.#watchConnection(writable.socket)
-      this.#isLent = true
-      writable.write(bytes, this.#called)
+    const lends = borrows(writable)
+    if (lends && isMessage(writable)) this.#watchConnection(writable.socket)
+    // The user's code may have run: getters, and listeners for new listeners.
+    if (isGone()) return false
+    if (lends) {
+      this.#lend(bytes, write, onCalled)
       return true
     }
-    const copy = Buffer.from(bytes)
-    if (callsBack(writable)) writable.write(copy, this.#called)
-    else this.#writeUncalled(copy)
+    const copy = allocUnsafeSlow(lengthOfBytes(bytes))
+    setBytes(copy, bytes, 0)
+    if (callsBack(writable)) writable.write(copy, onCalled)
+    else this.#writeUncalled(copy, onCalled)
     return false
+  }
+
+  /**
+   * @param {Buffer} bytes
+   * @param {Write} write
+   * @param {(error?: Error | null) => void} onCalled
+   */
+  #lend(bytes, write, onCalled) {
+    const writable = this.#writable
+    write.isLent = true
+    try {
+      if (isMessage(writable)) writeToMessage(writable, bytes, onCalled)
+      else if (writable instanceof Writable) writeToStream(writable, bytes, onCalled)
+      else writable.write(bytes, onCalled)
+    } catch (error) {
+      this.#settle(write, /** @type {Error} */ (error), isIdle(writable))
+      throw error
+    }
+  }
+
+  /**
+   * Tells, of a write that lent memory, that it is over.
+   *
+   * @param {Write} write
+   * @param {Error | null} error
+   * @param {boolean} isFree
+   */
+  #settle(write, error, isFree) {
+    if (!write.isLent || this.#write !== write) return
+    write.isLent = false
+    this.#write = undefined
+    if (!this.#isWatched) this.#leaveConnection()
+    this.#onWritten(error, isFree)
   }
 
   /**
    * Writes to what may call back or not.
    *
    * @param {Buffer} bytes
+   * @param {(error?: Error | null) => void} onCalled
    */
-  #writeUncalled(bytes) {
+  #writeUncalled(bytes, onCalled) {
     const writable = this.#writable
-    let isDone = false
-    const done = (/** @type {Error | null} */ error = null) => {
-      if (isDone) return
-      isDone = true
-      this.#called(error)
-    }
-    this.#onDrain = done
+    this.#onDrain = onCalled
     if (!this.#listensToDrain) {
       // Once: compression's `removeListener` does not find what its `on` has added.
       this.#listensToDrain = true
       writable.on('drain', this.#drained)
     }
     // What says nothing may never say more, either.
-    if (writable.write(bytes, undefined, done) !== false) process.nextTick(done)
+    if (writable.write(bytes, undefined, onCalled) !== false) process.nextTick(onCalled)
   }
 
   #drained = () => this.#onDrain()
 
-  /** @param {Error | null} [error] */
-  #called = (error) => {
-    this.#isLent = false
-    if (!this.#isWatched) this.#leaveConnection()
+  /**
+   * @param {Write} write that the writable has called back for
+   * @param {Error | null} error
+   */
+  #called(write, error) {
+    if (this.#write !== write) return
     // Its event comes later, and would end the process if nobody listened.
     if (error && this.#isWatched) {
       this.#timer ??= afterPatience(() => this.#onError(error))
     }
-    this.#onWritten(error)
+    if (write.isLent) {
+      this.#settle(write, error, !error || !this.#maySendYet())
+    } else {
+      this.#write = undefined
+      this.#onWritten(error, true)
+    }
+  }
+
+  #maySendYet() {
+    const socket = this.#writable instanceof Socket ? this.#writable : this.#connection
+    return socket !== undefined && maySendYet(socket)
   }
 
   /** @param {Error} error */
   #onError = (error) => {
-    if (this.#isWatched) this.#onDeath(causeOf(error), false)
+    if (this.#isWatched) this.#onDeath(causeOf(error))
   }
 
   #onClose = () => {
-    this.#onDeath(causeOf(this.#writable.errored), isDoneWhenClosed(this.#writable))
+    if (this.#isWatched && !isOpen(this.#writable)) this.#onDeath(causeOf(this.#writable.errored))
   }
 
   // A client's stream is destroyed only when its user has read the response.
   #onAborted = () => {
-    if (isResetWithoutError(http2StreamOf(this.#writable))) this.#onClose()
+    if (isResetWithoutError(this.#http2Stream)) this.#onClose()
   }
 
   /** The connection is closed, and whatever was on it. */
-  #onClosed = () => this.#onDeath(causeOf(this.#writable.errored), true)
+  #onClosed = () => {
+    const error = causeOf(this.#writable.errored)
+    if (this.#write?.isLent) {
+      this.#settle(this.#write, error, isIdle(this.#writable) && !this.#maySendYet())
+    }
+    this.#onDeath(error)
+  }
+}
+
+/**
+ * @param {any} emitter the user's: our listener does nothing any more, whatever that throws
+ * @param {string} event
+ * @param {Function} listener
+ */
+function unlisten(emitter, event, listener) {
+  try {
+    emitter.removeListener(event, listener)
+  } catch {
+    // The other listeners go all the same.
+  }
+}
+
+/**
+ * Whether one of Node's own has not been closed, though someone may say so.
+ *
+ * @param {any} writable
+ */
+function isOpen(writable) {
+  if (isMessage(writable)) return !(/** @type {any} */ (writable).destroyed)
+  return (writable instanceof Socket || writable instanceof WriteStream) && !isDestroyed(writable)
+}
+
+/**
+ * Whether a writable has nothing to send, neither itself nor what it is on.
+ *
+ * @param {any} writable
+ */
+function isIdle(writable) {
+  if (isMessage(writable)) return lengthOfMessage(writable) === 0
+  return (
+    lengthOf(writable instanceof Writable ? writable : /** @type {any} */ (writable).stream) === 0
+  )
 }
 
 /**
@@ -193,15 +307,6 @@ function borrows(writable) {
  */
 function callsBack({ write, writableCorked }) {
   return (write === writeStream || write === writeMessage) && !(writableCorked > 0)
-}
-
-/**
- * Whether a writable that is closed is done with what it was lent.
- *
- * @param {unknown} writable
- */
-function isDoneWhenClosed(writable) {
-  return writable instanceof Socket || writable instanceof WriteStream
 }
 
 /**

@@ -16,20 +16,4 @@ function afterPatience(callback) {
   return setTimeout(() => setImmediate(callback), PATIENCE)
 }
 
-/**
- * Waits for a promise that never rejects, but not for ever.
- *
- * @param {Promise<unknown>} promise
- * @returns {Promise<void>}
- */
-function settled(promise) {
-  return new Promise((resolve) => {
-    const timer = afterPatience(resolve)
-    promise.then(() => {
-      clearTimeout(timer)
-      resolve()
-    })
-  })
-}
-
-module.exports = { PATIENCE, afterPatience, settled }
+module.exports = { PATIENCE, afterPatience }

@@ -8,8 +8,12 @@
  * A block MUST NOT be released while it is being read into or written from.
  */
 
-const { Abort, InvalidArgType, PrematureClose } = require('../errors')
+const { rackOf, requestLease } = require('../buffer-pool')
+const { Abort, AlreadyReleased, InvalidArgType, PrematureClose } = require('../errors')
+const { bufferOf, endLease, isOver } = require('../lease')
+const { OwnPromise, arrayBufferOf, bufferOver, zeroFill, zeroView } = require('../runtime')
 const { checkInteger, checkOptions, checkPool, checkSignal, checkWritable } = require('./checks')
+const { detaches } = require('./detaches')
 const { leaseAtOnce } = require('./lease-at-once')
 const { Outlet } = require('./outlet')
 const { afterPatience } = require('./patience')
@@ -60,17 +64,21 @@ class Pump {
   #blockBytes
   #signal
   /** Ends the wait for a block. */
-  #waiting = new AbortController()
+  #cancel = () => {}
 
-  /** @type {Buffer | undefined} */
+  /** @type {import('../lease').Lease | undefined} */
   #free
-  /** @type {Buffer | undefined} */
+  /** @type {import('../lease').Lease | undefined} */
   #beingRead
-  /** @type {Buffer | undefined} */
+  /** @type {import('../lease').Lease | undefined} */
   #ready
   #readyBytes = 0
-  /** @type {Buffer | undefined} */
-  #lent
+  /**
+   * The write that has a block, or may have.
+   *
+   * @type {{ lease: import('../lease').Lease } | undefined}
+   */
+  #loan
 
   #isWriting = false
   /** Whether the file is not read any more. */
@@ -112,17 +120,23 @@ class Pump {
 
   /** @returns {Promise<number>} */
   run() {
-    this.#outlet.watch()
-    try {
-      this.#signal?.addEventListener('abort', this.#onAbort)
-    } catch (error) {
-      // The signal is the user's.
-      this.#outlet.unwatch()
-      throw error
-    }
-    return new Promise((resolve, reject) => {
+    return new OwnPromise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
+      try {
+        this.#outlet.watch()
+        this.#signal?.addEventListener('abort', this.#onAbort)
+        // It may have fired before anyone listened.
+        if (this.#signal?.aborted) this.#onAbort()
+      } catch (error) {
+        // The writable and the signal are the user's.
+        this.#fail(error)
+      }
+      if (this.#isOver) {
+        // Over before all was listened to.
+        this.#unlisten()
+        return
+      }
       this.#underWay++
       this.#file.open(this.#onOpen)
     })
@@ -137,14 +151,20 @@ class Pump {
   }
 
   #acquire() {
-    this.#pool.acquire(this.#blockBytes, { signal: this.#waiting.signal }).then(
-      (block) => {
-        this.#put(block)
-        this.#step()
-      },
-      (error) => this.#fail(error)
-    )
+    const cancel = requestLease(this.#pool, this.#blockBytes, this.#onLease, this.#onRefused)
+    if (this.#isOver) cancel()
+    else this.#cancel = cancel
   }
+
+  /** @param {import('../lease').Lease} lease */
+  #onLease = (lease) => {
+    if (zeroFill) zeroView(bufferOf(lease))
+    this.#put(lease)
+    if (!this.#isOver) this.#step()
+  }
+
+  /** @param {unknown} error */
+  #onRefused = (error) => this.#fail(error)
 
   /** Begins whatever can be begun. */
   #step() {
@@ -155,12 +175,13 @@ class Pump {
   }
 
   #read() {
-    const block = this.#free ?? this.#grow()
-    if (block === undefined) return
+    const lease = this.#free ?? this.#grow()
+    if (lease === undefined) return
     this.#free = undefined
-    this.#beingRead = block
+    if (this.#isGone(lease)) return
+    this.#beingRead = lease
     this.#underWay++
-    this.#file.read(block, this.#onRead)
+    this.#file.read(bufferOf(lease), this.#onRead)
   }
 
   /** The second block. Who waits for one could wait for another that does the same. */
@@ -168,7 +189,20 @@ class Pump {
     // The rest of a file that did not fill the first block is nothing, most likely.
     if (!this.#mayGrow || this.#readyBytes < this.#blockBytes) return undefined
     this.#mayGrow = false
-    return leaseAtOnce(this.#pool, this.#blockBytes)
+    const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+    if (lease !== undefined && zeroFill) zeroView(bufferOf(lease))
+    return lease
+  }
+
+  /**
+   * Whether other code has released a block of ours, which it was shown: then that is an error.
+   *
+   * @param {import('../lease').Lease} lease
+   */
+  #isGone(lease) {
+    if (!isOver(lease)) return false
+    this.#fail(new AlreadyReleased(rackOf(this.#pool).name, bufferOf(lease), 'block'))
+    return true
   }
 
   /**
@@ -176,13 +210,13 @@ class Pump {
    * @param {number} bytesRead
    */
   #onRead = (error, bytesRead) => {
-    const block = /** @type {Buffer} */ (this.#beingRead)
+    const lease = /** @type {import('../lease').Lease} */ (this.#beingRead)
     this.#beingRead = undefined
     this.#underWay--
     if (this.#isOver || error || bytesRead === 0) {
-      this.#pool.release(block)
+      giveBack(lease)
     } else {
-      this.#ready = block
+      this.#ready = lease
       this.#readyBytes = bytesRead
     }
     if (!error && bytesRead === 0) this.#hasReadAll = true
@@ -209,64 +243,73 @@ class Pump {
     })
   }
 
-  /** @param {Buffer} block */
-  #write(block) {
+  /** @param {import('../lease').Lease} lease */
+  #write(lease) {
+    if (this.#isGone(lease)) return
     const length = this.#readyBytes
-    const bytes = length === block.length ? block : block.subarray(0, length)
+    // A view by our own means: other code has patched `subarray`, perhaps.
+    const bytes = bufferOver(arrayBufferOf(bufferOf(lease)), length)
     this.#ready = undefined
     this.#isWriting = true
-    let isLent = false
+    const loan = { lease }
+    this.#loan = loan
+    // Before it calls back.
+    this.#total += length
     try {
-      isLent = this.#outlet.write(bytes)
-      this.#total += length
+      if (this.#outlet.write(bytes, () => isOver(lease))) return
+      // The writable was asked how it takes memory: that may have released it.
+      this.#isGone(lease)
     } catch (error) {
       this.#isWriting = false
-      this.#pool.release(block)
+      this.#total -= length
       this.#fail(error)
-      return
     }
-    if (isLent) {
-      this.#lent = block
-    } else {
-      this.#put(block)
-    }
+    if (this.#loan === loan) this.#takeBack(true)
+    if (this.#isOver) this.#endIfQuiet()
   }
 
-  /** @param {Error | null} [error] */
-  #onWritten = (error) => {
+  /**
+   * Ends the loan of a block, if there is one.
+   *
+   * @param {boolean} isFree whether it is known that the writable will not read it any more. Otherwise the next owner's
+   *   bytes could be sent, where release leaves the ArrayBuffer as it is: so there the collector finds it
+   */
+  #takeBack(isFree) {
+    if (this.#loan === undefined) return
+    const { lease } = this.#loan
+    this.#loan = undefined
+    if (isFree) this.#put(lease)
+    else if (detaches(this.#pool)) giveBack(lease)
+  }
+
+  /**
+   * @param {Error | null | undefined} error
+   * @param {boolean} isFree
+   */
+  #onWritten = (error, isFree) => {
     // It may call back after it was closed.
     if (!this.#isWriting) return
     // After an error it stays so: the writable is about to die.
     this.#isWriting = Boolean(error)
-    const block = this.#lent
-    if (block !== undefined) {
-      this.#lent = undefined
-      this.#put(block)
-    }
+    this.#takeBack(isFree)
     if (this.#isOver) this.#endIfQuiet()
     else if (!error) this.#step()
   }
 
-  /**
-   * @param {Error} error
-   * @param {boolean} isDone
-   */
-  #onDeath = (error, isDone) => {
-    if (isDone) this.#onWritten(error)
-    this.#fail(error)
-  }
+  /** @param {Error} error */
+  #onDeath = (error) => this.#fail(error)
 
   #onAbort = () => this.#fail(new Abort(this.#signal?.reason))
 
-  /** @param {Buffer} block that nobody uses */
-  #put(block) {
+  /** @param {import('../lease').Lease} lease that nobody uses */
+  #put(lease) {
     const isNeeded = !this.#isOver && !this.#isClosed && this.#free === undefined
-    if (isNeeded) this.#free = block
-    else this.#pool.release(block)
+    if (isNeeded) this.#free = lease
+    else giveBack(lease)
   }
 
   #releaseFree() {
-    if (this.#free !== undefined) this.#pool.release(this.#free)
+    if (this.#free !== undefined) giveBack(this.#free)
     this.#free = undefined
   }
 
@@ -285,8 +328,8 @@ class Pump {
     const isClosed = error instanceof PrematureClose
     this.#isServed = isClosed && !this.#isWriting && this.#ready === undefined
     this.#unlisten()
-    this.#waiting.abort()
-    if (this.#ready !== undefined) this.#pool.release(this.#ready)
+    this.#cancel()
+    if (this.#ready !== undefined) giveBack(this.#ready)
     this.#ready = undefined
     this.#timer = afterPatience(() => this.#reject(error))
     this.#endIfQuiet()
@@ -299,8 +342,8 @@ class Pump {
       this.#close()
       return
     }
-    // It may be lent for as long as the peer likes: the file is closed meanwhile.
-    if (this.#lent !== undefined) return
+    // A block may be lent for as long as the peer likes: the file is closed meanwhile.
+    if (this.#loan !== undefined) return
     clearTimeout(this.#timer)
     if (this.#isServed && this.#hasReadAll) this.#resolve(this.#total)
     else this.#reject(this.#error)
@@ -308,7 +351,20 @@ class Pump {
 
   #unlisten() {
     this.#outlet.unwatch()
-    this.#signal?.removeEventListener('abort', this.#onAbort)
+    try {
+      this.#signal?.removeEventListener('abort', this.#onAbort)
+    } catch {
+      // The outcome is told all the same.
+    }
+  }
+}
+
+/** @param {import('../lease').Lease} lease */
+function giveBack(lease) {
+  try {
+    endLease(lease)
+  } catch {
+    // Marked as untransferable by code that was shown it: it comes back when it is collected.
   }
 }
 

@@ -7,12 +7,11 @@
 use super::backing_store;
 use super::deleter::Deleter;
 use super::error::Code;
-use crate::pool::{Lender, Loan, Member, Witness};
+use crate::pool::{Lender, Loan, Witness, WordMemory};
 use napi::{Error, sys};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the finalizer is given.
@@ -177,7 +176,7 @@ unsafe extern "C" fn free_byte(_env: sys::napi_env, data: *mut c_void, _hint: *m
     drop(unsafe { Box::from_raw(data.cast::<u8>()) });
 }
 
-/// Makes an `ArrayBuffer` over `length` bytes of a member's own memory, which it keeps alive.
+/// Makes an `ArrayBuffer` over `length` bytes of a ledger's memory, which it keeps alive.
 ///
 /// # Errors
 ///
@@ -185,29 +184,29 @@ unsafe extern "C" fn free_byte(_env: sys::napi_env, data: *mut c_void, _hint: *m
 ///
 /// # Safety
 ///
-/// The bytes at `address` live as long as `member`, and may be written by JavaScript.
+/// The bytes at `address` live as long as `memory`, and may be written by JavaScript.
 pub unsafe fn share(
     env: sys::napi_env,
-    member: &Arc<Member>,
+    memory: WordMemory,
     address: *const c_void,
     length: usize,
 ) -> Result<sys::napi_value, Error<Code>> {
-    let hint = Arc::into_raw(member.clone());
+    let hint = Box::into_raw(Box::new(memory));
     let mut value = ptr::null_mut();
-    // SAFETY: the caller vouches for the bytes, and the finalizer's `Arc` keeps them.
+    // SAFETY: the caller vouches for the bytes, and what the finalizer gets keeps them.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env,
             address.cast_mut(),
             length,
             Some(unshared),
-            hint.cast_mut().cast(),
+            hint.cast(),
             &raw mut value,
         )
     };
     match status {
         sys::Status::napi_ok => Ok(value),
-        // The count is not taken back: an ArrayBuffer may have it. Nothing but a few KiB of
+        // The memory is not taken back: an ArrayBuffer may have it. Nothing but a few KiB of
         // counters can be lost by it.
         status => Err(refused("the ledger's ArrayBuffer", status)),
     }
@@ -219,8 +218,47 @@ pub unsafe fn share(
 ///
 /// Node-API calls it once for each `ArrayBuffer`, with the hint it was created with.
 unsafe extern "C" fn unshared(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
-    // SAFETY: `share` made `hint` from an `Arc`, and nobody else takes it back.
-    drop(unsafe { Arc::from_raw(hint.cast_const().cast::<Member>()) });
+    // SAFETY: `share` made `hint` from a box, and nobody else takes it back.
+    drop(unsafe { Box::from_raw(hint.cast::<WordMemory>()) });
+}
+
+/// Memory of ours that V8 is told of, which is no `ArrayBuffer`'s.
+pub struct ExternalMemory {
+    /// The environment whose V8 is told.
+    env: sys::napi_env,
+    bytes: i64,
+}
+
+impl ExternalMemory {
+    /// A change of fewer bytes is not told.
+    const STEP: i64 = 4096;
+
+    /// Nothing yet.
+    pub fn new(env: sys::napi_env) -> Self {
+        Self { env, bytes: 0 }
+    }
+
+    /// It is so many bytes now.
+    pub fn set(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if (bytes - self.bytes).abs() >= Self::STEP {
+            self.adjust(bytes - self.bytes);
+            self.bytes = bytes;
+        }
+    }
+
+    fn adjust(&self, change: i64) {
+        let mut all = 0;
+        // SAFETY: the owner is used, and dropped, in the thread of its environment. V8's answer is not needed: it
+        // counts, or it doesn't.
+        unsafe { sys::napi_adjust_external_memory(self.env, change, &raw mut all) };
+    }
+}
+
+impl Drop for ExternalMemory {
+    fn drop(&mut self) {
+        self.adjust(-self.bytes);
+    }
 }
 
 /// Memory of V8's that stays where it is while this lives.

@@ -1,18 +1,18 @@
 //! One thread's end of a pool: how it comes about, and the memory that it shares with JavaScript.
 
-use super::array_buffer::{self, Anchored};
+use super::array_buffer::{self, Anchored, ExternalMemory};
 use super::doorbell::Doorbell;
 use super::error::Code;
 use super::number::{narrow, to_bytes, to_number};
 use super::settings::Settings;
 use crate::pool::{
-    Attachment, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEATS_PER_SEGMENT, SeatState, SizeClass,
-    WORDS_PER_SEAT, memory_limit,
+    Attachment, HEAD_WORDS, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEGMENT_SHIFT, SeatState,
+    SizeClass, WORDS_PER_SEAT, memory_limit,
 };
 use napi::bindgen_prelude::{External, Function, Unknown};
 use napi::{Env, Error};
 use napi_derive::napi;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -23,11 +23,40 @@ pub struct ThreadEnd {
     attachment: Attachment,
     /// Where the runtime allows no view of the ledger's own memory: the memory of V8's that it has.
     anchored: RefCell<Vec<Anchored>>,
+    /// What V8 was told that the pool costs besides its blocks, in bytes.
+    told: RefCell<ExternalMemory>,
+    /// How often a block was lent.
+    lent: Cell<u32>,
 }
 
+/// V8 is told each so many blocks.
+const TELL_EACH: u32 = 512;
+
 impl ThreadEnd {
-    fn new(pool: &Arc<Pool>) -> External<Self> {
-        External::new(Self { attachment: pool.attach(), anchored: RefCell::default() })
+    fn new(env: &Env, pool: &Arc<Pool>) -> External<Self> {
+        let end = Self {
+            attachment: pool.attach(),
+            anchored: RefCell::default(),
+            told: RefCell::new(ExternalMemory::new(env.raw())),
+            lent: Cell::new(0),
+        };
+        end.tell_overhead();
+        External::new(end)
+    }
+
+    /// Tells V8 this thread's part of what the pool costs besides its blocks, which it counts itself: so that dropped
+    /// pools are found in time.
+    pub fn tell_overhead(&self) {
+        self.told.borrow_mut().set(self.overhead_bytes());
+    }
+
+    /// A block goes to JavaScript.
+    pub fn note_lent(&self) {
+        let lent = self.lent.get().wrapping_add(1);
+        self.lent.set(lent);
+        if lent.is_multiple_of(TELL_EACH) {
+            self.tell_overhead();
+        }
     }
 }
 
@@ -54,8 +83,10 @@ pub struct Layout {
     pub block_sizes: Vec<u32>,
     /// The largest block, in bytes.
     pub max_block_size: u32,
-    /// How many seats a segment has.
-    pub seats_per_segment: u32,
+    /// How far the number of its segment is shifted in the number of a seat.
+    pub segment_shift: u32,
+    /// Words at the head of a segment, before those of its seats.
+    pub head_words: u32,
     /// Words for each seat.
     pub words_per_seat: u32,
 }
@@ -66,7 +97,8 @@ pub fn layout() -> Layout {
     Layout {
         block_sizes: SizeClass::all().map(|class| narrow(class.block_size())).collect(),
         max_block_size: narrow(MAX_BLOCK_SIZE),
-        seats_per_segment: narrow(SEATS_PER_SEGMENT),
+        segment_shift: SEGMENT_SHIFT,
+        head_words: narrow(HEAD_WORDS),
         words_per_seat: narrow(WORDS_PER_SEAT),
     }
 }
@@ -112,7 +144,7 @@ pub fn is_external(env: Env) -> bool {
 /// Makes a pool.
 #[napi]
 pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
-    ThreadEnd::new(&Pool::new(settings.into_config(is_external(env))))
+    ThreadEnd::new(&env, &Pool::new(settings.into_config(is_external(env))))
 }
 
 /// The process's own pool, made on first use with the settings that the first caller has.
@@ -120,14 +152,14 @@ pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
 pub fn open_shared(env: Env, settings: Settings) -> External<ThreadEnd> {
     static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
     let external = is_external(env);
-    ThreadEnd::new(SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
+    ThreadEnd::new(&env, SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
 }
 
 /// A new end of the pool that a handle names.
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi converts to no other")]
-pub fn attach(key: String) -> Result<External<ThreadEnd>> {
-    Ok(ThreadEnd::new(&Handle::from_text(&key)?.find()?))
+pub fn attach(env: &Env, key: String) -> Result<External<ThreadEnd>> {
+    Ok(ThreadEnd::new(env, &Handle::from_text(&key)?.find()?))
 }
 
 /// The handle of a pool, in hexadecimal digits.
@@ -145,10 +177,10 @@ pub fn settings(end: &External<ThreadEnd>) -> Settings {
 /// The thread's counters, for a `Float64Array`.
 #[napi]
 pub fn words<'env>(env: &'env Env, end: &External<ThreadEnd>) -> Result<Unknown<'env>> {
-    let (address, length) = end.ledger().words();
+    let (address, length, memory) = end.ledger().words();
     let value = if end.pool().config().external {
-        // SAFETY: a ledger's words live as long as it does, and are atomics that anyone may write.
-        unsafe { array_buffer::share(env.raw(), end.member(), address.cast(), length) }?
+        // SAFETY: the words live as long as their memory, and are atomics that anyone may write.
+        unsafe { array_buffer::share(env.raw(), memory, address.cast(), length) }?
     } else {
         let (value, data, anchored) = array_buffer::anchor(env.raw(), length)?;
         end.anchored.borrow_mut().push(anchored);
@@ -167,12 +199,12 @@ pub fn segment<'env>(
     index: u32,
 ) -> Result<Unknown<'env>> {
     let ledger = end.ledger();
-    let (address, length) = ledger
+    let (address, length, memory) = ledger
         .segment(index as usize)
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no segment {index}")))?;
     let value = if end.pool().config().external {
-        // SAFETY: segments stay where they are as long as the ledger, and are atomics.
-        unsafe { array_buffer::share(env.raw(), end.member(), address.cast(), length) }?
+        // SAFETY: the words live as long as their memory, and are atomics that anyone may write.
+        unsafe { array_buffer::share(env.raw(), memory, address.cast(), length) }?
     } else {
         let (value, data, anchored) = array_buffer::anchor(env.raw(), length)?;
         end.anchored.borrow_mut().push(anchored);
@@ -181,6 +213,12 @@ pub fn segment<'env>(
         value
     };
     Ok(unknown(env, value))
+}
+
+/// Whether the segment of that number is still the one of that name: if not, JavaScript lets go of its words.
+#[napi]
+pub fn has_segment(end: &External<ThreadEnd>, index: u32, name: u32) -> bool {
+    end.ledger().has_segment(index as usize, name)
 }
 
 /// Has `answer` called, in a turn of this thread, when there is something to look at.
@@ -219,6 +257,7 @@ pub fn take_squeezed(end: &External<ThreadEnd>) -> bool {
 /// because memory runs short.
 #[napi]
 pub fn take_tick(end: &External<ThreadEnd>) -> u8 {
+    end.tell_overhead();
     end.member().take_tick()
 }
 
@@ -248,11 +287,26 @@ pub fn is_first_leak(end: &External<ThreadEnd>) -> bool {
     end.pool().is_first_leak()
 }
 
-/// Frees idle blocks in the depot and on their way to it, until `bytes` are freed or none is left:
-/// the bytes freed.
+/// Frees idle blocks in the depot and on their way to it, until `bytes` are freed, or so many blocks of the
+/// depot's, or none is left: the bytes freed.
 #[napi]
-pub fn trim(end: &External<ThreadEnd>, bytes: f64) -> f64 {
-    to_number(end.pool().trim(to_bytes(bytes)))
+pub fn trim(end: &External<ThreadEnd>, bytes: f64, blocks: u32) -> f64 {
+    let freed = end.pool().trim_some(to_bytes(bytes), blocks as usize);
+    end.tell_overhead();
+    to_number(freed)
+}
+
+/// Gives back what the pool costs besides its blocks, where they have gone.
+#[napi]
+pub fn shrink(end: &External<ThreadEnd>) {
+    end.pool().shrink();
+    end.tell_overhead();
+}
+
+/// How many bytes are idle in the depot.
+#[napi]
+pub fn depot_bytes(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.pool().depot_bytes() as u64)
 }
 
 /// Ends leasing, in all threads.

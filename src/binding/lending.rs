@@ -4,8 +4,8 @@ use super::array_buffer;
 use super::attachment::{Result, ThreadEnd, size_class, unknown};
 use super::backing_store::Held;
 use super::error::Code;
-use super::number::{to_number, to_size};
-use crate::pool::{Lender, Loan, Refusal, SeatState, Word};
+use super::number::{to_bytes, to_number, to_size};
+use crate::pool::{Lender, Loan, Refusal, SeatState};
 use napi::bindgen_prelude::{ArrayBuffer, Either, External, Unknown};
 use napi::{Env, Error, JsValue};
 use napi_derive::napi;
@@ -25,7 +25,7 @@ impl Drop for Guard {
 }
 
 /// An idle block of a class from the depot, as an `ArrayBuffer`; its seat is in the ledger's
-/// [`Word::LastSeat`]. `null` where there is none.
+/// [`Word::LastSeat`](crate::pool::Word::LastSeat). `null` where there is none.
 ///
 /// One at a time, and not in an array: storing into one can run JavaScript that a user has put on
 /// its prototype.
@@ -68,7 +68,7 @@ fn lend_or_tell<'env>(
 }
 
 fn lend<'env>(env: &'env Env, end: &ThreadEnd, loan: Loan) -> Result<Unknown<'env>> {
-    end.ledger().write(Word::LastSeat, loan.seat());
+    end.note_lent();
     if let Some(address) = loan.address() {
         return Ok(unknown(env, array_buffer::lend(env.raw(), loan, address)?));
     }
@@ -212,14 +212,14 @@ pub fn can_ever_hold(end: &External<ThreadEnd>, class: u32) -> Result<bool> {
 
 /// Stands in line for a block of a class: the ticket.
 #[napi]
-pub fn wait(end: &External<ThreadEnd>, class: u32) -> Result<u32> {
-    Ok(end.wait(size_class(class)?))
+pub fn wait(end: &External<ThreadEnd>, class: u32) -> Result<f64> {
+    Ok(to_number(end.wait(size_class(class)?)))
 }
 
 /// A ticket of this thread's that was granted and not claimed; `null` where there is none.
 #[napi]
-pub fn granted(end: &External<ThreadEnd>) -> Option<u32> {
-    end.granted()
+pub fn granted(end: &External<ThreadEnd>) -> Option<f64> {
+    end.granted().map(to_number)
 }
 
 /// What was granted for a ticket, as [`lend_fresh`] has it; `null` where nothing was. A number: the ceiling
@@ -228,13 +228,13 @@ pub fn granted(end: &External<ThreadEnd>) -> Option<u32> {
 pub fn claim<'env>(
     env: &'env Env,
     end: &External<ThreadEnd>,
-    ticket: u32,
+    ticket: f64,
 ) -> Result<Option<Either<Unknown<'env>, f64>>> {
-    lend_or_tell(env, end, end.claim(ticket))
+    lend_or_tell(env, end, end.claim(to_bytes(ticket)))
 }
 
 /// Waits no more.
 #[napi]
-pub fn cancel(end: &External<ThreadEnd>, ticket: u32) {
-    end.cancel(ticket);
+pub fn cancel(end: &External<ThreadEnd>, ticket: f64) {
+    end.cancel(to_bytes(ticket));
 }

@@ -11,7 +11,12 @@ use std::iter::once;
 #[napi]
 pub fn stats(end: &External<ThreadEnd>, mut words: Float64ArraySlice) -> u32 {
     let stats = end.pool().stats();
-    let whole = [stats.peak_in_use_bytes, stats.unpooled_count, to_number(stats.wait_count)];
+    let whole = [
+        stats.peak_in_use_bytes,
+        stats.unpooled_count,
+        to_number(stats.wait_count),
+        to_number(stats.overhead_bytes as u64),
+    ];
     let classes = stats.classes.iter().flat_map(|(class, figures)| {
         once(to_number(class.block_size() as u64)).chain(figures.to_row())
     });

@@ -105,7 +105,7 @@ impl Attachment {
     /// [`Refusal`]: the operating system refused what the ceiling would have allowed, or so much has been
     /// set aside since that the ceiling can't hold such a block any more.
     pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, Refusal> {
-        match self.pool.waiters.take(ticket) {
+        match self.pool.waiters.take(&self.member, ticket) {
             Some(outcome) => {
                 let Found { block, fresh } = outcome?;
                 Ok(Some(self.lend(block, fresh)?))
@@ -116,7 +116,7 @@ impl Attachment {
 
     /// Waits no more. What was granted goes to the next in line.
     pub fn cancel(&self, ticket: Ticket) {
-        if let Some(Ok(found)) = self.pool.waiters.take(ticket) {
+        if let Some(Ok(found)) = self.pool.waiters.take(&self.member, ticket) {
             self.pool.keep(found.block);
         }
         // The head may have been the one that left.
@@ -126,7 +126,8 @@ impl Attachment {
     fn lend(&self, block: Block, fresh: bool) -> Result<Loan, OutOfMemory> {
         let class = block.class();
         let key = LoanKey::new(&block);
-        let seat = self.ledger().take_seat(class, fresh, key);
+        let seat = self.ledger().take_seat(class, key);
+        self.ledger().show_seat(seat, fresh);
         let loan = Loan::new(self.pool.clone(), key, &block, seat);
         self.pool.census.hand_over(&block, Some(Owner::Depot), Some(Owner::BackingStore));
         let record = Record { block, member: self.member.clone(), seat, key, witness: None };
@@ -177,6 +178,11 @@ impl Attachment {
         if was_discarded {
             books.discarded.take();
         }
+    }
+
+    /// This thread's part of what the pool costs besides its blocks, in bytes.
+    pub fn overhead_bytes(&self) -> usize {
+        self.pool.overhead_bytes() / self.pool.threads().members.len().max(1)
     }
 
     /// Notes whether this thread has something idle, for the keeper to look after. Whether it does.

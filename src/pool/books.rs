@@ -2,6 +2,7 @@
 //! threads' [ledgers](super::Ledger).
 
 use super::size_class::SizeClass;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One class's counters: numbers of blocks, since the pool was made, except `loaned`, which is a
@@ -22,26 +23,48 @@ pub struct ClassBooks {
     pub loaned: Count,
     /// Leases that ended in the garbage collector.
     pub collected: Count,
+    /// Leases that ended by a release elsewhere: in another thread, or by an `ArrayBuffer` that the memory was
+    /// moved to.
+    pub remote: Count,
     /// Set aside: with another thread than the lender, which has ended, until the last holder is gone.
     pub quarantined: Count,
     /// Leases that ended because their block was set aside; part of `quarantined`.
     pub seized: Count,
 }
 
-/// All classes' counters.
+/// All classes' counters, each made when its class is first used.
 pub struct Books {
-    classes: [ClassBooks; SizeClass::COUNT],
+    classes: [OnceLock<Box<ClassBooks>>; SizeClass::COUNT],
 }
 
 impl Books {
     /// Everything at zero.
     pub fn new() -> Self {
-        Self { classes: std::array::from_fn(|_| ClassBooks::default()) }
+        Self { classes: [const { OnceLock::new() }; SizeClass::COUNT] }
     }
 
     /// The counters of one class.
     pub fn class(&self, class: SizeClass) -> &ClassBooks {
-        &self.classes[class.index()]
+        self.classes[class.index()].get_or_init(Box::default)
+    }
+
+    /// The same, of a class that has been used.
+    pub fn used(&self, class: SizeClass) -> Option<&ClassBooks> {
+        self.classes[class.index()].get().map(|books| &**books)
+    }
+
+    /// How many blocks there are of a class.
+    pub fn existing(&self, class: SizeClass) -> usize {
+        self.used(class).map_or(0, |books| {
+            // Freed first: the difference is at most too large while blocks move.
+            let freed = books.freed.get();
+            usize::try_from(books.fresh.get().saturating_sub(freed)).unwrap_or(usize::MAX)
+        })
+    }
+
+    /// How many bytes the counters take, beyond those of an unused pool.
+    pub fn bytes(&self) -> usize {
+        SizeClass::all().filter_map(|class| self.used(class)).count() * size_of::<ClassBooks>()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::block::{Block, OutOfMemory};
 use super::size_class::SizeClass;
-use super::sync::{ArrayQueue, AtomicUsize, Ordering};
-use std::sync::OnceLock;
+use super::sync::{ArrayQueue, AtomicUsize, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError};
 
 /// The most that one class keeps idle in the depot, in bytes.
 pub const SHELF_BYTES: usize = 128 << 20;
@@ -12,14 +12,16 @@ pub const SHELF_BYTES: usize = 128 << 20;
 /// a class.
 pub const SHELF_BLOCKS: usize = 4096;
 
+/// Places on the smallest shelf: 384 bytes.
+const FEWEST_PLACES: usize = 16;
+
 /// What a place on a shelf takes, in bytes: a block, and the queue's mark.
 const PLACE_BYTES: usize = size_of::<Block>() + size_of::<usize>();
 
 /// The most that all classes together keep idle in the depot, in bytes.
 pub const DEPOT_BYTES: usize = 256 << 20;
 
-/// A bounded, lock-free store of idle blocks, one queue (shelf) for each size class, for all
-/// threads of the process.
+/// A bounded store of idle blocks, one queue (shelf) for each size class, for all threads of the process.
 ///
 /// ```text
 ///            offer                                  take
@@ -30,14 +32,20 @@ pub const DEPOT_BYTES: usize = 256 << 20;
 /// ```
 ///
 /// What it can't take it gives back: a full depot is no error.
+///
+/// A shelf has places for as many blocks as there are of its class. It is made larger when a block is got, never when
+/// one comes back, and [smaller](Self::shrink) when they have gone.
 pub struct Depot {
     /// Made when a class is first used, so that an unused class costs a few bytes.
-    shelves: [OnceLock<Box<Shelf>>; SizeClass::COUNT],
+    shelves: [OnceLock<Box<ShelfLock>>; SizeClass::COUNT],
     /// Bytes that are on the shelves, or about to be. Never above `limit`.
     bytes: AtomicUsize,
     /// Never changes.
     limit: usize,
 }
+
+/// `None` where the class has no blocks.
+type ShelfLock = RwLock<Option<Box<Shelf>>>;
 
 /// One class's part.
 struct Shelf {
@@ -45,6 +53,30 @@ struct Shelf {
     /// The fewest blocks that lay here in this interval: as many were not
     /// [needed](Depot::unused). Approximate while threads take and offer at once.
     fewest: AtomicUsize,
+}
+
+impl Shelf {
+    /// With places for so many blocks, and those of another one, which has as few.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`], with nothing changed.
+    fn with_places(places: usize, before: Option<&Self>) -> Result<Box<Self>, OutOfMemory> {
+        // The queue itself would abort the process where it gets no memory.
+        let bytes = places * PLACE_BYTES;
+        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+            return Err(OutOfMemory { bytes });
+        }
+        let blocks = ArrayQueue::new(places);
+        let mut fewest = 0;
+        if let Some(before) = before {
+            fewest = before.fewest.load(Ordering::Relaxed);
+            while let Some(block) = before.blocks.pop() {
+                blocks.push(block).expect("as many places");
+            }
+        }
+        Ok(Box::new(Self { blocks, fewest: AtomicUsize::new(fewest) }))
+    }
 }
 
 impl Depot {
@@ -57,28 +89,68 @@ impl Depot {
         }
     }
 
-    /// Makes the shelf of `class`, where it is not made yet, so that [`offer`](Self::offer) needs no
+    /// Makes room on the shelf of `class` for as many blocks as there are, so that [`offer`](Self::offer) needs no
     /// memory: finalizers call that.
     ///
     /// # Errors
     ///
     /// [`OutOfMemory`], with nothing changed.
-    pub fn prepare(&self, class: SizeClass) -> Result<(), OutOfMemory> {
-        let capacity = self.shelf_capacity(class);
-        let queue = &self.shelves[class.index()];
-        if capacity == 0 || queue.get().is_some() {
+    pub fn prepare(&self, class: SizeClass, blocks: usize) -> Result<(), OutOfMemory> {
+        let most = self.shelf_capacity(class);
+        let wanted = blocks.min(most);
+        let has = |shelf: &Option<Box<Shelf>>| {
+            shelf.as_ref().map_or(0, |shelf| shelf.blocks.capacity()) >= wanted
+        };
+        if wanted == 0 {
             return Ok(());
         }
-        // The queue itself would abort the process where it gets no memory.
-        let bytes = capacity * PLACE_BYTES;
-        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
-            return Err(OutOfMemory { bytes });
+        let lock = self.shelves[class.index()].get_or_init(Box::default);
+        if has(&read(lock)) {
+            return Ok(());
         }
-        queue.get_or_init(|| {
-            let blocks = ArrayQueue::new(capacity);
-            Box::new(Shelf { blocks, fewest: AtomicUsize::new(0) })
-        });
+        let mut shelf = write(lock);
+        if !has(&shelf) {
+            let places = wanted.next_power_of_two().max(FEWEST_PLACES).min(most);
+            *shelf = Some(Shelf::with_places(places, shelf.as_deref())?);
+        }
         Ok(())
+    }
+
+    /// Gives back the places that the shelf of `class` has beyond those for so many blocks, where they are many.
+    pub fn shrink(&self, class: SizeClass, blocks: usize) {
+        let is_large = |shelf: &Option<Box<Shelf>>| {
+            let enough = if blocks == 0 { 0 } else { (8 * blocks).max(FEWEST_PLACES) };
+            shelf.as_ref().is_some_and(|shelf| shelf.blocks.capacity() > enough)
+        };
+        let Some(lock) = self.shelf(class) else { return };
+        if !is_large(&read(lock)) {
+            return;
+        }
+        let mut shelf = write(lock);
+        let Some(before) = shelf.as_deref() else { return };
+        let blocks = blocks.max(before.blocks.len());
+        if blocks == 0 {
+            *shelf = None;
+        } else if is_large(&shelf)
+            && let Ok(smaller) =
+                Shelf::with_places((2 * blocks).next_power_of_two(), shelf.as_deref())
+        {
+            *shelf = Some(smaller);
+        }
+    }
+
+    /// How many bytes the shelves take.
+    pub fn shelf_bytes(&self) -> usize {
+        let bytes = |lock: &ShelfLock| {
+            let places = read(lock).as_ref().map(|shelf| shelf.blocks.capacity());
+            places.map_or(0, |places| size_of::<Shelf>() + places * PLACE_BYTES)
+        };
+        SizeClass::all().filter_map(|class| self.shelf(class)).map(bytes).sum()
+    }
+
+    /// The shelf of a class that was used.
+    fn shelf(&self, class: SizeClass) -> Option<&ShelfLock> {
+        self.shelves[class.index()].get().map(|lock| &**lock)
     }
 
     /// Puts an idle block on its shelf. Allocates nothing.
@@ -88,22 +160,22 @@ impl Depot {
     /// Gives the block back where the shelf or the depot is full, or the shelf was never
     /// [made](Self::prepare).
     pub fn offer(&self, block: Block) -> Result<(), Block> {
-        let Some(place) = self.shelves[block.class().index()].get() else {
-            return Err(block);
-        };
+        let Some(shelf) = self.shelf(block.class()).map(read) else { return Err(block) };
+        let Some(shelf) = shelf.as_ref() else { return Err(block) };
         let size = block.size();
         if !self.reserve(size) {
             return Err(block);
         }
-        place.blocks.push(block).inspect_err(|_| self.unreserve(size))
+        shelf.blocks.push(block).inspect_err(|_| self.unreserve(size))
     }
 
     /// Takes the block of `class` that has been idle longest; `None` where there is none.
     pub fn take(&self, class: SizeClass) -> Option<Block> {
-        let place = self.shelves[class.index()].get()?;
-        let block = place.blocks.pop()?;
+        let shelf = read(self.shelf(class)?);
+        let shelf = shelf.as_ref()?;
+        let block = shelf.blocks.pop()?;
         // Relaxed: a figure to go by.
-        place.fewest.fetch_min(place.blocks.len(), Ordering::Relaxed);
+        shelf.fewest.fetch_min(shelf.blocks.len(), Ordering::Relaxed);
         self.unreserve(block.size());
         Some(block)
     }
@@ -111,7 +183,8 @@ impl Depot {
     /// How many blocks of `class` lay here all the time since this was asked last: those were not
     /// needed. Begins a new interval.
     pub fn unused(&self, class: SizeClass) -> usize {
-        self.shelves[class.index()].get().map_or(0, |shelf| {
+        let Some(shelf) = self.shelf(class).map(read) else { return 0 };
+        shelf.as_ref().map_or(0, |shelf| {
             let length = shelf.blocks.len();
             let unused = shelf.fewest.load(Ordering::Relaxed).min(length);
             shelf.fewest.store(length - unused, Ordering::Relaxed);
@@ -121,7 +194,8 @@ impl Depot {
 
     /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
     pub fn len(&self, class: SizeClass) -> usize {
-        self.shelves[class.index()].get().map_or(0, |shelf| shelf.blocks.len())
+        let Some(shelf) = self.shelf(class).map(read) else { return 0 };
+        shelf.as_ref().map_or(0, |shelf| shelf.blocks.len())
     }
 
     /// How many bytes are idle here, or about to be.
@@ -150,6 +224,14 @@ impl Depot {
     }
 }
 
+fn read(lock: &ShelfLock) -> RwLockReadGuard<'_, Option<Box<Shelf>>> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(lock: &ShelfLock) -> RwLockWriteGuard<'_, Option<Box<Shelf>>> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -165,7 +247,7 @@ mod tests {
     fn depot(limit: usize) -> Depot {
         let depot = Depot::new(limit);
         for class in SizeClass::all() {
-            depot.prepare(class).expect("memory");
+            depot.prepare(class, SHELF_BLOCKS).expect("memory");
         }
         depot
     }
@@ -174,10 +256,40 @@ mod tests {
     fn shelf_that_was_never_made() {
         let depot = Depot::new(DEPOT_BYTES);
         depot.offer(block(64)).expect_err("no shelf");
-        depot.prepare(class(64)).expect("memory");
-        depot.prepare(class(64)).expect("made already");
+        depot.prepare(class(64), 1).expect("memory");
+        depot.prepare(class(64), 1).expect("made already");
         depot.offer(block(64)).expect("room");
         depot.offer(block(65)).expect_err("no shelf of that class");
+    }
+
+    #[test]
+    fn shelf_has_places_for_as_many_as_there_are() {
+        let depot = Depot::new(DEPOT_BYTES);
+        let empty = depot.shelf_bytes();
+        assert_eq!(empty, 0);
+        depot.prepare(class(64), 1).expect("memory");
+        assert!(depot.shelf_bytes() < 1024);
+        depot.prepare(class(64), 1000).expect("memory");
+        (0..1000).for_each(|_| depot.offer(block(64)).expect("room"));
+        let first = depot.take(class(64)).expect("a block");
+        let second = depot.take(class(64)).expect("a block").address();
+        depot.prepare(class(64), 10_000).expect("memory");
+        assert_eq!(depot.len(class(64)), 998, "all have come along");
+        let most = size_of::<Shelf>() + SHELF_BLOCKS * PLACE_BYTES;
+        assert_eq!(depot.shelf_bytes(), most, "and no more than it keeps");
+        assert_ne!(depot.take(class(64)).map(|block| block.address()), Some(second));
+        drop(first);
+        depot.shrink(class(64), 997);
+        assert_eq!(depot.len(class(64)), 997);
+        while depot.len(class(64)) > 3 {
+            drop(depot.take(class(64)));
+        }
+        depot.shrink(class(64), 3);
+        assert_eq!(depot.len(class(64)), 3);
+        assert!(depot.shelf_bytes() < 1024);
+        while depot.take(class(64)).is_some() {}
+        depot.shrink(class(64), 0);
+        assert_eq!((depot.shelf_bytes(), depot.bytes()), (0, 0));
     }
 
     #[test]
@@ -278,7 +390,7 @@ mod models {
         loom::model(|| {
             let class = SizeClass::fitting(64).unwrap();
             let depot = Arc::new(Depot::new(64));
-            depot.prepare(class).unwrap();
+            depot.prepare(class, 1).unwrap();
             let other = depot.clone();
             let thread = thread::spawn(move || {
                 let result = other.offer(Block::obtain(class).unwrap()).is_ok();
@@ -299,7 +411,7 @@ mod models {
         loom::model(|| {
             let class = SizeClass::fitting(64).unwrap();
             let depot = Arc::new(Depot::new(64));
-            depot.prepare(class).unwrap();
+            depot.prepare(class, 1).unwrap();
             depot.offer(Block::obtain(class).unwrap()).unwrap();
             let other = depot.clone();
             let thread = thread::spawn(move || other.take(class).is_some());
@@ -309,13 +421,30 @@ mod models {
         });
     }
 
+    /// A shelf is made larger while a block comes back to it: the block is on the shelf.
+    #[test]
+    fn growth_against_offer() {
+        loom::model(|| {
+            let class = SizeClass::fitting(64).unwrap();
+            let depot = Arc::new(Depot::new(64 * 64));
+            depot.prepare(class, 1).unwrap();
+            let other = depot.clone();
+            let thread = thread::spawn(move || other.offer(Block::obtain(class).unwrap()).is_ok());
+            depot.prepare(class, 32).unwrap();
+            assert!(thread.join().unwrap());
+            assert_eq!((depot.len(class), depot.bytes()), (1, 64));
+            depot.shrink(class, 1);
+            assert!(depot.take(class).is_some());
+        });
+    }
+
     /// A thread that takes makes room for one that offers, in every order.
     #[test]
     fn take_against_offer() {
         loom::model(|| {
             let class = SizeClass::fitting(64).unwrap();
             let depot = Arc::new(Depot::new(64));
-            depot.prepare(class).unwrap();
+            depot.prepare(class, 1).unwrap();
             depot.offer(Block::obtain(class).unwrap()).unwrap();
             let other = depot.clone();
             let thread = thread::spawn(move || other.take(class).is_some());

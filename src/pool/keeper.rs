@@ -5,13 +5,21 @@
 
 use super::Pool;
 use super::pressure::{Gauge, Pressure};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest time between two looks: what the pressure is must not be old news.
+/// The longest time between two looks at the pressure, and at a pool that has something in quarantine: neither must
+/// be old news.
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// The longest time between two looks at any pool: one that its users have dropped costs memory until then.
+pub const LONGEST_ABSENCE: Duration = Duration::from_secs(5);
+
+/// The shortest time between two looks: many pools with a time of their own each are looked at together.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 /// It needs little: it reads small files, and frees.
 const STACK_BYTES: usize = 256 * 1024;
@@ -21,50 +29,113 @@ struct Ward {
     pool: Weak<Pool>,
     /// Keeps the pool while blocks of dead threads may come back to it.
     held: Option<Arc<Pool>>,
+    /// When the next look is due; `None` while one is under way.
+    due: Option<Instant>,
 }
+
+/// Tells a pool from others that are looked after.
+type WardId = usize;
 
 #[derive(Default)]
 struct Keeper {
-    wards: Vec<Ward>,
+    wards: HashMap<WardId, Ward>,
+    /// When looks are due, the first one first.
+    schedule: BTreeSet<(Instant, WardId)>,
     is_running: bool,
 }
 
-static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { wards: Vec::new(), is_running: false });
+static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
 static NEWS: Condvar = Condvar::new();
 
 /// Looks after `pool` from now on, until it has nothing idle.
 pub fn look_after(pool: &Arc<Pool>) {
-    let mut keeper = keeper();
-    keeper.add(Ward::new(pool));
+    let mut lock = lock();
+    let keeper = lock.get_or_insert_default();
+    let is_news = keeper.add(pool);
     if keeper.is_running {
-        NEWS.notify_one();
+        if is_news {
+            NEWS.notify_one();
+        }
         return;
     }
     let thread = thread::Builder::new().name("cistern-keeper".into()).stack_size(STACK_BYTES);
     keeper.is_running = thread.spawn(run).is_ok();
     if !keeper.is_running {
         // Without a thread nothing is freed by time. The next who has something idle tries again.
-        for ward in keeper.wards.drain(..) {
-            if let Some(pool) = ward.pool.upgrade() {
-                pool.is_kept.store(false, Ordering::SeqCst);
-            }
+        keeper.schedule.clear();
+        let wards = std::mem::take(&mut keeper.wards);
+        drop(lock);
+        for pool in wards.values().filter_map(|ward| ward.pool.upgrade()) {
+            pool.is_kept.store(false, Ordering::SeqCst);
         }
-    }
-}
-
-impl Ward {
-    fn new(pool: &Arc<Pool>) -> Self {
-        let held = pool.quarantine.is_watching().then(|| pool.clone());
-        Self { pool: Arc::downgrade(pool), held }
     }
 }
 
 impl Keeper {
-    fn add(&mut self, ward: Ward) {
-        match self.wards.iter_mut().find(|other| other.pool.ptr_eq(&ward.pool)) {
-            Some(other) => other.held = ward.held.or(other.held.take()),
-            None => self.wards.push(ward),
+    /// Looks after a pool, soon. Whether the keeper has to be told.
+    fn add(&mut self, pool: &Arc<Pool>) -> bool {
+        let id = Arc::as_ptr(pool).addr();
+        // The address is another pool's only after the ward has gone, which holds it.
+        let ward = self.wards.entry(id).or_insert_with(|| Ward {
+            pool: Arc::downgrade(pool),
+            held: None,
+            due: None,
+        });
+        if ward.held.is_none() && pool.quarantine.is_watching() {
+            ward.held = Some(pool.clone());
         }
+        let soon = Instant::now();
+        if ward.due.is_some_and(|due| due <= soon + LONGEST_SLEEP) {
+            return false;
+        }
+        self.set_due(id, soon);
+        true
+    }
+
+    fn set_due(&mut self, id: WardId, due: Instant) {
+        if let Some(ward) = self.wards.get_mut(&id) {
+            if let Some(before) = ward.due.replace(due) {
+                self.schedule.remove(&(before, id));
+            }
+            self.schedule.insert((due, id));
+        }
+    }
+
+    /// The pools to look at now: those that are due, or all. Those whose users have dropped them go.
+    fn take_due(&mut self, now: Instant, all: bool) -> Vec<(WardId, Arc<Pool>)> {
+        let mut pools = Vec::new();
+        while let Some((due, id)) = self.schedule.first().copied() {
+            if due > now && !all {
+                break;
+            }
+            self.schedule.remove(&(due, id));
+            let Some(ward) = self.wards.get_mut(&id) else { continue };
+            ward.due = None;
+            match ward.pool.upgrade() {
+                Some(pool) => pools.push((id, pool)),
+                None => {
+                    self.wards.remove(&id);
+                }
+            }
+        }
+        pools
+    }
+
+    /// A look is over: the next one is at `due`, or there is nothing left to do. Returns what must be dropped
+    /// outside of the lock: the last reference to a pool may be.
+    fn put_back(&mut self, id: WardId, pool: &Pool, due: Option<Instant>) -> Option<Arc<Pool>> {
+        let is_watching = pool.quarantine.is_watching();
+        let ward = self.wards.get_mut(&id)?;
+        let held = if is_watching { None } else { ward.held.take() };
+        match due {
+            // Unless somebody had news meanwhile, which is due before.
+            Some(due) if ward.due.is_none() => self.set_due(id, due),
+            None if ward.due.is_none() => {
+                self.wards.remove(&id);
+            }
+            _ => {}
+        }
+        held
     }
 }
 
@@ -79,30 +150,25 @@ fn run() {
         } else {
             Pressure::Calm
         };
-        let wards = std::mem::take(&mut keeper().wards);
-        let mut next_look = now + LONGEST_SLEEP;
-        let mut kept = Vec::with_capacity(wards.len());
+        let due = match &mut *lock() {
+            Some(keeper) => keeper.take_due(now, pressure != Pressure::Calm),
+            None => Vec::new(),
+        };
         // Not under the lock: a look frees memory, and the last reference to a pool may go here.
-        for ward in wards {
-            let Some(pool) = ward.pool.upgrade() else { continue };
-            if let Some(due) = tend(&pool, now, pressure) {
-                next_look = next_look.min(due);
-                kept.push(Ward::new(&pool));
-            }
+        for (id, pool) in due {
+            let next = tend(&pool, now, pressure);
+            let held = lock().as_mut().and_then(|keeper| keeper.put_back(id, &pool, next));
+            drop(held);
         }
-        let mut keeper = keeper();
-        let has_news = !keeper.wards.is_empty();
-        for ward in kept {
-            keeper.add(ward);
-        }
-        if keeper.wards.is_empty() {
+        let mut lock = lock();
+        let Some(keeper) = &mut *lock else { return };
+        let Some((first, _)) = keeper.schedule.first().copied() else {
             keeper.is_running = false;
             return;
-        }
-        if !has_news {
-            let sleep = next_look.saturating_duration_since(Instant::now());
-            drop(NEWS.wait_timeout(keeper, sleep));
-        }
+        };
+        let now = Instant::now();
+        let next = first.min(next_reading).saturating_duration_since(now);
+        drop(NEWS.wait_timeout(lock, next.max(SHORTEST_SLEEP)));
     }
 }
 
@@ -119,6 +185,6 @@ fn tend(pool: &Arc<Pool>, now: Instant, pressure: Pressure) -> Option<Instant> {
     None
 }
 
-fn keeper() -> MutexGuard<'static, Keeper> {
+fn lock() -> MutexGuard<'static, Option<Keeper>> {
     KEEPER.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,8 +8,15 @@ use super::witness::Witness;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-/// Parts of the register: two threads seldom want the same.
-const SHARDS: usize = 16;
+/// Parts of the register: two threads seldom want the same. One for loom, which repeats what it has seen: addresses
+/// are others each time.
+const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// A shard with room for so many loans is not worth making smaller.
+const FEWEST_LOANS: usize = 64;
+
+/// What a witness takes, and what is given to the finalizer, for each loan.
+const WITNESS_BYTES: usize = 96;
 
 /// The register of loans. It holds the blocks on behalf of the backing stores that have them.
 pub struct Loans {
@@ -90,6 +97,32 @@ impl Loans {
     /// Looks at the loan of the block at `address`.
     pub fn look<T>(&self, address: usize, look: impl FnOnce(&Record) -> T) -> Option<T> {
         self.shard(address).get(&address).map(look)
+    }
+
+    /// How many bytes the register takes.
+    pub fn bytes(&self) -> usize {
+        let bytes = |shard: &Mutex<HashMap<usize, Record>>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let witnesses = shard.len() * WITNESS_BYTES;
+            shard.capacity() * (size_of::<(usize, Record)>() + 1) + witnesses
+        };
+        self.shards.iter().map(bytes).sum()
+    }
+
+    /// Gives back memory that many loans took that have ended.
+    pub fn shrink(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            if shard.capacity() <= FEWEST_LOANS || shard.len() * 8 > shard.capacity() {
+                continue;
+            }
+            let mut smaller = HashMap::new();
+            // Without memory for less it stays as it is.
+            if smaller.try_reserve(2 * shard.len()).is_ok() {
+                smaller.extend(shard.drain());
+                *shard = smaller;
+            }
+        }
     }
 
     fn shard(&self, place: usize) -> MutexGuard<'_, HashMap<usize, Record>> {

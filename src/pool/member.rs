@@ -62,6 +62,12 @@ impl Member {
         &self.ledger
     }
 
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let reports = self.reports().capacity() * size_of::<Left>();
+        size_of::<Self>() - size_of::<Ledger>() + self.ledger.bytes() + reports
+    }
+
     /// Gives the thread a bell, and rings it: something may have been asked already.
     pub fn listen(&self, bell: Box<dyn Bell>) {
         *self.bell() = Some(bell);

@@ -61,7 +61,8 @@ pub use config::Config;
 pub use depot::{DEPOT_BYTES, Depot};
 pub use handle::{Handle, NoPool};
 pub use ledger::{
-    Ledger, Left, SEATS_PER_SEGMENT, SeatState, SeatWord, Sums, WORDS_PER_SEAT, Word,
+    HEAD_WORDS, HeadWord, Ledger, Left, SEGMENT_SHIFT, SeatState, SeatWord, Sums, WORDS_PER_SEAT,
+    Word, WordMemory,
 };
 pub use loan::{Lender, Loan, LoanKey};
 pub use member::{Member, Tick};
@@ -81,6 +82,10 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 use sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use waiters::{Found, Waiters};
+
+/// How many blocks of dead threads are looked at in a call that someone waits for: about 10 µs' worth. The trimmer
+/// looks at all of them.
+const LOOKS: usize = 1024;
 
 /// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
 pub struct Pool {
@@ -129,7 +134,7 @@ impl Reason {
 struct Threads {
     members: Vec<Arc<Member>>,
     /// What the threads counted that have left, and whose blocks are all back.
-    retired: Tally,
+    retired: Option<Box<Tally>>,
     /// The most that the peaks of threads attached at one time came to, in bytes.
     peak_bytes: f64,
 }
@@ -144,7 +149,7 @@ impl Threads {
         members.retain(|member| {
             let is_final = member.ledger().is_final();
             if is_final {
-                retired.add(member.ledger());
+                retired.get_or_insert_default().add(member.ledger());
             }
             !is_final
         });
@@ -171,7 +176,11 @@ impl Pool {
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             budget: Budget::new(config.max_bytes),
-            depot: Depot::new(if config.keeps_nothing_idle() { 0 } else { config.depot_bytes }),
+            depot: Depot::new(if config.keeps_nothing_idle() {
+                0
+            } else {
+                config.depot_bytes.min(config.max_bytes)
+            }),
             loans: Loans::new(),
             quarantine: Quarantine::default(),
             books: Books::new(),
@@ -232,8 +241,13 @@ impl Pool {
     /// depot, the largest first, then those on their way to it, which are freed on arrival.
     /// Returns how many bytes were freed.
     pub fn trim(&self, bytes: u64) -> u64 {
-        self.sweep_and_serve();
-        let mut freed = self.trim_depot(bytes);
+        self.trim_some(bytes, usize::MAX)
+    }
+
+    /// The same, with at most so many blocks of the depot's.
+    pub fn trim_some(&self, bytes: u64, blocks: usize) -> u64 {
+        self.sweep_and_serve(LOOKS);
+        let mut freed = self.trim_depot(bytes, blocks);
         for member in &self.threads().members {
             if freed >= bytes {
                 break;
@@ -242,19 +256,26 @@ impl Pool {
             freed += member.ledger().condemn_detached(bytes - freed, book);
         }
         self.serve();
+        self.shrink();
         freed
     }
 
-    fn trim_depot(&self, bytes: u64) -> u64 {
+    fn trim_depot(&self, bytes: u64, mut blocks: usize) -> u64 {
         let mut freed = 0;
         for class in SizeClass::all().rev() {
-            while freed < bytes {
+            while freed < bytes && blocks > 0 {
                 let Some(block) = self.depot.take(class) else { break };
                 freed += block.size() as u64;
+                blocks -= 1;
                 self.free(block, Some(Owner::Depot));
             }
         }
         freed
+    }
+
+    /// How many bytes are idle in the depot.
+    pub fn depot_bytes(&self) -> usize {
+        self.depot.bytes()
     }
 
     /// Asks the threads to give up `bytes` of what they have idle.
@@ -268,7 +289,7 @@ impl Pool {
     /// add up is counted again, as long as something moves.
     pub fn stats(&self) -> Stats {
         const ATTEMPTS: usize = 8;
-        self.sweep_and_serve();
+        self.sweep_and_serve(LOOKS);
         let mut stats = self.count();
         for _ in 0..ATTEMPTS {
             if stats.total.adds_up_to(self.budget.held()) {
@@ -289,24 +310,52 @@ impl Pool {
         let (tally, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
-            let mut tally = threads.retired.clone();
+            let mut tally = threads.retired.as_deref().cloned().unwrap_or_default();
             let mut peaks = 0.0;
             for member in &threads.members {
+                let ledger = member.ledger();
                 let others = tally.leased_bytes();
-                tally.add(member.ledger());
+                tally.add(ledger);
                 // It learns of its peak at a release, or when it asks; another may ask before that.
-                let leased = tally.leased_bytes() - others;
-                peaks += leased.max(member.ledger().read(Word::PeakBytes));
+                let leased = tally.leased_bytes() - others - ledger.read(Word::StrayBytes);
+                peaks += leased.max(ledger.read(Word::PeakBytes));
             }
             threads.peak_bytes = threads.peak_bytes.max(peaks);
             (tally, threads.peak_bytes)
         };
-        let mut unclaimed = [0; SizeClass::COUNT];
-        self.waiters.unclaimed(|class| unclaimed[class.index()] += 1);
+        let unclaimed = self.waiters.unclaimed();
         let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
-        let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.class(class));
+        let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.used(class));
         stats.wait_count = self.waiters.count();
+        stats.overhead_bytes = self.overhead_bytes();
         stats
+    }
+
+    /// What the pool costs besides its blocks, in bytes: what is kept here of each, and the places for them. What
+    /// JavaScript and V8 keep of an `ArrayBuffer` is not among it.
+    pub fn overhead_bytes(&self) -> usize {
+        let members: usize = {
+            let threads = self.threads();
+            threads.members.iter().map(|member| member.bytes()).sum()
+        };
+        size_of::<Self>()
+            + self.books.bytes()
+            + self.depot.shelf_bytes()
+            + self.loans.bytes()
+            + self.quarantine.bytes()
+            + self.waiters.bytes()
+            + members
+    }
+
+    /// Gives back what the pool costs besides its blocks, where they have gone.
+    pub fn shrink(&self) {
+        for class in SizeClass::all() {
+            if self.books.used(class).is_some() {
+                self.depot.shrink(class, self.books.existing(class));
+            }
+        }
+        self.loans.shrink();
+        self.quarantine.shrink();
     }
 
     /// How many bytes the pool holds. Never above its ceiling.
@@ -371,7 +420,12 @@ impl Pool {
     /// now. Its `ArrayBuffer` must be detached next, and the loan [ended](Self::end_surrendered).
     pub fn surrender(&self, address: usize, size: usize) -> bool {
         let look = |record: &Record| {
-            record.block.size() == size && record.member.ledger().surrender(record.seat)
+            let is_leased =
+                record.block.size() == size && record.member.ledger().surrender(record.seat);
+            if is_leased {
+                self.books.class(record.block.class()).remote.add();
+            }
+            is_leased
         };
         self.loans.look(address, look).unwrap_or_else(|| self.surrender_orphan(address, size))
     }
@@ -380,7 +434,9 @@ impl Pool {
     fn surrender_orphan(&self, address: usize, size: usize) -> bool {
         let class = self.quarantine.surrender(address, size);
         if let Some(class) = class {
-            self.books.class(class).seized.take();
+            let books = self.books.class(class);
+            books.seized.take();
+            books.remote.add();
         }
         class.is_some()
     }
@@ -392,7 +448,12 @@ impl Pool {
             Some(key) => {
                 self.end_if_gone(key);
             }
-            None => self.sweep_and_serve(),
+            None => {
+                if let Some(orphan) = self.quarantine.take_gone_at(address) {
+                    self.take_in(orphan);
+                    self.serve();
+                }
+            }
         }
     }
 
@@ -474,34 +535,40 @@ impl Pool {
         }
     }
 
-    /// Takes back the blocks of dead threads whose last holder is gone. Whether there were any: then
-    /// those who wait may be [served](Self::serve).
-    fn sweep_quarantine(&self) -> bool {
+    /// Takes back blocks of dead threads whose last holder is gone, and looks at no more than `looks` for that.
+    /// Whether there were any: then those who wait may be [served](Self::serve).
+    fn sweep_quarantine(&self, looks: usize) -> bool {
+        let mut looks = looks.min(self.quarantine.watching());
         let mut has_swept = false;
-        while let Some(Orphan { mut block, state, .. }) = self.quarantine.take_gone() {
+        while let Some(orphan) = self.quarantine.take_gone(&mut looks) {
             has_swept = true;
-            if state == SeatState::Condemned {
-                self.census.hand_over(&block, Some(Owner::Quarantine), None);
-                self.let_go(block);
-                continue;
-            }
-            let books = self.books.class(block.class());
-            books.quarantined.take();
-            if state.is_leased() {
-                books.seized.take();
-                books.collected.add();
-            }
-            if self.config.zero_on_release {
-                block.scrub();
-            }
-            self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
-            self.keep(block);
+            self.take_in(orphan);
         }
         has_swept
     }
 
-    fn sweep_and_serve(&self) {
-        if self.sweep_quarantine() {
+    /// A block of a dead thread has no holder any more.
+    fn take_in(&self, Orphan { mut block, state, .. }: Orphan) {
+        if state == SeatState::Condemned {
+            self.census.hand_over(&block, Some(Owner::Quarantine), None);
+            self.let_go(block);
+            return;
+        }
+        let books = self.books.class(block.class());
+        books.quarantined.take();
+        if state.is_leased() {
+            books.seized.take();
+            books.collected.add();
+        }
+        if self.config.zero_on_release {
+            block.scrub();
+        }
+        self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
+        self.keep(block);
+    }
+
+    fn sweep_and_serve(&self, looks: usize) {
+        if self.sweep_quarantine(looks) {
             self.serve();
         }
     }
@@ -527,7 +594,7 @@ impl Pool {
             self.books.class(class).discarded.add();
             self.free(block, Some(Owner::Depot));
         } else if self.is_closed() {
-            self.trim_depot(u64::MAX);
+            self.trim_depot(u64::MAX, usize::MAX);
         } else {
             self.be_kept();
         }
@@ -578,17 +645,17 @@ impl Pool {
         let size = class.block_size();
         while !self.budget.reserve(size) {
             let shortage = self.budget.shortage(size);
-            let has_swept = self.sweep_quarantine();
-            if self.trim_depot(shortage as u64) == 0 && !has_swept {
+            let has_swept = self.sweep_quarantine(LOOKS);
+            if self.trim_depot(shortage as u64, usize::MAX) == 0 && !has_swept {
                 return Err(Refusal::Exhausted(shortage));
             }
         }
+        // Before there is a place for it, which must not be given back meanwhile.
+        self.books.class(class).fresh.add();
         match self.got(class) {
-            Ok(block) => {
-                self.books.class(class).fresh.add();
-                Ok(block)
-            }
+            Ok(block) => Ok(block),
             Err(error) => {
+                self.books.class(class).fresh.take();
                 self.budget.give_up(size);
                 Err(error.into())
             }
@@ -599,7 +666,7 @@ impl Pool {
         if !self.config.external {
             return Ok(Block::hollow(class));
         }
-        self.depot.prepare(class)?;
+        self.depot.prepare(class, self.books.existing(class))?;
         Block::obtain(class)
     }
 
@@ -678,7 +745,7 @@ fn book_stray(member: &Member, block: &Block, state: SeatState) {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Through `trim` and not by dropping the depot, so that the census sees it.
-        self.trim_depot(u64::MAX);
+        self.trim_depot(u64::MAX, usize::MAX);
     }
 }
 

@@ -41,11 +41,17 @@ impl Witness for Told {
 fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
     let loan = attachment.lend_fresh(class(size)).unwrap();
     attachment.ledger().set_state(loan.seat(), SeatState::Leased);
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Leases, 1);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Leases, 1);
     let store = Told::default();
     loan.watch(Box::new(store.clone()));
     let address = loan.address().unwrap().addr().get();
     (loan, store, address)
+}
+
+/// Its release, as JavaScript makes one.
+fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
+    attachment.ledger().set_state(loan.seat(), state);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Releases, 1);
 }
 
 /// All bytes are accounted for: those in use, idle, freed, set aside, and the releases and
@@ -131,7 +137,7 @@ fn trim_of_what_is_held_against_the_end_of_the_lender() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
-        lender.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&lender, &loan, SeatState::Detached);
         let other = pool.clone();
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         loan.settle(Lender::Ending);
@@ -154,7 +160,7 @@ fn witness_against_finalizer_against_trim() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
-        lender.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&lender, &loan, SeatState::Detached);
         let key = loan.key();
         store.is_gone_now();
         let other = pool.clone();
@@ -200,7 +206,7 @@ fn quarantine_against_the_line() {
         loan.settle(Lender::Ending);
         store.is_gone_now();
         let other = pool.clone();
-        let thread = thread::spawn(move || other.sweep_and_serve());
+        let thread = thread::spawn(move || other.sweep_and_serve(LOOKS));
         let ticket = lender.wait(class(64));
         thread.join().unwrap();
         assert_eq!(lender.granted(), Some(ticket));
@@ -217,7 +223,7 @@ fn close_against_a_block_that_comes_back() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, ..) = lease(&lender, 64);
-        lender.ledger().set_state(loan.seat(), SeatState::Idle);
+        release_to(&lender, &loan, SeatState::Idle);
         let thread = thread::spawn(move || loan.settle(Lender::Alive));
         pool.close();
         thread.join().unwrap();

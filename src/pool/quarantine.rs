@@ -17,13 +17,53 @@ use std::sync::PoisonError;
 /// belong to whoever reads them, who may release it all the same, as if its lender lived.
 #[derive(Default)]
 pub struct Quarantine {
-    watched: Mutex<Vec<Orphan>>,
+    watched: Mutex<Watched>,
     /// How many are watched: for a look without the lock.
     watching: AtomicUsize,
     /// Leased blocks that are set aside for good, by where they are.
     sealed_leases: Mutex<HashMap<usize, Block>>,
     sealed: Count,
     sealed_bytes: AtomicUsize,
+}
+
+/// The blocks that a witness watches over.
+#[derive(Default)]
+struct Watched {
+    orphans: Vec<Orphan>,
+    /// Where among them each is, by its address.
+    places: HashMap<usize, usize>,
+    /// Where the next look begins: who looks a few times sees other blocks each time.
+    next: usize,
+}
+
+impl Watched {
+    /// # Errors
+    ///
+    /// Gives the orphan back where there is no memory for it.
+    fn push(&mut self, orphan: Orphan) -> Result<(), Orphan> {
+        if self.orphans.try_reserve(1).is_err() || self.places.try_reserve(1).is_err() {
+            return Err(orphan);
+        }
+        self.places.insert(orphan.block.key(), self.orphans.len());
+        self.orphans.push(orphan);
+        Ok(())
+    }
+
+    fn remove(&mut self, place: usize) -> Orphan {
+        let orphan = self.orphans.swap_remove(place);
+        self.places.remove(&orphan.block.key());
+        if let Some(moved) = self.orphans.get(place) {
+            self.places.insert(moved.block.key(), place);
+        }
+        orphan
+    }
+
+    /// The orphan at `address`, of `size` bytes, if it was leased.
+    fn leased_at(&mut self, address: usize, size: usize) -> Option<&mut Orphan> {
+        let place = *self.places.get(&address)?;
+        let orphan = &mut self.orphans[place];
+        (orphan.block.size() == size && orphan.state.is_leased()).then_some(orphan)
+    }
 }
 
 /// A block whose lender has ended.
@@ -37,22 +77,25 @@ pub struct Orphan {
 }
 
 impl Orphan {
-    fn is_leased_at(&self, address: usize, size: usize) -> bool {
-        self.block.key() == address && self.block.size() == size && self.state.is_leased()
+    fn is_gone(&self) -> bool {
+        self.witness.as_ref().is_some_and(|witness| witness.is_gone())
     }
 }
 
 impl Quarantine {
     /// Takes a block in.
     pub fn admit(&self, orphan: Orphan) {
-        let mut watched = self.watched();
         // Called while threads end, where memory that is refused must not abort the process.
-        if orphan.witness.is_some() && watched.try_reserve(1).is_ok() {
-            watched.push(orphan);
+        let unwatched = if orphan.witness.is_some() {
+            let mut watched = self.watched();
+            let unwatched = watched.push(orphan).err();
             // Relaxed, here and below: whoever looks a moment too early looks again.
-            self.watching.store(watched.len(), Ordering::Relaxed);
+            self.watching.store(watched.orphans.len(), Ordering::Relaxed);
+            unwatched
         } else {
-            drop(watched);
+            Some(orphan)
+        };
+        if let Some(orphan) = unwatched {
             self.seal(orphan);
         }
     }
@@ -69,23 +112,45 @@ impl Quarantine {
         }
     }
 
-    /// Takes out one block whose backing store is gone.
-    pub fn take_gone(&self) -> Option<Orphan> {
+    /// Takes out one block whose backing store is gone. Looks at no more than `looks` of them, and counts those off.
+    pub fn take_gone(&self, looks: &mut usize) -> Option<Orphan> {
         if !self.is_watching() {
             return None;
         }
         let mut watched = self.watched();
-        let is_gone =
-            |orphan: &Orphan| orphan.witness.as_ref().is_some_and(|witness| witness.is_gone());
-        let index = watched.iter().position(is_gone)?;
-        let orphan = watched.swap_remove(index);
-        self.watching.store(watched.len(), Ordering::Relaxed);
+        while *looks > 0 && !watched.orphans.is_empty() {
+            *looks -= 1;
+            let place = watched.next % watched.orphans.len();
+            if watched.orphans[place].is_gone() {
+                // The last one comes to this place, and is looked at next.
+                let orphan = watched.remove(place);
+                watched.next = place;
+                self.watching.store(watched.orphans.len(), Ordering::Relaxed);
+                return Some(orphan);
+            }
+            watched.next = place + 1;
+        }
+        None
+    }
+
+    /// Takes out the block at `address`, if its backing store is gone.
+    pub fn take_gone_at(&self, address: usize) -> Option<Orphan> {
+        if !self.is_watching() {
+            return None;
+        }
+        let mut watched = self.watched();
+        let place = *watched.places.get(&address)?;
+        if !watched.orphans[place].is_gone() {
+            return None;
+        }
+        let orphan = watched.remove(place);
+        self.watching.store(watched.orphans.len(), Ordering::Relaxed);
         Some(orphan)
     }
 
     /// Whether the block at `address`, of `size` bytes, was leased and is here.
     pub fn has(&self, address: usize, size: usize) -> bool {
-        let is_watched = || self.watched().iter().any(|orphan| orphan.is_leased_at(address, size));
+        let is_watched = || self.watched().leased_at(address, size).is_some();
         self.is_watching() && is_watched()
             || self.sealed_leases().get(&address).is_some_and(|block| block.size() == size)
     }
@@ -94,7 +159,7 @@ impl Quarantine {
     /// leased, and is here.
     pub fn surrender(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut watched = self.watched();
-        if let Some(orphan) = watched.iter_mut().find(|orphan| orphan.is_leased_at(address, size)) {
+        if let Some(orphan) = watched.leased_at(address, size) {
             orphan.state = SeatState::Surrendered;
             return Some(orphan.block.class());
         }
@@ -114,7 +179,12 @@ impl Quarantine {
 
     /// Whether a block may yet come out.
     pub fn is_watching(&self) -> bool {
-        self.watching.load(Ordering::Relaxed) > 0
+        self.watching() > 0
+    }
+
+    /// How many blocks may yet come out.
+    pub fn watching(&self) -> usize {
+        self.watching.load(Ordering::Relaxed)
     }
 
     /// How many blocks are here.
@@ -127,7 +197,25 @@ impl Quarantine {
         self.sealed_bytes.load(Ordering::Relaxed)
     }
 
-    fn watched(&self) -> MutexGuard<'_, Vec<Orphan>> {
+    /// How many bytes it takes to know the blocks.
+    pub fn bytes(&self) -> usize {
+        let watched = self.watched();
+        watched.orphans.capacity() * size_of::<Orphan>()
+            + watched.places.capacity() * size_of::<(usize, usize)>()
+            + self.sealed_leases().capacity() * size_of::<(usize, Block)>()
+    }
+
+    /// Gives back memory that many blocks took that have gone.
+    pub fn shrink(&self) {
+        let mut watched = self.watched();
+        if watched.orphans.capacity() > 64 && watched.orphans.len() * 4 < watched.orphans.capacity()
+        {
+            watched.orphans.shrink_to_fit();
+            watched.places.shrink_to_fit();
+        }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -139,8 +227,8 @@ impl Quarantine {
 impl Drop for Quarantine {
     fn drop(&mut self) {
         // The pool goes; who still holds one of these does not.
-        for orphan in self.watched().drain(..) {
-            if !orphan.witness.as_ref().is_some_and(|witness| witness.is_gone()) {
+        for orphan in self.watched().orphans.drain(..) {
+            if !orphan.is_gone() {
                 mem::forget(orphan.block);
             }
         }
@@ -166,6 +254,9 @@ mod models {
 
     const SIZE: usize = 64;
 
+    /// More than there are blocks.
+    const LOOKS: usize = 9;
+
     /// A leased block that may come out as soon as it is in, and where it is.
     fn orphan() -> (Orphan, usize) {
         let block = Block::obtain(SizeClass::fitting(SIZE).unwrap()).unwrap();
@@ -182,14 +273,15 @@ mod models {
             quarantine.admit(first);
             let [one, other] = [quarantine.clone(), quarantine.clone()];
             let admitter = thread::spawn(move || one.admit(orphan().0));
-            let taker = thread::spawn(move || other.take_gone());
-            let here = quarantine.take_gone();
+            let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()));
+            let here = quarantine.take_gone(&mut LOOKS.clone());
             admitter.join().unwrap();
             let there = taker.join().unwrap();
             let taken = [&here, &there].into_iter().flatten().count();
             assert!(taken > 0, "one was there from the start");
             assert_eq!(quarantine.count(), 2 - taken as u64);
-            let left: Vec<_> = std::iter::from_fn(|| quarantine.take_gone()).collect();
+            let left: Vec<_> =
+                std::iter::from_fn(|| quarantine.take_gone(&mut LOOKS.clone())).collect();
             assert_eq!((left.len(), quarantine.count()), (2 - taken, 0));
             let all = [here, there].into_iter().flatten().chain(left);
             let mut addresses: Vec<_> = all.map(|orphan| orphan.block.key()).collect();
@@ -207,14 +299,14 @@ mod models {
             let (orphan, address) = orphan();
             quarantine.admit(orphan);
             let other = quarantine.clone();
-            let taker = thread::spawn(move || other.take_gone().unwrap());
+            let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()).unwrap());
             let was_here = quarantine.has(address, SIZE);
             let is_released = quarantine.surrender(address, SIZE).is_some();
             assert!(was_here || !is_released);
             assert!(!quarantine.has(address, SIZE), "it is out, or not leased any more");
             let taken = taker.join().unwrap();
             assert_eq!(taken.state == SeatState::Surrendered, is_released);
-            assert!(quarantine.take_gone().is_none());
+            assert!(quarantine.take_gone(&mut LOOKS.clone()).is_none());
             assert_eq!(quarantine.count(), 0);
         });
     }

@@ -24,10 +24,13 @@ impl Tally {
         ledger.add_to(&mut self.sums);
     }
 
-    /// The bytes of the blocks that are leased now.
+    /// The bytes of the blocks whose leases the threads that took them have not ended.
     #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
     pub fn leased_bytes(&self) -> f64 {
-        let bytes = |class: SizeClass| self.sums.leased[class.index()] * class.block_size() as f64;
+        let Sums { leases, releases, .. } = &self.sums;
+        let bytes = |class: SizeClass| {
+            (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
+        };
         // Not by `sum`, which has it that nothing adds up to -0.
         SizeClass::all().map(bytes).fold(0.0, |sum, bytes| sum + bytes)
     }
@@ -83,6 +86,8 @@ pub struct Stats {
     pub unpooled_count: f64,
     /// How many waited for a block.
     pub wait_count: u64,
+    /// What the pool costs besides its blocks, in bytes.
+    pub overhead_bytes: usize,
     /// Each class that has been used, the smallest first.
     pub classes: Vec<(SizeClass, Figures)>,
 }
@@ -92,12 +97,13 @@ impl Stats {
         tally: &Tally,
         peak_in_use_bytes: f64,
         in_depot: impl Fn(SizeClass) -> usize,
-        books: impl Fn(SizeClass) -> &'a ClassBooks,
+        books: impl Fn(SizeClass) -> Option<&'a ClassBooks>,
     ) -> Self {
         let mut stats =
             Self { peak_in_use_bytes, unpooled_count: tally.unpooled_count, ..Self::default() };
         for class in SizeClass::all() {
-            let figures = Figures::of_class(class, tally, in_depot(class), books(class));
+            let Some(books) = books(class) else { continue };
+            let figures = Figures::of_class(class, tally, in_depot(class), books);
             if figures != Figures::default() {
                 stats.total.add(&figures);
                 stats.classes.push((class, figures));
@@ -139,10 +145,11 @@ impl Figures {
     fn of_class(class: SizeClass, tally: &Tally, in_depot: usize, books: &ClassBooks) -> Self {
         let size = class.block_size() as f64;
         let index = class.index();
-        let (leases, in_use) = (tally.sums.leases[index], tally.sums.leased[index]);
+        let (leases, releases) = (tally.sums.leases[index], tally.sums.releases[index]);
+        let (remote, seized) = (books.remote.get() as f64, books.seized.get() as f64);
         let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
         let (misses, collected) = (tally.sums.misses[index], books.collected.get() as f64);
-        let seized = books.seized.get() as f64;
+        let in_use = leases - releases - remote - seized - collected;
         let idle = in_depot as f64 + books.loaned.get() as f64 - in_use;
         Self {
             in_use_count: in_use,
@@ -155,7 +162,7 @@ impl Figures {
             fresh_bytes: fresh * size,
             hit_count: leases - misses,
             miss_count: misses,
-            release_count: leases - in_use - collected - seized,
+            release_count: releases + remote,
             collected_count: collected,
             discard_count: books.discarded.get() as f64,
             freed_bytes: freed * size,

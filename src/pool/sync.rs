@@ -4,20 +4,37 @@
 pub use {
     crossbeam_queue::ArrayQueue,
     std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
-    std::sync::{Mutex, MutexGuard},
+    std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 #[cfg(loom)]
 pub use {
+    loom::sync::MutexGuard as RwLockReadGuard,
+    loom::sync::MutexGuard as RwLockWriteGuard,
     loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     loom::sync::{Mutex, MutexGuard},
-    model::ArrayQueue,
+    model::{ArrayQueue, RwLock},
 };
 
 #[cfg(loom)]
 mod model {
-    use super::Mutex;
+    use super::{Mutex, MutexGuard};
     use std::collections::VecDeque;
+    use std::sync::LockResult;
+
+    /// A lock that readers don't share: loom's own can't be held while a mutex is waited for.
+    #[derive(Default)]
+    pub struct RwLock<T>(Mutex<T>);
+
+    impl<T> RwLock<T> {
+        pub fn read(&self) -> LockResult<MutexGuard<'_, T>> {
+            self.0.lock()
+        }
+
+        pub fn write(&self) -> LockResult<MutexGuard<'_, T>> {
+            self.0.lock()
+        }
+    }
 
     /// A bounded queue that loom can look into. crossbeam's own is tested by crossbeam; the
     /// models check what is built around it.
@@ -46,6 +63,10 @@ mod model {
 
         pub fn len(&self) -> usize {
             self.items.lock().unwrap().len()
+        }
+
+        pub fn capacity(&self) -> usize {
+            self.capacity
         }
     }
 }

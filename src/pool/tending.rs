@@ -19,11 +19,11 @@ impl Pool {
 
     /// One look at the pool. When the next is due; `None` where there is nothing left to do.
     pub fn tend(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
-        self.sweep_and_serve();
+        self.sweep_and_serve(usize::MAX);
         let (next_tick, is_due) = self.next_tick(now);
         match pressure {
             Pressure::Critical => {
-                self.tell(Reason::Pressure, self.trim_depot(u64::MAX));
+                self.tell(Reason::Pressure, self.trim_depot(u64::MAX, usize::MAX));
                 self.threads().members.iter().for_each(|member| member.squeeze());
             }
             Pressure::High => self.tick(Reason::Pressure),
@@ -33,13 +33,21 @@ impl Pool {
             Pressure::Calm if is_due => self.tick(Reason::Idle),
             Pressure::Calm => {}
         }
+        if is_due || pressure != Pressure::Calm {
+            self.shrink();
+        }
         // Whoever came to stand in line while blocks were being freed found neither them nor room.
         self.serve();
         if !self.needs_keeping() {
             *self.lock_next_tick() = None;
             return None;
         }
-        Some(next_tick.min(now + keeper::LONGEST_SLEEP))
+        let longest = if self.quarantine.is_watching() {
+            keeper::LONGEST_SLEEP
+        } else {
+            keeper::LONGEST_ABSENCE
+        };
+        Some(next_tick.min(now + longest))
     }
 
     /// When the next interval ends, and whether one has just ended.

@@ -54,9 +54,18 @@ fn lease(attachment: &Attachment, size: usize) -> Loan {
     let loan = lend(attachment, size);
     attachment.ledger().set_state(loan.seat(), SeatState::Leased);
     let asked = u32::try_from(size).expect("a small size");
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::Leases, 1);
-    attachment.ledger().add_to_seat(loan.seat(), SeatWord::AskedBytes, asked);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Leases, 1);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::AskedBytes, asked);
+    if attachment.ledger().read(Word::LastIsFresh) > 0.5 {
+        attachment.ledger().add_to_head(loan.seat(), HeadWord::Misses, 1);
+    }
     loan
+}
+
+/// Its release, as JavaScript makes one, which leaves the block in `state`.
+fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
+    attachment.ledger().set_state(loan.seat(), state);
+    attachment.ledger().add_to_head(loan.seat(), HeadWord::Releases, 1);
 }
 
 #[track_caller]
@@ -104,7 +113,8 @@ fn first_lease_of_a_fresh_block_is_a_miss() {
         let stats = balanced(&pool);
         equal(stats.total.miss_count, 1);
         equal(stats.total.hit_count, leases - 1);
-        attachment.ledger().add_to_seat(fresh.seat(), SeatWord::Leases, 1);
+        attachment.ledger().add_to_head(fresh.seat(), HeadWord::Releases, 1);
+        attachment.ledger().add_to_head(fresh.seat(), HeadWord::Leases, 1);
     }
     fresh.settle(Lender::Alive);
     lease(&attachment, 4096).settle(Lender::Alive);
@@ -141,7 +151,9 @@ fn block_is_scrubbed_where_asked() {
         let loan = lease(&attachment, 64);
         // SAFETY: the block has 64 bytes, and nobody else uses it.
         unsafe { at(&loan).write_bytes(7, 64) };
-        attachment.ledger().set_state(loan.seat(), state);
+        if !state.is_leased() {
+            release_to(&attachment, &loan, state);
+        }
         loan.settle(Lender::Alive);
         let again = idle(&attachment, class(64)).expect("the block");
         // SAFETY: as above.
@@ -168,7 +180,9 @@ fn lender_ends() {
         let pool = Pool::new(config);
         let attachment = pool.attach();
         let loan = lease(&attachment, 4096);
-        attachment.ledger().set_state(loan.seat(), state);
+        if !state.is_leased() {
+            release_to(&attachment, &loan, state);
+        }
         drop(attachment);
         loan.settle(Lender::Ending);
         let stats = balanced(&pool);
@@ -450,7 +464,7 @@ mod with_a_witness {
         let attachment = pool.attach();
         let (loan, store) = (lease(&attachment, 4096), Told::default());
         loan.watch(Box::new(store.clone()));
-        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&attachment, &loan, SeatState::Detached);
         assert!(!pool.end_if_gone(loan.key()), "native code holds it yet");
         store.is_gone_now();
         assert!(pool.end_if_gone(loan.key()));
@@ -468,7 +482,7 @@ mod with_a_witness {
         let pool = Pool::new(detaches());
         let attachment = pool.attach();
         let loan = lease(&attachment, 4096);
-        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&attachment, &loan, SeatState::Detached);
         assert!(!pool.end_if_gone(loan.key()));
         loan.settle(Lender::Alive);
         equal(balanced(&pool).total.idle_count, 1);
@@ -510,7 +524,7 @@ mod with_a_witness {
         let attachment = pool.attach();
         let (loan, store) = (lease(&attachment, 4096), Told::default());
         loan.watch(Box::new(store.clone()));
-        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        release_to(&attachment, &loan, SeatState::Detached);
         assert!(!pool.end_if_gone(loan.key()));
         assert_eq!(pool.trim(u64::MAX), 4096);
         drop(attachment);
@@ -997,7 +1011,7 @@ mod hollow_blocks {
         assert!(attachment.lend_fresh(class(64)).is_err());
         let stats = balanced(&pool);
         equal(stats.total.in_use_count, 2);
-        attachment.ledger().set_state(first.seat(), SeatState::Detached);
+        release_to(&attachment, &first, SeatState::Detached);
         assert!(pool.end_if_gone(first.key()));
         first.settle(Lender::Alive);
         second.settle(Lender::Ending);

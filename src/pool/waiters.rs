@@ -5,7 +5,7 @@ use super::block::Block;
 use super::member::Member;
 use super::size_class::SizeClass;
 use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 /// The line, and what its first ones were granted.
@@ -17,33 +17,38 @@ use std::sync::{Arc, PoisonError};
 /// ```
 ///
 /// Only the head of the line is served: a large request is not starved by small ones behind it.
+/// Each step costs at most the logarithm of how many wait.
 pub struct Waiters {
     queue: Mutex<Queue>,
     /// How many stand in line: for a look without the lock.
     length: AtomicUsize,
 }
 
-/// One place in line, for ever.
-pub type Ticket = u32;
+/// One place in line, for ever. From 1 up.
+pub type Ticket = u64;
 
-#[derive(Default)]
+/// Tells a member from others that live.
+type MemberId = usize;
+
 struct Queue {
     last_ticket: Ticket,
-    line: VecDeque<Waiter>,
-    granted: Vec<Grant>,
+    /// In the order of arrival, since tickets only grow.
+    line: BTreeMap<Ticket, Waiter>,
+    granted: BTreeMap<(MemberId, Ticket), Grant>,
+    /// Blocks among what was granted, by class.
+    unclaimed: [usize; SizeClass::COUNT],
     /// Since the pool was made.
     count: u64,
 }
 
 struct Waiter {
-    ticket: Ticket,
     class: SizeClass,
     member: Arc<Member>,
 }
 
 struct Grant {
-    ticket: Ticket,
-    member: Arc<Member>,
+    /// Keeps its address from being another member's.
+    _member: Arc<Member>,
     outcome: Result<Found, Refusal>,
 }
 
@@ -55,19 +60,52 @@ pub struct Found {
     pub fresh: bool,
 }
 
+fn id_of(member: &Arc<Member>) -> MemberId {
+    Arc::as_ptr(member).addr()
+}
+
+impl Queue {
+    fn grant(&mut self, ticket: Ticket, member: Arc<Member>, outcome: Result<Found, Refusal>) {
+        if let Ok(found) = &outcome {
+            self.unclaimed[found.block.class().index()] += 1;
+        }
+        self.granted.insert((id_of(&member), ticket), Grant { _member: member, outcome });
+    }
+
+    fn take_grant(&mut self, key: (MemberId, Ticket)) -> Option<Result<Found, Refusal>> {
+        let outcome = self.granted.remove(&key)?.outcome;
+        if let Ok(found) = &outcome {
+            self.unclaimed[found.block.class().index()] -= 1;
+        }
+        Some(outcome)
+    }
+
+    /// The oldest grant of a member.
+    fn first_grant(&self, id: MemberId) -> Option<(MemberId, Ticket)> {
+        self.granted.range((id, 0)..=(id, Ticket::MAX)).next().map(|(key, _)| *key)
+    }
+}
+
 impl Waiters {
     /// An empty line.
     pub fn new() -> Self {
-        Self { queue: Mutex::new(Queue::default()), length: AtomicUsize::new(0) }
+        let queue = Queue {
+            last_ticket: 0,
+            line: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            unclaimed: [0; SizeClass::COUNT],
+            count: 0,
+        };
+        Self { queue: Mutex::new(queue), length: AtomicUsize::new(0) }
     }
 
     /// Stands in line for a block of `class`.
     pub fn wait(&self, class: SizeClass, member: Arc<Member>) -> Ticket {
         let mut queue = self.queue();
         queue.count += 1;
-        queue.last_ticket = queue.last_ticket.wrapping_add(1);
+        queue.last_ticket += 1;
         let ticket = queue.last_ticket;
-        queue.line.push_back(Waiter { ticket, class, member });
+        queue.line.insert(ticket, Waiter { class, member });
         self.note_length(&queue);
         ticket
     }
@@ -90,14 +128,16 @@ impl Waiters {
         mut find: impl FnMut(SizeClass) -> Option<Result<Found, Refusal>>,
     ) -> Option<SizeClass> {
         let mut queue = self.queue();
-        let mut rung = Vec::new();
+        let mut rung: Vec<Arc<Member>> = Vec::new();
         let waiting = loop {
-            let Some(class) = queue.line.front().map(|head| head.class) else { break None };
+            let Some(head) = queue.line.first_entry() else { break None };
+            let class = head.get().class;
             let Some(outcome) = find(class) else { break Some(class) };
-            if let Some(Waiter { ticket, member, .. }) = queue.line.pop_front() {
+            let (ticket, Waiter { member, .. }) = head.remove_entry();
+            if !rung.last().is_some_and(|last| Arc::ptr_eq(last, &member)) {
                 rung.push(member.clone());
-                queue.granted.push(Grant { ticket, member, outcome });
             }
+            queue.grant(ticket, member, outcome);
         };
         self.note_length(&queue);
         drop(queue);
@@ -105,60 +145,71 @@ impl Waiters {
         waiting
     }
 
-    /// The ticket of a grant that `member` has not claimed yet.
+    /// The ticket of the oldest grant that `member` has not claimed yet.
     pub fn granted_to(&self, member: &Arc<Member>) -> Option<Ticket> {
-        let queue = self.queue();
-        let grant = queue.granted.iter().find(|grant| Arc::ptr_eq(&grant.member, member))?;
-        Some(grant.ticket)
+        self.queue().first_grant(id_of(member)).map(|(_, ticket)| ticket)
     }
 
-    /// Takes what was granted for a ticket, or takes the ticket out of the line: whoever had it waits
-    /// no more. `None` where it was not granted.
-    pub fn take(&self, ticket: Ticket) -> Option<Result<Found, Refusal>> {
+    /// Takes what was granted for a ticket of `member`'s, or takes the ticket out of the line. `None`
+    /// where nothing was granted.
+    pub fn take(&self, member: &Arc<Member>, ticket: Ticket) -> Option<Result<Found, Refusal>> {
         let mut queue = self.queue();
-        if let Some(index) = queue.granted.iter().position(|grant| grant.ticket == ticket) {
-            return Some(queue.granted.remove(index).outcome);
+        if let Some(outcome) = queue.take_grant((id_of(member), ticket)) {
+            return Some(outcome);
         }
-        queue.line.retain(|waiter| waiter.ticket != ticket);
-        self.note_length(&queue);
+        if queue.line.get(&ticket).is_some_and(|waiter| Arc::ptr_eq(&waiter.member, member)) {
+            queue.line.remove(&ticket);
+            self.note_length(&queue);
+        }
         None
     }
 
     /// Takes all tickets of a thread, and returns the blocks that it was granted.
     pub fn dismiss(&self, member: &Arc<Member>) -> Vec<Block> {
-        self.dismiss_where(|other| Arc::ptr_eq(member, other))
+        let mut queue = self.queue();
+        queue.line.retain(|_, waiter| !Arc::ptr_eq(&waiter.member, member));
+        self.note_length(&queue);
+        let mut blocks = Vec::new();
+        while let Some(key) = queue.first_grant(id_of(member)) {
+            let outcome = queue.take_grant(key).and_then(Result::ok);
+            blocks.extend(outcome.map(|found| found.block));
+        }
+        blocks
     }
 
     /// Takes everyone's tickets, and rings for them.
     pub fn dismiss_all(&self) -> Vec<Block> {
-        let members: Vec<_> = {
-            let queue = self.queue();
-            queue.line.iter().map(|waiter| waiter.member.clone()).collect()
-        };
-        let blocks = self.dismiss_where(|_| true);
-        ring(&members);
-        blocks
-    }
-
-    fn dismiss_where(&self, is_meant: impl Fn(&Arc<Member>) -> bool) -> Vec<Block> {
         let mut queue = self.queue();
-        queue.line.retain(|waiter| !is_meant(&waiter.member));
+        let line = std::mem::take(&mut queue.line);
+        let granted = std::mem::take(&mut queue.granted);
+        queue.unclaimed = [0; SizeClass::COUNT];
         self.note_length(&queue);
-        let granted = queue.granted.extract_if(.., |grant| is_meant(&grant.member));
-        granted.filter_map(|grant| grant.outcome.ok()).map(|found| found.block).collect()
+        drop(queue);
+        for Waiter { member, .. } in line.values() {
+            member.ring();
+        }
+        granted
+            .into_values()
+            .filter_map(|grant| grant.outcome.ok())
+            .map(|found| found.block)
+            .collect()
     }
 
-    /// Blocks that are granted and not yet claimed, by class.
-    pub fn unclaimed(&self, mut each: impl FnMut(SizeClass)) {
-        let queue = self.queue();
-        queue.granted.iter().filter_map(|grant| grant.outcome.as_ref().ok()).for_each(|found| {
-            each(found.block.class());
-        });
+    /// How many blocks of each class are granted and not yet claimed.
+    pub fn unclaimed(&self) -> [usize; SizeClass::COUNT] {
+        self.queue().unclaimed
     }
 
     /// How many waited, since the pool was made.
     pub fn count(&self) -> u64 {
         self.queue().count
+    }
+
+    /// About how many bytes those take who wait, or have not claimed what they were granted.
+    pub fn bytes(&self) -> usize {
+        let queue = self.queue();
+        queue.line.len() * size_of::<(Ticket, Waiter)>()
+            + queue.granted.len() * size_of::<((MemberId, Ticket), Grant)>()
     }
 
     fn note_length(&self, queue: &Queue) {
@@ -210,7 +261,8 @@ mod models {
             serve(&shared);
             giver.join().unwrap();
             assert_eq!(shared.0.granted_to(&member), Some(ticket));
-            assert!(shared.0.take(ticket).is_some() && shared.0.take(ticket).is_none());
+            assert!(shared.0.take(&member, ticket).is_some());
+            assert!(shared.0.take(&member, ticket).is_none());
         });
     }
 }

@@ -11,7 +11,8 @@
 mod store;
 
 use cistern::pool::{
-    Attachment, Config, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass, Stats, Ticket,
+    Attachment, Config, HeadWord, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass,
+    Stats, Ticket,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -306,6 +307,7 @@ impl World {
         let Some(store) = self.pick_attached(which) else { return };
         if self.stores[store].state == SeatState::Leased {
             self.released += 1;
+            self.stores[store].count(HeadWord::Releases);
             self.scrub(store);
             self.stores[store].set_state(SeatState::Idle);
         }
@@ -327,7 +329,10 @@ impl World {
             }
         }
         store.state = end.attachment.ledger().state(seat);
-        self.released += u64::from(before == SeatState::Leased);
+        if before == SeatState::Leased {
+            self.released += 1;
+            store.count(HeadWord::Releases);
+        }
         if !held || store.is_hollow() {
             store.let_go();
         }

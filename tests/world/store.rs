@@ -1,8 +1,7 @@
 //! A backing store that has, or had, a block of the pool's.
 
 use cistern::pool::{
-    Config, Loan, LoanKey, Member, SEATS_PER_SEGMENT, SeatState, SeatWord, SizeClass,
-    WORDS_PER_SEAT, Witness,
+    Config, HeadWord, Loan, LoanKey, Member, SEGMENT_SHIFT, SeatState, SizeClass, Witness,
 };
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -148,16 +147,20 @@ impl Store {
     pub fn lease(&mut self) {
         self.set_state(SeatState::Leased);
         self.leases += 1;
-        let seat = self.seat as usize;
-        let (words, _) =
-            self.member.ledger().segment(seat / SEATS_PER_SEGMENT).expect("the seat's segment");
-        let index = seat % SEATS_PER_SEGMENT * WORDS_PER_SEAT + SeatWord::Leases as usize;
-        // SAFETY: the seat's words lie in its segment.
-        let word = unsafe { words.add(index) };
-        // SAFETY: segments stay where they are as long as the ledger.
+        self.count(HeadWord::Leases);
+    }
+
+    /// Counts at the head of the segment, as JavaScript does.
+    pub fn count(&self, word: HeadWord) {
+        let segment = (self.seat >> SEGMENT_SHIFT) as usize;
+        let (words, _, _memory) =
+            self.member.ledger().segment(segment).expect("the seat's segment");
+        // SAFETY: every segment has its head, and the memory is held.
+        let word = unsafe { words.add(word as usize) };
+        // SAFETY: as above.
         let word = unsafe { &*word };
-        let leases = f64::from_bits(word.load(Ordering::Relaxed)) + 1.0;
-        word.store(leases.to_bits(), Ordering::Relaxed);
+        let sum = f64::from_bits(word.load(Ordering::Relaxed)) + 1.0;
+        word.store(sum.to_bits(), Ordering::Relaxed);
     }
 
     /// A trim may have condemned what was detached.
