@@ -7,7 +7,7 @@
 use super::backing_store;
 use super::deleter::Deleter;
 use super::error::Code;
-use crate::pool::{Lender, Loan, Witness, WordMemory};
+use crate::pool::{Lender, Loan, Witness, WordMemory, note_gone};
 use napi::{Error, sys};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -145,6 +145,7 @@ unsafe extern "C" fn returned(env: sys::napi_env, _data: *mut c_void, hint: *mut
         None => !env.is_null() && thread == thread_number() && can_run_js(env),
     };
     loan.settle(if is_gone { Lender::Alive } else { Lender::Ending });
+    note_gone();
 }
 
 /// Whether the runtime allows `ArrayBuffer`s over memory that V8 did not allocate. Some don't:

@@ -3,8 +3,8 @@
 //! It runs only while some pool has something idle, or set aside for a time, and ends with the
 //! process: nothing waits for it.
 
-use super::Pool;
 use super::pressure::{Gauge, Pressure};
+use super::{Pool, allocator};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,6 +17,9 @@ pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// The longest time between two looks at any pool: one that its users have dropped costs memory until then.
 pub const LONGEST_ABSENCE: Duration = Duration::from_secs(5);
+
+/// For how long no `ArrayBuffer` must have gone before the allocator gives back what they took.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The shortest time between two looks: many pools with a time of their own each are looked at together.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
@@ -41,6 +44,8 @@ struct Keeper {
     wards: HashMap<WardId, Ward>,
     /// When looks are due, the first one first.
     schedule: BTreeSet<(Instant, WardId)>,
+    /// When the allocator may have something to give back, and how many `ArrayBuffer`s had gone then.
+    allocator: Option<(Instant, usize)>,
     is_running: bool,
 }
 
@@ -52,26 +57,51 @@ pub fn look_after(pool: &Arc<Pool>) {
     let mut lock = lock();
     let keeper = lock.get_or_insert_default();
     let is_news = keeper.add(pool);
-    if keeper.is_running {
-        if is_news {
-            NEWS.notify_one();
-        }
+    if keeper.run(is_news) {
         return;
     }
-    let thread = thread::Builder::new().name("cistern-keeper".into()).stack_size(STACK_BYTES);
-    keeper.is_running = thread.spawn(run).is_ok();
-    if !keeper.is_running {
-        // Without a thread nothing is freed by time. The next who has something idle tries again.
-        keeper.schedule.clear();
-        let wards = std::mem::take(&mut keeper.wards);
-        drop(lock);
-        for pool in wards.values().filter_map(|ward| ward.pool.upgrade()) {
-            pool.is_kept.store(false, Ordering::SeqCst);
-        }
+    // Without a thread nothing is freed by time. The next who has something idle tries again.
+    keeper.schedule.clear();
+    let wards = std::mem::take(&mut keeper.wards);
+    drop(lock);
+    for pool in wards.values().filter_map(|ward| ward.pool.upgrade()) {
+        pool.is_kept.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Has the allocator give back what it keeps, when the time comes.
+pub fn look_after_allocator() {
+    let mut lock = lock();
+    let keeper = lock.get_or_insert_default();
+    keeper.allocator = Some((Instant::now() + QUIET, allocator::gone()));
+    if !keeper.run(true) {
+        keeper.allocator = None;
     }
 }
 
 impl Keeper {
+    /// Has the keeper's thread run, or look at once for news. Whether there is one.
+    fn run(&mut self, is_news: bool) -> bool {
+        if !self.is_running {
+            let thread = thread::Builder::new().name("cistern-keeper".into());
+            self.is_running = thread.stack_size(STACK_BYTES).spawn(run).is_ok();
+        } else if is_news {
+            NEWS.notify_one();
+        }
+        self.is_running
+    }
+
+    /// Whether the allocator is to give back now. While `ArrayBuffer`s go, the time is put off.
+    fn is_allocator_due(&mut self, now: Instant) -> bool {
+        let Some((due, before)) = self.allocator else { return false };
+        if now < due {
+            return false;
+        }
+        let gone = allocator::gone();
+        self.allocator = (gone != before).then_some((now + QUIET, gone));
+        self.allocator.is_none()
+    }
+
     /// Looks after a pool, soon. Whether the keeper has to be told.
     fn add(&mut self, pool: &Arc<Pool>) -> bool {
         let id = Arc::as_ptr(pool).addr();
@@ -160,9 +190,16 @@ fn run() {
             let held = lock().as_mut().and_then(|keeper| keeper.put_back(id, &pool, next));
             drop(held);
         }
+        let is_allocator_due =
+            lock().as_mut().is_some_and(|keeper| keeper.is_allocator_due(Instant::now()));
+        if is_allocator_due {
+            allocator::give_back();
+        }
         let mut lock = lock();
         let Some(keeper) = &mut *lock else { return };
-        let Some((first, _)) = keeper.schedule.first().copied() else {
+        let next_pool = keeper.schedule.first().map(|(due, _)| *due);
+        let next_allocator = keeper.allocator.map(|(due, _)| due);
+        let Some(first) = next_pool.into_iter().chain(next_allocator).min() else {
             keeper.is_running = false;
             return;
         };

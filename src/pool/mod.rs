@@ -25,6 +25,7 @@
 //! `fresh == depot + loaned + freed + quarantined` (in blocks), and `loaned` is what JavaScript
 //! has: leased, idle in a magazine, or detached and waiting for its finalizer.
 
+mod allocator;
 mod attachment;
 mod bell;
 mod block;
@@ -53,6 +54,7 @@ mod tending;
 mod waiters;
 mod witness;
 
+pub use allocator::note_gone;
 pub use attachment::Attachment;
 pub use bell::{Bell, Ringing};
 pub use block::{Block, OutOfMemory};
