@@ -12,6 +12,7 @@ const http = require('node:http')
 const net = require('node:net')
 const os = require('node:os')
 const path = require('node:path')
+const { PassThrough } = require('node:stream')
 const { after, describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const tls = require('node:tls')
@@ -125,7 +126,7 @@ function forge(emitter, ...events) {
       }
     }
     for (const listener of listeners)
-      if (/^(look|onFinish|onClose|#.*)$/.test(listener.name)) listener.call(emitter)
+      if (/^(look|onFinish|onClose|onNewListener|#.*)$/.test(listener.name)) listener.call(emitter)
   }
 }
 
@@ -530,7 +531,8 @@ describe('An http2 stream over TLS', () => {
             for (let i = 0; i < 3; i++) {
               await until(() => isOver || stream.writableLength > 0 || stream.destroyed, 'it sends')
               forge(writable, 'finish', 'drain', 'close')
-              forge(stream, 'finish', 'drain', 'close', 'ready')
+              forge(stream, 'finish', 'drain', 'close', 'ready', 'aborted')
+              stream.emit('newListener', 'end', () => {})
               if (i === 0) takeOver(pool, size, context)
               await turn()
             }
@@ -552,6 +554,60 @@ describe('An http2 stream over TLS', () => {
     }
   }
 })
+
+for (const face of ['request', 'stream']) {
+  inBothModes(
+    `A listener for new listeners that throws has the Buffer released, and its block goes out again, '${face}'`,
+    async (pool) => {
+      const transport = TRANSPORTS.find(({ scheme }) => scheme === 'https')
+      const server = transport.createServer()
+      server.on(face, (...args) => {
+        const writable = args.find((arg) => 'write' in arg)
+        const stream = writable.stream ?? writable
+        const refuse = (event) => {
+          if (event === 'newListener') throw new Error('a listener')
+        }
+        stream.on('newListener', refuse)
+        assert.throws(() => end(pool, writable, pooled(pool)), { message: 'a listener' })
+        assert.equal(pool.stats().inUseCount, 0)
+        stream.removeListener('newListener', refuse)
+        end(pool, writable, pooled(pool))
+      })
+      await serving(server, async (port) => {
+        const { body } = await transport.send({ port, method: 'GET' })
+        assertOurs(body, true)
+      })
+      await allBack(pool)
+    }
+  )
+}
+
+inBothModes(
+  'A response that throws when it is looked at has the Buffer released, and its block goes out again',
+  async (pool) => {
+    for (const isReleased of [false, true]) {
+      const sink = new PassThrough()
+      const buffer = pooled(pool, 100)
+      Object.defineProperty(sink, 'writableCorked', {
+        configurable: true,
+        get() {
+          if (!isReleased) throw new Error('a getter')
+          pool.release(buffer)
+          return 0
+        }
+      })
+      assert.throws(
+        () => end(pool, sink, buffer),
+        isReleased ? { code: 'ERR_CISTERN_ALREADY_RELEASED' } : { message: 'a getter' }
+      )
+      assert.equal(pool.stats().inUseCount, 0)
+      delete sink.writableCorked
+      end(pool, sink, pooled(pool, 100))
+      assert.deepEqual(await sink.toArray(), [CONTENT.subarray(0, 100)])
+    }
+    await allBack(pool)
+  }
+)
 
 describe('pumpFile', () => {
   for (const protocol of [plain, secure]) {
@@ -704,20 +760,21 @@ describe('pumpFile', () => {
   }
 
   inBothModes(
-    'from a handle that releases the block is rejected, and sends nothing of the next owner',
+    'from a handle that would release the block is rejected, and sends nothing of the next owner',
     async (pool, context) => {
       const sink = fs.createWriteStream(path.join(folder, 'released'))
       const handle = {
         fd: 999,
         datasync() {},
-        read(block) {
-          pool.release(block)
+        read(bytes) {
           takeOver(pool, MIB, context)
+          // None of the pool's: it is shown no block.
+          pool.release(bytes)
           return { bytesRead: 1000 }
         }
       }
       await assert.rejects(pumpFile(pool, handle, sink, { chunkSize: MIB }), {
-        code: 'ERR_CISTERN_ALREADY_RELEASED'
+        code: 'ERR_CISTERN_NOT_POOLED'
       })
       sink.end()
       await once(sink, 'close')

@@ -13,7 +13,7 @@ const { after, before, describe, test } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
 const { chunks, end, pumpFile, readBody } = require('../io')
-const { openFiles, until } = require('./helpers')
+const { eventually, openFiles, until } = require('./helpers')
 const { HOST, TRANSPORTS, allBack, cert, frames, serving } = require('./io-servers')
 
 const KIB = 1024
@@ -358,6 +358,37 @@ describe('chunks', () => {
       await allBack(pool)
     })
   }
+})
+
+test('An iterator of chunks that is dropped listens to the http2 stream no more', async () => {
+  const pool = new BufferPool()
+  const take = async (body) => {
+    const { value } = await chunks(pool, body)[Symbol.asyncIterator]().next()
+    assert.equal(value.length, 1000)
+    pool.release(value)
+  }
+  const server = plain.createServer()
+  let taken = 0
+  server.on('stream', async (stream) => {
+    stream.on('error', () => {})
+    const ofNode = stream.listenerCount('newListener')
+    const listening = () => stream.listenerCount('newListener') - ofNode
+    const taking = take(stream)
+    await until(() => listening() === 1, 'it is read')
+    await taking
+    await eventually(() => listening() === 0, 'nobody listens')
+    taken++
+  })
+  await serving(server, async (port) => {
+    const socket = plain.connect(port)
+    socket.resume()
+    socket.write(frames.opening())
+    socket.write(frames.headers(1))
+    socket.write(frames.data(1, Buffer.alloc(1000)))
+    await until(() => taken === 1, 'the iterator is collected')
+    socket.destroy()
+  })
+  await allBack(pool)
 })
 
 describe('readBody', () => {
