@@ -95,7 +95,8 @@ export class BufferPool {
 
   /**
    * Gives idle memory back to the operating system, the depot's first and then that of this
-   * thread's magazines. Other threads are told to do the same, and do in their next turn.
+   * thread's magazines. At most 4096 blocks of each go in the call, the others in the next turns of the event loop.
+   * Other threads are told to do the same, and do in their next turns.
    *
    * @param keepBytes how much may stay idle; 0 by default
    * @returns bytes freed here and now

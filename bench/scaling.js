@@ -7,7 +7,7 @@
  * By itself: `node --expose-gc bench/scaling.js [experiment…]`; `CISTERN=PATH` measures another copy of cistern.
  */
 
-const { spawnSync } = require('node:child_process')
+const { fork, spawnSync } = require('node:child_process')
 const http = require('node:http')
 const net = require('node:net')
 const { once } = require('node:events')
@@ -157,21 +157,18 @@ const experiments = {
       server.listen(0)
       await once(server, 'listening')
       const { port } = /** @type {net.AddressInfo} */ (server.address())
-      const sockets = Array.from({ length: count }, () => net.connect(port))
-      for (const socket of sockets) {
-        socket.on('error', () => {})
-        socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n')
-      }
+      // In a process of their own: one has not so many descriptors.
+      const clients = fork(__filename, ['--clients', String(port), String(count)])
       while (open < count) await sleep(5)
       const time = await timed(async () => {
-        for (const socket of sockets) socket.destroy()
+        clients.kill('SIGKILL')
         while (open > 0) await turn()
       })
       pool.release(held)
       server.close()
       return time
     },
-    most: 1000
+    most: 10_000
   },
   'stats() with so many leases': {
     unit: 'µs a call',
@@ -216,11 +213,28 @@ async function measure(name, count) {
   const { unit, run } = experiments[name]
   const time = await run(count)
   if (unit === 'ns an item') return (time / count) * 1e6
-  return unit === 'µs a call' ? time * 1000 : time * 1000
+  return unit === 'µs a call' ? time * 1000 : time
+}
+
+/**
+ * Clients that announce a body and send none.
+ *
+ * @param {number} port
+ * @param {number} count
+ */
+async function connect(port, count) {
+  for (let i = 0; i < count; i++) {
+    const socket = net.connect(port)
+    socket.on('error', () => {})
+    socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n')
+    // Not more at a time than wait to be accepted.
+    if (i % 100 === 99) await sleep(5)
+  }
 }
 
 async function main() {
   const [, , ...args] = process.argv
+  if (args[0] === '--clients') return connect(Number(args[1]), Number(args[2]))
   if (args[0] === '--measure') {
     console.log(await measure(args[1], Number(args[2])))
     process.exit()
@@ -250,7 +264,7 @@ async function main() {
           name,
           String(count)
         ],
-        { encoding: 'utf8' }
+        { encoding: 'utf8', timeout: 120_000 }
       )
       if (status !== 0) throw new Error(`'${name}' with ${count} failed:\n${stderr}`)
       return Number(stdout)

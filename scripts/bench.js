@@ -2,7 +2,7 @@
 
 /**
  * `npm run bench [-- --no-rust]`: the fast path beside its floors and rivals, in one thread and in two; the growable
- * buffer; files over http; then the depot in Rust.
+ * buffer; files over http; what one of many costs; then the depot in Rust.
  */
 
 require('./check-node')
@@ -19,5 +19,6 @@ run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'lease.js')])
 run(process.execPath, [path.join(root, 'bench', 'threads.js')])
 run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'byte-buffer.js')])
 run(process.execPath, [path.join(root, 'bench', 'files.js')])
+run(process.execPath, ['--expose-gc', path.join(root, 'bench', 'scaling.js')])
 if (!values['no-rust'])
   run('cargo', ['bench', '--quiet', '--locked', '--manifest-path', 'benches/Cargo.toml'])

@@ -33,7 +33,7 @@ pub struct ThreadEnd {
 const TELL_EACH: u32 = 512;
 
 impl ThreadEnd {
-    fn new(env: &Env, pool: &Arc<Pool>) -> External<Self> {
+    fn new(env: Env, pool: &Arc<Pool>) -> External<Self> {
         let end = Self {
             attachment: pool.attach(),
             anchored: RefCell::default(),
@@ -144,7 +144,7 @@ pub fn is_external(env: Env) -> bool {
 /// Makes a pool.
 #[napi]
 pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
-    ThreadEnd::new(&env, &Pool::new(settings.into_config(is_external(env))))
+    ThreadEnd::new(env, &Pool::new(settings.into_config(is_external(env))))
 }
 
 /// The process's own pool, made on first use with the settings that the first caller has.
@@ -152,13 +152,13 @@ pub fn open(env: Env, settings: Settings) -> External<ThreadEnd> {
 pub fn open_shared(env: Env, settings: Settings) -> External<ThreadEnd> {
     static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
     let external = is_external(env);
-    ThreadEnd::new(&env, SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
+    ThreadEnd::new(env, SHARED.get_or_init(|| Pool::new(settings.into_config(external))))
 }
 
 /// A new end of the pool that a handle names.
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi converts to no other")]
-pub fn attach(env: &Env, key: String) -> Result<External<ThreadEnd>> {
+pub fn attach(env: Env, key: String) -> Result<External<ThreadEnd>> {
     Ok(ThreadEnd::new(env, &Handle::from_text(&key)?.find()?))
 }
 

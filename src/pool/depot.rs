@@ -98,8 +98,8 @@ impl Depot {
     pub fn prepare(&self, class: SizeClass, blocks: usize) -> Result<(), OutOfMemory> {
         let most = self.shelf_capacity(class);
         let wanted = blocks.min(most);
-        let has = |shelf: &Option<Box<Shelf>>| {
-            shelf.as_ref().map_or(0, |shelf| shelf.blocks.capacity()) >= wanted
+        let has = |place: &Option<Box<Shelf>>| {
+            place.as_ref().map_or(0, |place| place.blocks.capacity()) >= wanted
         };
         if wanted == 0 {
             return Ok(());
@@ -108,34 +108,34 @@ impl Depot {
         if has(&read(lock)) {
             return Ok(());
         }
-        let mut shelf = write(lock);
-        if !has(&shelf) {
+        let mut place = write(lock);
+        if !has(&place) {
             let places = wanted.next_power_of_two().max(FEWEST_PLACES).min(most);
-            *shelf = Some(Shelf::with_places(places, shelf.as_deref())?);
+            *place = Some(Shelf::with_places(places, place.as_deref())?);
         }
         Ok(())
     }
 
     /// Gives back the places that the shelf of `class` has beyond those for so many blocks, where they are many.
     pub fn shrink(&self, class: SizeClass, blocks: usize) {
-        let is_large = |shelf: &Option<Box<Shelf>>| {
+        let is_large = |place: &Option<Box<Shelf>>| {
             let enough = if blocks == 0 { 0 } else { (8 * blocks).max(FEWEST_PLACES) };
-            shelf.as_ref().is_some_and(|shelf| shelf.blocks.capacity() > enough)
+            place.as_ref().is_some_and(|place| place.blocks.capacity() > enough)
         };
         let Some(lock) = self.shelf(class) else { return };
         if !is_large(&read(lock)) {
             return;
         }
-        let mut shelf = write(lock);
-        let Some(before) = shelf.as_deref() else { return };
+        let mut place = write(lock);
+        let Some(before) = place.as_deref() else { return };
         let blocks = blocks.max(before.blocks.len());
         if blocks == 0 {
-            *shelf = None;
-        } else if is_large(&shelf)
+            *place = None;
+        } else if is_large(&place)
             && let Ok(smaller) =
-                Shelf::with_places((2 * blocks).next_power_of_two(), shelf.as_deref())
+                Shelf::with_places((2 * blocks).next_power_of_two(), place.as_deref())
         {
-            *shelf = Some(smaller);
+            *place = Some(smaller);
         }
     }
 
@@ -160,22 +160,22 @@ impl Depot {
     /// Gives the block back where the shelf or the depot is full, or the shelf was never
     /// [made](Self::prepare).
     pub fn offer(&self, block: Block) -> Result<(), Block> {
-        let Some(shelf) = self.shelf(block.class()).map(read) else { return Err(block) };
-        let Some(shelf) = shelf.as_ref() else { return Err(block) };
+        let Some(place) = self.shelf(block.class()).map(read) else { return Err(block) };
+        let Some(place) = place.as_ref() else { return Err(block) };
         let size = block.size();
         if !self.reserve(size) {
             return Err(block);
         }
-        shelf.blocks.push(block).inspect_err(|_| self.unreserve(size))
+        place.blocks.push(block).inspect_err(|_| self.unreserve(size))
     }
 
     /// Takes the block of `class` that has been idle longest; `None` where there is none.
     pub fn take(&self, class: SizeClass) -> Option<Block> {
-        let shelf = read(self.shelf(class)?);
-        let shelf = shelf.as_ref()?;
-        let block = shelf.blocks.pop()?;
+        let place = read(self.shelf(class)?);
+        let place = place.as_ref()?;
+        let block = place.blocks.pop()?;
         // Relaxed: a figure to go by.
-        shelf.fewest.fetch_min(shelf.blocks.len(), Ordering::Relaxed);
+        place.fewest.fetch_min(place.blocks.len(), Ordering::Relaxed);
         self.unreserve(block.size());
         Some(block)
     }
@@ -183,19 +183,19 @@ impl Depot {
     /// How many blocks of `class` lay here all the time since this was asked last: those were not
     /// needed. Begins a new interval.
     pub fn unused(&self, class: SizeClass) -> usize {
-        let Some(shelf) = self.shelf(class).map(read) else { return 0 };
-        shelf.as_ref().map_or(0, |shelf| {
-            let length = shelf.blocks.len();
-            let unused = shelf.fewest.load(Ordering::Relaxed).min(length);
-            shelf.fewest.store(length - unused, Ordering::Relaxed);
+        let Some(place) = self.shelf(class).map(read) else { return 0 };
+        place.as_ref().map_or(0, |place| {
+            let length = place.blocks.len();
+            let unused = place.fewest.load(Ordering::Relaxed).min(length);
+            place.fewest.store(length - unused, Ordering::Relaxed);
             unused
         })
     }
 
     /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
     pub fn len(&self, class: SizeClass) -> usize {
-        let Some(shelf) = self.shelf(class).map(read) else { return 0 };
-        shelf.as_ref().map_or(0, |shelf| shelf.blocks.len())
+        let Some(place) = self.shelf(class).map(read) else { return 0 };
+        place.as_ref().map_or(0, |place| place.blocks.len())
     }
 
     /// How many bytes are idle here, or about to be.

@@ -321,7 +321,7 @@ mod tests {
         let mut sums = Sums::default();
         ledger.add_to(&mut sums);
         let counted: Vec<_> = SizeClass::all()
-            .map(|class| class.index())
+            .map(SizeClass::index)
             .filter(|index| sums.leases[*index] > 0.0)
             .map(|index| (sums.leases[index], sums.releases[index], sums.asked_bytes[index]))
             .collect();
