@@ -28,6 +28,7 @@ if (spawnSync('cargo', ['+nightly', '--version']).status !== 0) {
 /** What a block goes through; not the documents, the metrics, the package, nor what waits for a clock. */
 const TESTS = [
   ...[
+    'acquire-attacks',
     'attacks',
     'bad-input',
     'books',
@@ -39,7 +40,8 @@ const TESTS = [
     'leak',
     'lease'
   ],
-  ...['io-connections', 'io-end', 'io-files', 'io-http', 'io-onread'],
+  ...['io-abandoned', 'io-attacks', 'io-body-attacks', 'io-body-random', 'io-body-size'],
+  ...['io-connections', 'io-end', 'io-files', 'io-forged', 'io-http', 'io-http2', 'io-onread'],
   ...['model', 'posting', 'rack', 'release', 'threads', 'torture', 'waiting']
 ]
 
