@@ -261,12 +261,21 @@ describe('A call is refused', onlyLinux, () => {
       withShim(
         context,
         async (faults, file) => {
-          const { BufferPool, allow, assert, assertWhole, io, openFiles, refuse } = faults
+          const { BufferPool, allow, assert, assertWhole, io, openFiles, refuse, settle } = faults
           const fs = require('node:fs')
           const { Readable } = require('node:stream')
           const refused = { code: 'ERR_CISTERN_REFUSED' }
           const MIB = 2 ** 20
           const pool = new BufferPool({ maxBytes: 4 * MIB })
+          // A class's first block brings an ArrayBuffer for counters along. Where that is refused, the block goes back.
+          refuse('napi_create_external_arraybuffer', 2)
+          await assert.rejects(pool.acquire(MIB), refused)
+          allow()
+          await settle()
+          assert.equal(pool.stats().idleCount, 1)
+          pool.release(await pool.acquire(MIB))
+          assert.equal(pool.stats().freshCount, 1)
+          await assertWhole(pool)
           for (const way of ['before', 'finalized', 'made']) {
             const full = await pool.acquire(4 * MIB)
             const settled = Promise.allSettled([1, 2, 3].map(() => pool.acquire(MIB)))

@@ -268,7 +268,7 @@ class Rack {
   seat(magazine, lent) {
     const seat = this.words[LAST_SEAT]
     const arrayBuffer = isExternal ? moved(lent) : this.allocate(magazine, seat)
-    const words = this.segmentOf(seat)
+    const words = this.segmentFor(magazine, seat, arrayBuffer)
     const slot = new Slot(this.pool, magazine, arrayBuffer, words, seat)
     // Its first lease follows.
     words[MISSES] += this.words[LAST_IS_FRESH]
@@ -293,6 +293,23 @@ class Rack {
     } catch {
       native.withdraw(this.attachment, seat)
       throw new OutOfMemory(blockSize)
+    }
+  }
+
+  /**
+   * The words of a seat's segment. Where there are none to be had, the block goes back: nobody has seen it.
+   *
+   * @param {Magazine} magazine
+   * @param {number} seat
+   * @param {ArrayBuffer} arrayBuffer of the block that has the seat
+   */
+  segmentFor(magazine, seat, arrayBuffer) {
+    try {
+      return this.segmentOf(seat)
+    } catch (error) {
+      if (isExternal) native.detach(this.attachment, arrayBuffer, seat, magazine.index, KEEP)
+      else native.withdraw(this.attachment, seat)
+      throw error
     }
   }
 
