@@ -445,8 +445,7 @@ class Rack {
     if (slot === undefined) return this.fill(magazine) ? this.lease(size) : undefined
     const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
     if (byteLengthOf(arrayBuffer) === 0) {
-      // Someone transferred it through a stale view; its finalizer will bring the block.
-      this.hold(-magazine.units)
+      this.dropMoved(magazine)
       return this.lease(size)
     }
     const buffer = bufferOver(arrayBuffer, size)
@@ -456,6 +455,25 @@ class Rack {
     }
     this.book(magazine, slot, size)
     return new Lease(buffer, slot)
+  }
+
+  /**
+   * A slot was taken out of a magazine whose block someone has transferred through a stale view: its finalizer
+   * will bring it. Drops the next ones of that kind, too: there may be too many for a recursion.
+   *
+   * @param {Magazine} magazine
+   */
+  dropMoved(magazine) {
+    this.hold(-magazine.units)
+    for (;;) {
+      const slot = magazine.take()
+      if (slot === undefined) return
+      if (byteLengthOf(/** @type {ArrayBuffer} */ (slot.arrayBuffer)) > 0) {
+        magazine.push(slot)
+        return
+      }
+      this.hold(-magazine.units)
+    }
   }
 
   /**
