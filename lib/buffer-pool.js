@@ -224,6 +224,8 @@ class BufferPool {
         this.#publishExhausted(size, 'wait')
         onWait?.()
         if (!isOver) ticket = rack.wait(size, serve, refuse)
+        // Cancelled from within that, before its ticket was known: by a formatter of stacks, perhaps.
+        if (isOver && ticket !== 0) rack.waiting.cancel(ticket)
       }
     } catch (error) {
       refuse(error)
@@ -551,8 +553,9 @@ class Acquiring {
     this.#resolve = resolve
     this.#reject = reject
     this.#cancel = requestLease(pool, size, this.#onLease, this.#onError, this.#listen)
-    // It may have fired while the request was made.
+    // It may have fired while the request was made, and nothing could be cancelled yet.
     if (signal?.aborted) this.#onAbort()
+    if (this.#isSettled) this.#cancel()
   }
 
   #listen = () => {
