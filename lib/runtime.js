@@ -64,11 +64,16 @@ function listOf(length, make) {
 
 /** Of a Map and a Set, their methods as functions. */
 const table = {
+  /** @type {(map: Map<any, any>) => number} */
+  size: getterOf(Map.prototype, 'size'),
+  keys: uncurry(Map.prototype.keys),
   get: uncurry(Map.prototype.get),
   set: uncurry(Map.prototype.set),
   delete: uncurry(Map.prototype.delete),
   forEach: uncurry(Map.prototype.forEach)
 }
+/** @type {<T>(iterator: Iterator<T>) => IteratorResult<T>} */
+const nextKey = uncurry(new Map().keys().next)
 const addTo = uncurry(Set.prototype.add)
 const deleteFrom = uncurry(Set.prototype.delete)
 const forEachIn = uncurry(Set.prototype.forEach)
@@ -161,7 +166,7 @@ function arrayBufferOf(view) {
   }
 }
 
-const { defineProperty, setPrototypeOf } = Object
+const { defineProperty, freeze, setPrototypeOf } = Object
 
 /**
  * A view of the same bytes that asks no prototype for anything: for Node's own functions, which would read its
@@ -267,8 +272,10 @@ module.exports = {
   forEachIn,
   isExternal,
   isUint8Array,
+  freeze,
   lengthOf,
   listOf,
+  nextKey,
   partOf,
   resolveWith,
   setBytes,

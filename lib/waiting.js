@@ -43,7 +43,7 @@ class Waiting {
 
   /** Whether nobody waits in this thread. */
   get isEmpty() {
-    return this.#waiters.size === 0
+    return table.size(this.#waiters) === 0
   }
 
   /**
@@ -74,13 +74,13 @@ class Waiting {
 
   /** Hands out what was granted to this thread. */
   collect() {
-    while (this.#waiters.size > 0) {
+    while (table.size(this.#waiters) > 0) {
       const ticket = native.granted(this.rack.attachment)
       if (ticket === null) break
       this.#serve(ticket)
     }
-    if (this.#waiters.size > 0 && this.rack.isClosed) this.#rejectAll()
-    if (this.#waiters.size > 0) this.#goOn()
+    if (table.size(this.#waiters) > 0 && this.rack.isClosed) this.#rejectAll()
+    if (table.size(this.#waiters) > 0) this.#goOn()
   }
 
   /**
@@ -94,7 +94,7 @@ class Waiting {
   }
 
   #turn() {
-    this.#turns = this.#waiters.size > 0 ? this.#turns - 1 : 0
+    this.#turns = table.size(this.#waiters) > 0 ? this.#turns - 1 : 0
     if (this.#turns > 0) setImmediate(() => this.#turn())
   }
 
@@ -148,7 +148,7 @@ class Waiting {
    */
   #leave(ticket) {
     const isKnown = table.delete(this.#waiters, ticket)
-    if (this.#waiters.size === 0) deleteFrom(awaited, this)
+    if (table.size(this.#waiters) === 0) deleteFrom(awaited, this)
     return isKnown
   }
 }
