@@ -12,9 +12,12 @@ const { once } = require('node:events')
 const { describe, test } = require('node:test')
 const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
+const { rackOf } = require('../lib/buffer-pool')
+const { SEGMENTS_GONE } = require('../lib/ledger')
 const {
   balanced,
   collectUntil,
+  external,
   inEveryMode,
   marksHold,
   moves,
@@ -480,4 +483,124 @@ test('A block moved away through a stale view is not trimmed', { skip: !moves },
   const moved = stale.buffer.transfer()
   assert.equal(pool.trim(), 0)
   assert.equal(new Uint8Array(moved)[99], 5)
+})
+
+describe('Blocks that are moved away, through stale views, while they lie idle', () => {
+  /**
+   * Leases, releases and moves away so many blocks, and more as room for them.
+   *
+   * @param {BufferPool} pool of which release detaches nothing
+   * @param {number} count
+   */
+  function moveAway(pool, count) {
+    const stale = Array.from({ length: count }, () => pool.allocUnsafe(64))
+    for (const buffer of stale) pool.release(buffer)
+    for (const { buffer } of stale) structuredClone(buffer, { transfer: [buffer] })
+  }
+
+  for (const [way, lease] of [
+    ['allocUnsafe', (/** @type {BufferPool} */ pool) => pool.allocUnsafe(63)],
+    ['lease', (/** @type {BufferPool} */ pool) => pool.lease(63).buffer],
+    ['byteBuffer', (/** @type {BufferPool} */ pool) => pool.byteBuffer(64).append('x').view()]
+  ]) {
+    test(`are so many that ${way} would run out of stack`, async () => {
+      const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
+      moveAway(pool, 50_000)
+      const buffer = lease(pool)
+      assert.ok(buffer.length > 0)
+      assert.equal(pool.stats().inUseCount, 1)
+      pool.release(buffer)
+      await balanced(pool)
+    })
+  }
+
+  test('are let go of when their seats have gone', { skip: !external }, async () => {
+    const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
+    const kept = pool.allocUnsafe(64)
+    moveAway(pool, 1000)
+    const { words } = rackOf(pool)
+    await collectUntil(() => words[SEGMENTS_GONE] > 0, 'seats have gone')
+    // Idle slots without memory are all that this thread has. An error in a later turn would end the process.
+    pool.trim()
+    pool.close()
+    await settle()
+    pool.release(kept)
+    await settle()
+    const { inUseBytes, idleBytes } = await balanced(pool)
+    assert.deepEqual([inUseBytes, idleBytes], [0, 0])
+  })
+})
+
+test('A signal that a formatter of stacks aborts leaves nobody in line', async (context) => {
+  const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, leakSampleRate: 1 })
+  const held = pool.allocUnsafe(1024)
+  const controller = new AbortController()
+  const { prepareStackTrace } = Error
+  context.after(() => {
+    Error.prepareStackTrace = prepareStackTrace
+  })
+  Error.prepareStackTrace = () => {
+    controller.abort()
+    return ''
+  }
+  const aborted = pool.acquire(4096, { signal: controller.signal })
+  Error.prepareStackTrace = prepareStackTrace
+  await assert.rejects(aborted, { name: 'AbortError' })
+  const second = await pool.acquire(1024)
+  assert.equal(pool.stats().inUseBytes, 2048)
+  for (const buffer of [held, second]) pool.release(buffer)
+  await balanced(pool)
+})
+
+describe('A patched prototype', () => {
+  test("can not answer for a Map's size while someone waits", async (context) => {
+    const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, onExhausted: 'throw' })
+    const held = pool.allocUnsafe(4096)
+    const waiting = pool.acquire(4096)
+    const size = Object.getOwnPropertyDescriptor(Map.prototype, 'size') ?? {}
+    context.after(() => Object.defineProperty(Map.prototype, 'size', size))
+    let asked = 0
+    const get = () => {
+      asked++
+      throw new Error('no size')
+    }
+    Object.defineProperty(Map.prototype, 'size', { configurable: true, get })
+    pool.release(held)
+    Object.defineProperty(Map.prototype, 'size', size)
+    assert.equal(asked, 0)
+    pool.release(await waiting)
+    await balanced(pool)
+  })
+
+  test("can not mix another pool's figures into stats()", (context) => {
+    const [pool, other] = [new BufferPool(), new BufferPool()]
+    const buffers = [64, 4096].map((size) => pool.allocUnsafe(size))
+    other.release(other.allocUnsafe(100_000))
+    const { push } = Array.prototype
+    const { freeze } = Object
+    context.after(() => {
+      Array.prototype.push = push
+      Object.freeze = freeze
+    })
+    let depth = 0
+    const readOther = () => {
+      if (depth++ === 0) other.stats()
+      depth--
+    }
+    Array.prototype.push = function (...items) {
+      for (let i = 0; i < items.length; i++) this[this.length] = items[i]
+      readOther()
+      return this.length
+    }
+    Object.freeze = (value) => {
+      readOther()
+      return value
+    }
+    const stats = pool.stats()
+    Array.prototype.push = push
+    Object.freeze = freeze
+    assert.deepEqual([stats.inUseCount, stats.inUseBytes], [2, 4160])
+    assert.ok(Object.isFrozen(stats) && Object.isFrozen(stats.classes))
+    for (const buffer of buffers) pool.release(buffer)
+  })
 })
