@@ -552,6 +552,60 @@ test('A signal that a formatter of stacks aborts leaves nobody in line', async (
   await balanced(pool)
 })
 
+describe('The class of what a pool hands out', () => {
+  for (const [name, make] of [
+    ['a ByteBuffer', (/** @type {BufferPool} */ pool) => pool.byteBuffer()],
+    ['a Lease', (/** @type {BufferPool} */ pool) => pool.lease(64)]
+  ]) {
+    test(`of ${name} leads to no slot`, async () => {
+      const pool = new BufferPool()
+      const made = make(pool)
+      const victim = pool.allocUnsafe(64)
+      /** @type {unknown[]} */
+      const seen = []
+      /** All that is called on it, it notes. */
+      const spy = new Proxy(() => {}, {
+        get: (_, property) => (property === Symbol.toPrimitive ? () => 0 : spy),
+        has: () => true,
+        apply: (_, self, args) => {
+          seen.push(self, ...args)
+          return args.length === 1 && args[0] === 64 ? victim : spy
+        }
+      })
+      const Class = /** @type {any} */ (made).constructor
+      for (const args of [
+        [spy, 64, 64],
+        [victim, spy],
+        [undefined, spy, 64, 0],
+        [Symbol(), spy, 64]
+      ]) {
+        try {
+          const forged = new Class(...args)
+          forged.release()
+        } catch (error) {
+          assert.ok(error instanceof TypeError || error instanceof Error)
+        }
+      }
+      const slots = seen.filter(
+        (value) => typeof value === 'object' && value !== null && 'magazine' in value
+      )
+      assert.deepEqual(slots, [])
+      made.release()
+      if (pool.owns(victim)) pool.release(victim)
+      assertOneOwner(pool, 64)
+      await balanced(pool)
+    })
+  }
+
+  test('makes no ByteBuffer', () => {
+    const buffer = new BufferPool().byteBuffer()
+    const Class = /** @type {any} */ (buffer).constructor
+    const illegal = { name: 'TypeError', code: 'ERR_ILLEGAL_CONSTRUCTOR' }
+    assert.throws(() => new Class({}, 64), illegal)
+    assert.throws(() => new (class extends Class {})({}, 64), illegal)
+  })
+})
+
 describe('A patched prototype', () => {
   test("can not answer for a Map's size while someone waits", async (context) => {
     const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, onExhausted: 'throw' })

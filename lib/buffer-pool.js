@@ -5,7 +5,7 @@
 const { constants } = require('node:buffer')
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
-const { ByteBuffer } = require('./byte-buffer')
+const { byteBufferOn } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
 const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
@@ -236,7 +236,7 @@ class BufferPool {
   /** @param {number} [sizeHint] */
   byteBuffer(sizeHint) {
     if (sizeHint === undefined) {
-      return new ByteBuffer(this.#rack, this.#rack.calibration.firstSize)
+      return byteBufferOn(this.#rack, this.#rack.calibration.firstSize)
     }
     if (typeof sizeHint !== 'number') {
       throw new errors.InvalidArgType('sizeHint', 'of type number', sizeHint)
@@ -245,7 +245,7 @@ class BufferPool {
       const range = `an integer >= 0 && <= ${constants.MAX_LENGTH}`
       throw new errors.OutOfRange('sizeHint', range, sizeHint)
     }
-    return new ByteBuffer(this.#rack, sizeHint, sizeHint)
+    return byteBufferOn(this.#rack, sizeHint, sizeHint)
   }
 
   /** @returns {import('../index').PoolHandle} */
