@@ -607,6 +607,59 @@ describe('The class of what a pool hands out', () => {
 })
 
 describe('A patched prototype', () => {
+  for (const [mode, options] of [
+    ['detaching', {}],
+    ['keeping', { detachOnRelease: false }]
+  ]) {
+    test(`sees none of the library's own objects through setters: ${mode}`, async (context) => {
+      const names = Object.getOwnPropertyNames(rackOf(new BufferPool()))
+      const sample = rackOf(new BufferPool())
+      const kept = sample.pool.allocUnsafe(64)
+      sample.pool.release(kept)
+      const magazine = sample.magazineOf(0)
+      for (const inner of [sample.caretaker, sample.waiting, magazine, magazine.warmest]) {
+        names.push(...Object.getOwnPropertyNames(inner))
+      }
+      // Of what cut() and wait() make, and of leases, too.
+      names.push('slots', 'condemn', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
+      /** @type {object[]} */
+      const seen = []
+      const setter = (/** @type {string} */ name) =>
+        function (/** @type {unknown} */ value) {
+          seen.push(this)
+          Object.defineProperty(this, name, {
+            __proto__: null,
+            value,
+            writable: true,
+            configurable: true
+          })
+        }
+      const patched = [...new Set(names)].filter((name) => !(name in Object.prototype))
+      const unpatch = () => {
+        for (const name of patched) Reflect.deleteProperty(Object.prototype, name)
+      }
+      context.after(unpatch)
+      const setters = patched.map((name) => /** @type {const} */ ([name, setter(name)]))
+      for (const [name, set] of setters) {
+        Object.defineProperty(Object.prototype, name, { __proto__: null, configurable: true, set })
+      }
+      const pool = new BufferPool({ ...options, maxBytes: 64 * 1024, maxBlockSize: 64 * 1024 })
+      const buffers = [pool.allocUnsafe(64), pool.lease(64).buffer, pool.alloc(64, 'x')]
+      pool.byteBuffer(10).append('x'.repeat(100)).release()
+      const waiting = pool.acquire(64 * 1024)
+      for (const buffer of buffers) pool.release(buffer)
+      pool.trim()
+      unpatch()
+      const own = seen.filter((value) => {
+        const { name } = value.constructor ?? {}
+        return ['Rack', 'Slot', 'Magazine', 'Caretaker', 'Waiting'].includes(name)
+      })
+      assert.deepEqual(own, [])
+      pool.release(await waiting)
+      await balanced(pool)
+    })
+  }
+
   test("can not answer for a Map's size while someone waits", async (context) => {
     const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, onExhausted: 'throw' })
     const held = pool.allocUnsafe(4096)

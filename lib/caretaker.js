@@ -14,7 +14,7 @@ const { setImmediate } = require('node:timers')
 const channels = require('./channels')
 const { RACK_BYTES, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const native = require('./native')
-const { WeakReference, deref, forEachIn } = require('./runtime')
+const { WeakReference, closeOff, deref, forEachIn } = require('./runtime')
 
 const { ceil, min } = Math
 
@@ -378,6 +378,8 @@ class Caretaker {
     this.rack.attendTo(!this.isWatched || this.othersWait)
   }
 }
+
+closeOff(Caretaker)
 
 const callIt = (/** @type {() => void} */ giveUp) => giveUp()
 

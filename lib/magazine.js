@@ -6,7 +6,7 @@
  * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
-const { listOf } = require('./runtime')
+const { closeOff, listOf } = require('./runtime')
 const { blockSizes } = require('./size-class')
 
 /**
@@ -147,6 +147,8 @@ class Magazine {
     return first
   }
 }
+
+closeOff(Magazine)
 
 /**
  * Cuts a list after its first slots. Returns the rest.

@@ -47,6 +47,7 @@ const {
   arrayBufferOf,
   bufferOver,
   byteLengthOf,
+  closeOff,
   isExternal,
   listOf,
   transfer,
@@ -608,6 +609,8 @@ class Rack {
     this.attendTo(this.attendsToEach)
   }
 }
+
+closeOff(Rack)
 
 /**
  * A whole number as V8's small integer, if it fits: sums of these are faster. A division makes none by itself.

@@ -169,6 +169,16 @@ function arrayBufferOf(view) {
 const { defineProperty, freeze, setPrototypeOf } = Object
 
 /**
+ * Takes the objects of a class off `Object.prototype`. Where a constructor gives them a property for the first time,
+ * a setter that other code has put there would get to see them.
+ *
+ * @param {Function} Class of this library's own use
+ */
+function closeOff(Class) {
+  setPrototypeOf(Class.prototype, null)
+}
+
+/**
  * A view of the same bytes that asks no prototype for anything: for Node's own functions, which would read its
  * length where other code can watch.
  *
@@ -266,6 +276,7 @@ module.exports = {
   arrayBufferOf,
   bufferOver,
   byteLengthOf,
+  closeOff,
   deleteFrom,
   deref,
   fixedViewOf,

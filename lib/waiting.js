@@ -8,7 +8,7 @@
 const { setImmediate } = require('node:timers')
 const native = require('./native')
 const { Closed, Exhausted, NEVER } = require('./errors')
-const { addTo, deleteFrom, table } = require('./runtime')
+const { addTo, closeOff, deleteFrom, table } = require('./runtime')
 
 /**
  * @typedef {object} Waiter
@@ -152,5 +152,7 @@ class Waiting {
     return isKnown
   }
 }
+
+closeOff(Waiting)
 
 module.exports = { Waiting }
