@@ -14,6 +14,7 @@ const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
 const { rackOf } = require('../lib/buffer-pool')
 const { SEGMENTS_GONE } = require('../lib/ledger')
+const native = require('../lib/native')
 const {
   balanced,
   collectUntil,
@@ -606,7 +607,51 @@ describe('The class of what a pool hands out', () => {
   })
 })
 
+test('A ticket that nobody knows any more keeps no block', async () => {
+  const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
+  const held = pool.allocUnsafe(64)
+  // As where code is ended in the midst of `acquire`, by the timeout of vm.
+  native.wait(rackOf(pool).attachment, 0)
+  assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
+  pool.release(held)
+  // To the depot, and to who waits.
+  pool.trim()
+  await until(() => {
+    try {
+      pool.release(pool.allocUnsafe(64))
+      return true
+    } catch {
+      return false
+    }
+  }, 'the block can be had again')
+  await balanced(pool)
+})
+
 describe('A patched prototype', () => {
+  test('that is a Proxy sees no Buffer before its owner', async (context) => {
+    const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096 })
+    const parent = Object.getPrototypeOf(Buffer.prototype)
+    context.after(() => Object.setPrototypeOf(Buffer.prototype, parent))
+    /** @type {unknown[]} */
+    const seen = []
+    const spy = new Proxy(parent, {
+      get(target, name, receiver) {
+        if (name === 'then' && pool.owns(receiver)) seen.push(receiver)
+        return Reflect.get(target, name, receiver)
+      }
+    })
+    Object.setPrototypeOf(Buffer.prototype, spy)
+    const first = await pool.acquire(4096)
+    const waiting = pool.acquire(100)
+    pool.release(first)
+    const second = await waiting
+    Object.setPrototypeOf(Buffer.prototype, parent)
+    assert.deepEqual(seen, [])
+    assert.ok(pool.owns(second))
+    pool.release(second)
+    await balanced(pool)
+  })
+
   for (const [mode, options] of [
     ['detaching', {}],
     ['keeping', { detachOnRelease: false }]

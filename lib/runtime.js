@@ -5,7 +5,7 @@
  * puts on a prototype, or on a Buffer itself, must not come between a block and its owner.
  */
 
-const { isUint8Array } = require('node:util').types
+const { isProxy, isUint8Array } = require('node:util').types
 const native = require('./native')
 const { argumentsAskForZeroFill } = require('./zero-fill')
 
@@ -109,8 +109,21 @@ function bufferOver(arrayBuffer, size) {
  * @param {T} value
  */
 function resolveWith(resolve, value) {
-  if ('then' in value) defineProperty(value, 'then', OWN_THEN)
+  if (mayHaveThen(value)) defineProperty(value, 'then', OWN_THEN)
   resolve(value)
+}
+
+/**
+ * Whether an object, or what it inherits from, has a `then`, or a Proxy that may answer so: asked in a way that runs
+ * none of its code.
+ *
+ * @param {object} value
+ */
+function mayHaveThen(value) {
+  for (let object = value; object !== null; object = getPrototypeOf(object)) {
+    if (isProxy(object) || hasOwn(object, 'then')) return true
+  }
+  return false
 }
 
 const OWN_THEN = /** @type {PropertyDescriptor} */ (
@@ -166,7 +179,7 @@ function arrayBufferOf(view) {
   }
 }
 
-const { defineProperty, freeze, setPrototypeOf } = Object
+const { defineProperty, freeze, getPrototypeOf, hasOwn, setPrototypeOf } = Object
 
 /**
  * Takes the objects of a class off `Object.prototype`. Where a constructor gives them a property for the first time,

@@ -74,7 +74,8 @@ class Waiting {
 
   /** Hands out what was granted to this thread. */
   collect() {
-    while (table.size(this.#waiters) > 0) {
+    // Also where nobody is known to wait: code that vm ends in the midst of a call may have left a ticket behind.
+    for (;;) {
       const ticket = native.granted(this.rack.attachment)
       if (ticket === null) break
       this.#serve(ticket)
