@@ -607,6 +607,51 @@ describe('The class of what a pool hands out', () => {
   })
 })
 
+describe('A pool shows nothing of another', () => {
+  /**
+   * How many new blocks have such bytes in them.
+   *
+   * @param {number} size
+   * @param {string} secret
+   */
+  function findings(size, secret) {
+    const other = new BufferPool()
+    const buffers = Array.from({ length: 500 }, () => other.allocUnsafe(size))
+    const found = buffers.filter((buffer) => buffer.includes(secret)).length
+    for (const buffer of buffers) other.release(buffer)
+    return found
+  }
+
+  for (const size of [64, 1000, 5000, 50_000]) {
+    test(`of which blocks of ${size} bytes were trimmed`, { skip: !external }, async () => {
+      const pool = new BufferPool({ idleTimeout: Infinity })
+      const buffers = Array.from({ length: 500 }, () => pool.allocUnsafe(size).fill('secret!?'))
+      // Those that stay keep the pages.
+      const [kept, released] = [0, 1].map((rest) => buffers.filter((_, i) => i % 2 === rest))
+      for (const buffer of released) pool.release(buffer)
+      pool.trim()
+      await until(() => pool.stats().idleBytes === 0, 'they are freed')
+      assert.equal(findings(size, 'secret!?'), 0)
+      for (const buffer of kept) pool.release(buffer)
+      await balanced(pool)
+    })
+  }
+
+  test('of which a ByteBuffer was not worth keeping', { skip: !external }, async () => {
+    const pool = new BufferPool({ zeroOnRelease: true, idleTimeout: Infinity })
+    rackOf(pool).calibration.largestKept = 1024
+    const text = 'secret!?'.repeat(300)
+    const buffers = Array.from({ length: 100 }, () => pool.byteBuffer(3000).append(text))
+    const kept = buffers.filter((_, i) => i % 2 === 0)
+    for (const buffer of buffers) if (!kept.includes(buffer)) buffer.release()
+    assert.equal(pool.stats().discardCount, 50)
+    await until(() => pool.stats().idleBytes === 0, 'they are freed')
+    assert.equal(findings(3000, 'secret!?'), 0)
+    for (const buffer of kept) buffer.release()
+    await balanced(pool)
+  })
+})
+
 test('A ticket that nobody knows any more keeps no block', async () => {
   const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
   const held = pool.allocUnsafe(64)

@@ -2,7 +2,7 @@
 
 /** The pool as its users see it. */
 
-const { constants } = require('node:buffer')
+const { MAX_LENGTH } = require('node:buffer').constants
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const { byteBufferOn } = require('./byte-buffer')
@@ -31,6 +31,7 @@ const {
   zeroFill
 } = runtime
 const { alloc, allocUnsafe } = Buffer
+const { isInteger } = Number
 const fillBuffer = uncurry(Buffer.prototype.fill)
 
 // As constants of their own: to look them up in their modules would make the fast path's functions
@@ -242,7 +243,7 @@ class BufferPool {
       throw new errors.InvalidArgType('sizeHint', 'of type number', sizeHint)
     }
     if (!isSize(sizeHint)) {
-      const range = `an integer >= 0 && <= ${constants.MAX_LENGTH}`
+      const range = `an integer >= 0 && <= ${MAX_LENGTH}`
       throw new errors.OutOfRange('sizeHint', range, sizeHint)
     }
     return byteBufferOn(this.#rack, sizeHint, sizeHint)
@@ -349,10 +350,10 @@ class BufferPool {
    */
   #leaseOdd(size, zeroed) {
     // Node's own error for what is no size.
-    if (typeof size !== 'number' || !(size >= 0 && size <= constants.MAX_LENGTH)) {
+    if (typeof size !== 'number' || !(size >= 0 && size <= MAX_LENGTH)) {
       return allocUnsafe(size)
     }
-    if (!Number.isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
+    if (!isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const buffer = this.#rack.takeRefusal() ? undefined : this.#rack.way.lease(this.#rack, size)
     if (buffer === undefined) return this.#leaseRefused(size, zeroed)
@@ -633,9 +634,9 @@ function checkAcquire(options) {
   return { zero: zeroed, signal }
 }
 
-/** @param {unknown} size */
+/** @param {any} size */
 function isSize(size) {
-  return Number.isInteger(size) && Number(size) >= 0 && Number(size) <= constants.MAX_LENGTH
+  return isInteger(size) && size >= 0 && size <= MAX_LENGTH
 }
 
 /** This thread's end of the process's own pool. */

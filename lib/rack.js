@@ -51,7 +51,8 @@ const {
   isExternal,
   listOf,
   transfer,
-  transferByV8
+  transferByV8,
+  zero
 } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
@@ -328,6 +329,8 @@ class Rack {
    * @param {number} fate
    */
   letGo(slot, magazine, fate) {
+    // The core scrubs its own memory; what V8 has goes to whoever comes next.
+    if (this.scrubs && !isExternal) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
     // First: the segment may go with the block.
     slot.words[RELEASES]++
     if (!this.detach(slot, magazine, fate)) {
