@@ -12,9 +12,13 @@ const { once } = require('node:events')
 const { describe, test } = require('node:test')
 const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
+const { rackOf } = require('../lib/buffer-pool')
+const { SEGMENTS_GONE } = require('../lib/ledger')
+const native = require('../lib/native')
 const {
   balanced,
   collectUntil,
+  external,
   inEveryMode,
   marksHold,
   moves,
@@ -480,4 +484,320 @@ test('A block moved away through a stale view is not trimmed', { skip: !moves },
   const moved = stale.buffer.transfer()
   assert.equal(pool.trim(), 0)
   assert.equal(new Uint8Array(moved)[99], 5)
+})
+
+describe('Blocks that are moved away, through stale views, while they lie idle', () => {
+  /**
+   * Leases, releases and moves away so many blocks, and more as room for them.
+   *
+   * @param {BufferPool} pool of which release detaches nothing
+   * @param {number} count
+   */
+  function moveAway(pool, count) {
+    const stale = Array.from({ length: count }, () => pool.allocUnsafe(64))
+    for (const buffer of stale) pool.release(buffer)
+    for (const { buffer } of stale) structuredClone(buffer, { transfer: [buffer] })
+  }
+
+  for (const [way, lease] of [
+    ['allocUnsafe', (/** @type {BufferPool} */ pool) => pool.allocUnsafe(63)],
+    ['lease', (/** @type {BufferPool} */ pool) => pool.lease(63).buffer],
+    ['byteBuffer', (/** @type {BufferPool} */ pool) => pool.byteBuffer(64).append('x').view()]
+  ]) {
+    test(`are so many that ${way} would run out of stack`, async () => {
+      const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
+      moveAway(pool, 50_000)
+      const buffer = lease(pool)
+      assert.ok(buffer.length > 0)
+      assert.equal(pool.stats().inUseCount, 1)
+      pool.release(buffer)
+      await balanced(pool)
+    })
+  }
+
+  test('are let go of when their seats have gone', { skip: !external }, async () => {
+    const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
+    const kept = pool.allocUnsafe(64)
+    moveAway(pool, 1000)
+    const { words } = rackOf(pool)
+    await collectUntil(() => words[SEGMENTS_GONE] > 0, 'seats have gone')
+    // Idle slots without memory are all that this thread has. An error in a later turn would end the process.
+    pool.trim()
+    pool.close()
+    await settle()
+    pool.release(kept)
+    await settle()
+    const { inUseBytes, idleBytes } = await balanced(pool)
+    assert.deepEqual([inUseBytes, idleBytes], [0, 0])
+  })
+})
+
+test('A signal that a formatter of stacks aborts leaves nobody in line', async (context) => {
+  const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, leakSampleRate: 1 })
+  const held = pool.allocUnsafe(1024)
+  const controller = new AbortController()
+  const { prepareStackTrace } = Error
+  context.after(() => {
+    Error.prepareStackTrace = prepareStackTrace
+  })
+  Error.prepareStackTrace = () => {
+    controller.abort()
+    return ''
+  }
+  const aborted = pool.acquire(4096, { signal: controller.signal })
+  Error.prepareStackTrace = prepareStackTrace
+  await assert.rejects(aborted, { name: 'AbortError' })
+  const second = await pool.acquire(1024)
+  assert.equal(pool.stats().inUseBytes, 2048)
+  for (const buffer of [held, second]) pool.release(buffer)
+  await balanced(pool)
+})
+
+describe('The class of what a pool hands out', () => {
+  for (const [name, make] of [
+    ['a ByteBuffer', (/** @type {BufferPool} */ pool) => pool.byteBuffer()],
+    ['a Lease', (/** @type {BufferPool} */ pool) => pool.lease(64)]
+  ]) {
+    test(`of ${name} leads to no slot`, async () => {
+      const pool = new BufferPool()
+      const made = make(pool)
+      const victim = pool.allocUnsafe(64)
+      /** @type {unknown[]} */
+      const seen = []
+      /** All that is called on it, it notes. */
+      const spy = new Proxy(() => {}, {
+        get: (_, property) => (property === Symbol.toPrimitive ? () => 0 : spy),
+        has: () => true,
+        apply: (_, self, args) => {
+          seen.push(self, ...args)
+          return args.length === 1 && args[0] === 64 ? victim : spy
+        }
+      })
+      const Class = /** @type {any} */ (made).constructor
+      for (const args of [
+        [spy, 64, 64],
+        [victim, spy],
+        [undefined, spy, 64, 0],
+        [Symbol(), spy, 64]
+      ]) {
+        try {
+          const forged = new Class(...args)
+          forged.release()
+        } catch (error) {
+          assert.ok(error instanceof TypeError || error instanceof Error)
+        }
+      }
+      const slots = seen.filter(
+        (value) => typeof value === 'object' && value !== null && 'magazine' in value
+      )
+      assert.deepEqual(slots, [])
+      made.release()
+      if (pool.owns(victim)) pool.release(victim)
+      assertOneOwner(pool, 64)
+      await balanced(pool)
+    })
+  }
+
+  test('makes no ByteBuffer', () => {
+    const buffer = new BufferPool().byteBuffer()
+    const Class = /** @type {any} */ (buffer).constructor
+    const illegal = { name: 'TypeError', code: 'ERR_ILLEGAL_CONSTRUCTOR' }
+    assert.throws(() => new Class({}, 64), illegal)
+    assert.throws(() => new (class extends Class {})({}, 64), illegal)
+  })
+})
+
+describe('A pool shows nothing of another', () => {
+  /**
+   * How many new blocks have such bytes in them.
+   *
+   * @param {number} size
+   * @param {string} secret
+   */
+  function findings(size, secret) {
+    const other = new BufferPool()
+    const buffers = Array.from({ length: 500 }, () => other.allocUnsafe(size))
+    const found = buffers.filter((buffer) => buffer.includes(secret)).length
+    for (const buffer of buffers) other.release(buffer)
+    return found
+  }
+
+  for (const size of [64, 1000, 5000, 50_000]) {
+    test(`of which blocks of ${size} bytes were trimmed`, { skip: !external }, async () => {
+      const pool = new BufferPool({ idleTimeout: Infinity })
+      const buffers = Array.from({ length: 500 }, () => pool.allocUnsafe(size).fill('secret!?'))
+      // Those that stay keep the pages.
+      const [kept, released] = [0, 1].map((rest) => buffers.filter((_, i) => i % 2 === rest))
+      for (const buffer of released) pool.release(buffer)
+      pool.trim()
+      await until(() => pool.stats().idleBytes === 0, 'they are freed')
+      assert.equal(findings(size, 'secret!?'), 0)
+      for (const buffer of kept) pool.release(buffer)
+      await balanced(pool)
+    })
+  }
+
+  test('of which a ByteBuffer was not worth keeping', { skip: !external }, async () => {
+    const pool = new BufferPool({ zeroOnRelease: true, idleTimeout: Infinity })
+    rackOf(pool).calibration.largestKept = 1024
+    const text = 'secret!?'.repeat(300)
+    const buffers = Array.from({ length: 100 }, () => pool.byteBuffer(3000).append(text))
+    const kept = buffers.filter((_, i) => i % 2 === 0)
+    for (const buffer of buffers) if (!kept.includes(buffer)) buffer.release()
+    assert.equal(pool.stats().discardCount, 50)
+    await until(() => pool.stats().idleBytes === 0, 'they are freed')
+    assert.equal(findings(3000, 'secret!?'), 0)
+    for (const buffer of kept) buffer.release()
+    await balanced(pool)
+  })
+})
+
+test('A ticket that nobody knows any more keeps no block', async () => {
+  const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
+  const held = pool.allocUnsafe(64)
+  // As where code is ended in the midst of `acquire`, by the timeout of vm.
+  native.wait(rackOf(pool).attachment, 0)
+  assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
+  pool.release(held)
+  // To the depot, and to who waits.
+  pool.trim()
+  await until(() => {
+    try {
+      pool.release(pool.allocUnsafe(64))
+      return true
+    } catch {
+      return false
+    }
+  }, 'the block can be had again')
+  await balanced(pool)
+})
+
+describe('A patched prototype', () => {
+  test('that is a Proxy sees no Buffer before its owner', async (context) => {
+    const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096 })
+    const parent = Object.getPrototypeOf(Buffer.prototype)
+    context.after(() => Object.setPrototypeOf(Buffer.prototype, parent))
+    /** @type {unknown[]} */
+    const seen = []
+    const spy = new Proxy(parent, {
+      get(target, name, receiver) {
+        if (name === 'then' && pool.owns(receiver)) seen.push(receiver)
+        return Reflect.get(target, name, receiver)
+      }
+    })
+    Object.setPrototypeOf(Buffer.prototype, spy)
+    const first = await pool.acquire(4096)
+    const waiting = pool.acquire(100)
+    pool.release(first)
+    const second = await waiting
+    Object.setPrototypeOf(Buffer.prototype, parent)
+    assert.deepEqual(seen, [])
+    assert.ok(pool.owns(second))
+    pool.release(second)
+    await balanced(pool)
+  })
+
+  for (const [mode, options] of [
+    ['detaching', {}],
+    ['keeping', { detachOnRelease: false }]
+  ]) {
+    test(`sees none of the library's own objects through setters: ${mode}`, async (context) => {
+      const names = Object.getOwnPropertyNames(rackOf(new BufferPool()))
+      const sample = rackOf(new BufferPool())
+      const kept = sample.pool.allocUnsafe(64)
+      sample.pool.release(kept)
+      const magazine = sample.magazineOf(0)
+      for (const inner of [sample.caretaker, sample.waiting, magazine, magazine.warmest]) {
+        names.push(...Object.getOwnPropertyNames(inner))
+      }
+      // Of what cut() and wait() make, and of leases, too.
+      names.push('slots', 'condemn', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
+      /** @type {object[]} */
+      const seen = []
+      const setter = (/** @type {string} */ name) =>
+        function (/** @type {unknown} */ value) {
+          seen.push(this)
+          Object.defineProperty(this, name, {
+            __proto__: null,
+            value,
+            writable: true,
+            configurable: true
+          })
+        }
+      const patched = [...new Set(names)].filter((name) => !(name in Object.prototype))
+      const unpatch = () => {
+        for (const name of patched) Reflect.deleteProperty(Object.prototype, name)
+      }
+      context.after(unpatch)
+      const setters = patched.map((name) => /** @type {const} */ ([name, setter(name)]))
+      for (const [name, set] of setters) {
+        Object.defineProperty(Object.prototype, name, { __proto__: null, configurable: true, set })
+      }
+      const pool = new BufferPool({ ...options, maxBytes: 64 * 1024, maxBlockSize: 64 * 1024 })
+      const buffers = [pool.allocUnsafe(64), pool.lease(64).buffer, pool.alloc(64, 'x')]
+      pool.byteBuffer(10).append('x'.repeat(100)).release()
+      const waiting = pool.acquire(64 * 1024)
+      for (const buffer of buffers) pool.release(buffer)
+      pool.trim()
+      unpatch()
+      const own = seen.filter((value) => {
+        const { name } = value.constructor ?? {}
+        return ['Rack', 'Slot', 'Magazine', 'Caretaker', 'Waiting'].includes(name)
+      })
+      assert.deepEqual(own, [])
+      pool.release(await waiting)
+      await balanced(pool)
+    })
+  }
+
+  test("can not answer for a Map's size while someone waits", async (context) => {
+    const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, onExhausted: 'throw' })
+    const held = pool.allocUnsafe(4096)
+    const waiting = pool.acquire(4096)
+    const size = Object.getOwnPropertyDescriptor(Map.prototype, 'size') ?? {}
+    context.after(() => Object.defineProperty(Map.prototype, 'size', size))
+    let asked = 0
+    const get = () => {
+      asked++
+      throw new Error('no size')
+    }
+    Object.defineProperty(Map.prototype, 'size', { configurable: true, get })
+    pool.release(held)
+    Object.defineProperty(Map.prototype, 'size', size)
+    assert.equal(asked, 0)
+    pool.release(await waiting)
+    await balanced(pool)
+  })
+
+  test("can not mix another pool's figures into stats()", (context) => {
+    const [pool, other] = [new BufferPool(), new BufferPool()]
+    const buffers = [64, 4096].map((size) => pool.allocUnsafe(size))
+    other.release(other.allocUnsafe(100_000))
+    const { push } = Array.prototype
+    const { freeze } = Object
+    context.after(() => {
+      Array.prototype.push = push
+      Object.freeze = freeze
+    })
+    let depth = 0
+    const readOther = () => {
+      if (depth++ === 0) other.stats()
+      depth--
+    }
+    Array.prototype.push = function (...items) {
+      for (let i = 0; i < items.length; i++) this[this.length] = items[i]
+      readOther()
+      return this.length
+    }
+    Object.freeze = (value) => {
+      readOther()
+      return value
+    }
+    const stats = pool.stats()
+    Array.prototype.push = push
+    Object.freeze = freeze
+    assert.deepEqual([stats.inUseCount, stats.inUseBytes], [2, 4160])
+    assert.ok(Object.isFrozen(stats) && Object.isFrozen(stats.classes))
+    for (const buffer of buffers) pool.release(buffer)
+  })
 })

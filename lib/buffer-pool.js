@@ -2,10 +2,10 @@
 
 /** The pool as its users see it. */
 
-const { constants } = require('node:buffer')
+const { MAX_LENGTH } = require('node:buffer').constants
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
-const { ByteBuffer } = require('./byte-buffer')
+const { byteBufferOn } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
 const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
@@ -31,6 +31,7 @@ const {
   zeroFill
 } = runtime
 const { alloc, allocUnsafe } = Buffer
+const { isInteger } = Number
 const fillBuffer = uncurry(Buffer.prototype.fill)
 
 // As constants of their own: to look them up in their modules would make the fast path's functions
@@ -224,6 +225,8 @@ class BufferPool {
         this.#publishExhausted(size, 'wait')
         onWait?.()
         if (!isOver) ticket = rack.wait(size, serve, refuse)
+        // Cancelled from within that, before its ticket was known: by a formatter of stacks, perhaps.
+        if (isOver && ticket !== 0) rack.waiting.cancel(ticket)
       }
     } catch (error) {
       refuse(error)
@@ -234,16 +237,16 @@ class BufferPool {
   /** @param {number} [sizeHint] */
   byteBuffer(sizeHint) {
     if (sizeHint === undefined) {
-      return new ByteBuffer(this.#rack, this.#rack.calibration.firstSize)
+      return byteBufferOn(this.#rack, this.#rack.calibration.firstSize)
     }
     if (typeof sizeHint !== 'number') {
       throw new errors.InvalidArgType('sizeHint', 'of type number', sizeHint)
     }
     if (!isSize(sizeHint)) {
-      const range = `an integer >= 0 && <= ${constants.MAX_LENGTH}`
+      const range = `an integer >= 0 && <= ${MAX_LENGTH}`
       throw new errors.OutOfRange('sizeHint', range, sizeHint)
     }
-    return new ByteBuffer(this.#rack, sizeHint, sizeHint)
+    return byteBufferOn(this.#rack, sizeHint, sizeHint)
   }
 
   /** @returns {import('../index').PoolHandle} */
@@ -347,10 +350,10 @@ class BufferPool {
    */
   #leaseOdd(size, zeroed) {
     // Node's own error for what is no size.
-    if (typeof size !== 'number' || !(size >= 0 && size <= constants.MAX_LENGTH)) {
+    if (typeof size !== 'number' || !(size >= 0 && size <= MAX_LENGTH)) {
       return allocUnsafe(size)
     }
-    if (!Number.isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
+    if (!isInteger(size)) throw new errors.OutOfRange('size', 'an integer', size)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const buffer = this.#rack.takeRefusal() ? undefined : this.#rack.way.lease(this.#rack, size)
     if (buffer === undefined) return this.#leaseRefused(size, zeroed)
@@ -551,8 +554,9 @@ class Acquiring {
     this.#resolve = resolve
     this.#reject = reject
     this.#cancel = requestLease(pool, size, this.#onLease, this.#onError, this.#listen)
-    // It may have fired while the request was made.
+    // It may have fired while the request was made, and nothing could be cancelled yet.
     if (signal?.aborted) this.#onAbort()
+    if (this.#isSettled) this.#cancel()
   }
 
   #listen = () => {
@@ -630,9 +634,9 @@ function checkAcquire(options) {
   return { zero: zeroed, signal }
 }
 
-/** @param {unknown} size */
+/** @param {any} size */
 function isSize(size) {
-  return Number.isInteger(size) && Number(size) >= 0 && Number(size) <= constants.MAX_LENGTH
+  return isInteger(size) && size >= 0 && size <= MAX_LENGTH
 }
 
 /** This thread's end of the process's own pool. */

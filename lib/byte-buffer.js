@@ -32,6 +32,22 @@ const LONGEST_UNIT = 3
 
 const NO_BYTES = Buffer.alloc(0)
 
+/**
+ * Admits to the constructor, which every ByteBuffer shows: one with a rack of other code's would tell that of slots.
+ */
+const KEY = Symbol('ByteBuffer')
+
+/**
+ * A growable buffer on the blocks of a pool.
+ *
+ * @param {import('./rack').Rack} rack
+ * @param {number} size of the first block, at least, in bytes
+ * @param {number} [hint] the same, where its user has said so
+ */
+function byteBufferOn(rack, size, hint = 0) {
+  return new ByteBuffer(KEY, rack, size, hint)
+}
+
 class ByteBuffer {
   #rack
   /** How many bytes its user expects, or 0. */
@@ -56,11 +72,13 @@ class ByteBuffer {
   #isShown = false
 
   /**
+   * @param {symbol} key `KEY`
    * @param {import('./rack').Rack} rack
    * @param {number} size of the first block, at least, in bytes
-   * @param {number} [hint] the same, where its user has said so
+   * @param {number} hint the same, where its user has said so; else 0
    */
-  constructor(rack, size, hint = 0) {
+  constructor(key, rack, size, hint) {
+    if (key !== KEY) throw new errors.IllegalConstructor()
     this.#rack = rack
     this.#hint = hint
     this.#own(this.#lease(size))
@@ -325,4 +343,4 @@ function checkEncoding(encoding) {
   NO_BYTES.write('', /** @type {BufferEncoding} */ (encoding))
 }
 
-module.exports = { ByteBuffer }
+module.exports = { byteBufferOn }

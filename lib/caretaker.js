@@ -14,7 +14,7 @@ const { setImmediate } = require('node:timers')
 const channels = require('./channels')
 const { RACK_BYTES, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const native = require('./native')
-const { WeakReference, deref, forEachIn } = require('./runtime')
+const { WeakReference, closeOff, deref, forEachIn } = require('./runtime')
 
 const { ceil, min } = Math
 
@@ -30,7 +30,7 @@ const SLICE = 4096
  * @typedef {object} Cut
  * @property {import('./slot').Slot | null} slots linked by `colder`
  * @property {boolean} condemn to be freed, not kept
- * @property {'idle' | 'pressure' | 'call' | undefined} reason to be published where they are freed later
+ * @property {'idle' | 'pressure' | 'call' | undefined} reason to be published when they are freed
  * @property {Cut | null} next
  */
 
@@ -61,6 +61,8 @@ class Caretaker {
     /** Bytes of the depot that `trim` was called for and that are not freed yet. */
     this.untrimmed = 0
     this.isGoingOn = false
+    /** Bytes that were freed and not published yet, by reason. */
+    this.unpublished = { idle: 0, pressure: 0, call: 0 }
   }
 
   /**
@@ -91,6 +93,7 @@ class Caretaker {
       this.spillIsDue = false
       if (this.rack.keepsNothing) this.empty()
       else this.spill()
+      this.publishFreed()
     }).unref()
     this.spillIsDue = true
   }
@@ -120,11 +123,9 @@ class Caretaker {
     const { attachment } = this.rack
     this.rack.fold()
     if (this.rack.isClosed) this.empty()
-    if (native.takeSqueezed(attachment)) {
-      this.publishTrim(this.recallBytes(Infinity, true, SLICE, 'pressure'), 'pressure')
-    }
+    if (native.takeSqueezed(attachment)) this.recallBytes(Infinity, true, SLICE, 'pressure')
     const trimmed = native.takeTrimmed(attachment)
-    if (trimmed > 0) this.publishTrim(this.recallBytes(trimmed, true, SLICE, 'call'), 'call')
+    if (trimmed > 0) this.recallBytes(trimmed, true, SLICE, 'call')
     const tick = native.takeTick(attachment)
     if (tick > 0) this.tick(tick > 1, tick > 2 ? 'pressure' : 'idle')
     const asked = native.takeAsked(attachment)
@@ -134,10 +135,11 @@ class Caretaker {
     }
     this.noteOthers()
     this.rack.waiting.collect()
-    this.publishTrim(native.takeFreedAsIdle(attachment), 'idle')
-    this.publishTrim(native.takeFreedUnderPressure(attachment), 'pressure')
-    this.tellLeaks()
+    this.unpublished.idle += native.takeFreedAsIdle(attachment)
+    this.unpublished.pressure += native.takeFreedUnderPressure(attachment)
     this.rack.forgetSegments()
+    this.publishFreed()
+    this.tellLeaks()
   }
 
   tellLeaks() {
@@ -162,7 +164,7 @@ class Caretaker {
       if (magazines[i] !== UNUSED[i])
         this.cut(magazines[i], magazines[i].takeUnused(), true, reason)
     }
-    this.publishTrim(this.letGo(Infinity, SLICE), reason)
+    this.letGo(Infinity, SLICE)
     if (this.rack.held === this.rack.leased) this.stopBeingWatched()
   }
 
@@ -239,12 +241,12 @@ class Caretaker {
   condemnCuts(reason) {
     for (let cut = this.firstCut; cut !== null; cut = cut.next) {
       cut.condemn = true
-      cut.reason = reason
+      cut.reason ??= reason
     }
   }
 
   /**
-   * Cuts the coldest slots off a magazine: nobody leases them any more.
+   * Cuts slots off a magazine: nobody leases them any more.
    *
    * @param {import('./magazine').Magazine} magazine
    * @param {number} count at most what the magazine holds
@@ -255,7 +257,7 @@ class Caretaker {
     if (count === 0) return
     this.cutBytes += count * magazine.blockSize
     /** @type {Cut} */
-    const cut = { slots: magazine.cutColdest(count), condemn, reason, next: null }
+    const cut = { slots: magazine.cut(count), condemn, reason, next: null }
     if (this.lastCut === null) this.firstCut = cut
     else this.lastCut.next = cut
     this.lastCut = cut
@@ -282,25 +284,33 @@ class Caretaker {
       slot.colder = null
       const { blockSize } = /** @type {import('./magazine').Magazine} */ (slot.magazine)
       this.cutBytes -= blockSize
-      recalled += this.rack.recall(slot, cut.condemn)
+      const gone = this.rack.recall(slot, cut.condemn)
+      recalled += gone
+      if (cut.reason !== undefined) this.unpublished[cut.reason] += gone
     }
-    if (this.firstCut !== null) this.goOn()
-    else if (this.rack.held === this.rack.leased) this.stopBeingWatched()
+    if (this.firstCut !== null || this.hasUnpublished) this.goOn()
+    if (this.firstCut === null && this.rack.held === this.rack.leased) {
+      this.stopBeingWatched()
+    }
     return recalled
   }
 
-  /** Has the next turn of the event loop let go of what is left. */
+  get hasUnpublished() {
+    const { idle, pressure, call } = this.unpublished
+    return idle + pressure + call > 0
+  }
+
+  /** Has the next turn of the event loop let go of what is left, and publish what was freed. */
   goOn() {
     if (this.isGoingOn) return
     setImmediate(() => {
       this.isGoingOn = false
-      const { reason = 'idle', condemn = false } = this.firstCut ?? {}
-      const bytes = this.letGo(Infinity, SLICE)
-      if (condemn) this.publishTrim(bytes, reason)
-      if (this.untrimmed > 0) this.publishTrim(this.trimDepot(this.untrimmed), 'call')
+      if (this.firstCut !== null) this.letGo(Infinity, SLICE)
+      if (this.untrimmed > 0) this.unpublished.call += this.trimDepot(this.untrimmed)
       if (this.othersWait) this.rack.waiting.collect()
       this.rack.forgetSegments()
       if (this.firstCut === null) native.shrink(this.rack.attachment)
+      this.publishFreed()
     }).unref()
     this.isGoingOn = true
   }
@@ -316,12 +326,13 @@ class Caretaker {
     const excess = this.rack.stats().idleBytes - keepBytes
     if (excess <= 0) return 0
     let freed = this.trimDepot(excess)
+    this.unpublished.call += freed
     const rest = excess - freed - this.untrimmed
     if (rest > 0) freed += this.recallBytes(rest, true, SLICE, 'call')
     const others = excess - freed - this.untrimmed - this.cutBytes
     if (others > 0) native.trimOthers(this.rack.attachment, others)
-    this.publishTrim(freed, 'call')
     this.rack.forgetSegments()
+    this.publishFreed()
     return freed
   }
 
@@ -343,6 +354,15 @@ class Caretaker {
     this.recallBytes(Infinity, true, SLICE)
   }
 
+  /** Publishes what was freed. Last, where other things are done: its subscribers may do anything. */
+  publishFreed() {
+    const { idle, pressure, call } = this.unpublished
+    this.unpublished = { idle: 0, pressure: 0, call: 0 }
+    this.publishTrim(pressure, 'pressure')
+    this.publishTrim(call, 'call')
+    this.publishTrim(idle, 'idle')
+  }
+
   /**
    * @param {number} bytes
    * @param {'idle' | 'pressure' | 'call'} reason
@@ -358,6 +378,8 @@ class Caretaker {
     this.rack.attendTo(!this.isWatched || this.othersWait)
   }
 }
+
+closeOff(Caretaker)
 
 const callIt = (/** @type {() => void} */ giveUp) => giveUp()
 

@@ -77,6 +77,8 @@ const OutOfRange = coded(
     `The value of "${name}" is out of range. It must be ${range}. Received ${show(value)}`
 )
 
+const IllegalConstructor = coded('ERR_ILLEGAL_CONSTRUCTOR', TypeError, () => 'Illegal constructor')
+
 const NotPooled = coded(
   'ERR_CISTERN_NOT_POOLED',
   TypeError,
@@ -220,6 +222,7 @@ module.exports = {
   Closed,
   Detached,
   Exhausted,
+  IllegalConstructor,
   InvalidArgType,
   InvalidArgValue,
   InvalidHandle,

@@ -47,8 +47,7 @@ function leaseOtherLength(rack, slot, size) {
   const magazine = /** @type {import('./magazine').Magazine} */ (slot.magazine)
   const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
   if (byteLengthOf(arrayBuffer) === 0) {
-    // Someone transferred it through a stale view; its finalizer will bring the block.
-    rack.hold(-magazine.units)
+    rack.dropMoved(magazine)
     return lease(rack, size)
   }
   const view = new FastBuffer(arrayBuffer, 0, size)

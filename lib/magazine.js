@@ -6,7 +6,7 @@
  * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
-const { listOf } = require('./runtime')
+const { closeOff, listOf } = require('./runtime')
 const { blockSizes } = require('./size-class')
 
 /**
@@ -122,28 +122,46 @@ class Magazine {
   }
 
   /**
-   * Cuts the coldest slots off, the warmest of them first in a list linked by `colder`.
+   * Cuts slots off, the warmest of them first in a list linked by `colder`: the coldest, unless more lie above them
+   * than are kept from one turn to the next. To go past those each time would take time that grows with the square
+   * of what is idle.
    *
-   * @param {number} count at most as many as there are
+   * @param {number} count from 1 to as many as there are
+   * @returns {import('./slot').Slot | null}
    */
-  cutColdest(count) {
+  cut(count) {
     if (count > this.depth && this.warmest !== null) {
       this.push(this.warmest)
       this.warmest = null
     }
+    const first = this.stack
     const kept = this.depth - count
     this.depth = kept
     if (kept < this.fewest) this.fewest = kept
-    let last = null
-    let first = this.stack
-    for (let i = 0; i < kept; i++) {
-      last = first
-      first = /** @type {import('./slot').Slot} */ (first).colder
+    if (kept > this.capacity) {
+      this.stack = splitAfter(first, count)
+      return first
     }
-    if (last === null) this.stack = null
-    else last.colder = null
+    if (kept > 0) return splitAfter(first, kept)
+    this.stack = null
     return first
   }
+}
+
+closeOff(Magazine)
+
+/**
+ * Cuts a list after its first slots. Returns the rest.
+ *
+ * @param {import('./slot').Slot | null} first
+ * @param {number} count from 1 to as many as there are
+ */
+function splitAfter(first, count) {
+  let last = /** @type {import('./slot').Slot} */ (first)
+  for (let i = 1; i < count; i++) last = /** @type {import('./slot').Slot} */ (last.colder)
+  const rest = last.colder
+  last.colder = null
+  return rest
 }
 
 /**

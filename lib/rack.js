@@ -47,10 +47,12 @@ const {
   arrayBufferOf,
   bufferOver,
   byteLengthOf,
+  closeOff,
   isExternal,
   listOf,
   transfer,
-  transferByV8
+  transferByV8,
+  zero
 } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
@@ -344,6 +346,8 @@ class Rack {
    * @param {number} fate
    */
   letGo(slot, magazine, fate) {
+    // The core scrubs its own memory; what V8 has goes to whoever comes next.
+    if (this.scrubs && !isExternal) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
     // First: the segment may go with the block.
     slot.words[RELEASES]++
     if (!this.detach(slot, magazine, fate)) {
@@ -462,8 +466,7 @@ class Rack {
     if (slot === undefined) return this.fill(magazine) ? this.lease(size) : undefined
     const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
     if (byteLengthOf(arrayBuffer) === 0) {
-      // Someone transferred it through a stale view; its finalizer will bring the block.
-      this.hold(-magazine.units)
+      this.dropMoved(magazine)
       return this.lease(size)
     }
     const buffer = bufferOver(arrayBuffer, size)
@@ -473,6 +476,25 @@ class Rack {
     }
     this.book(magazine, slot, size)
     return new Lease(buffer, slot)
+  }
+
+  /**
+   * A slot was taken out of a magazine whose block someone has transferred through a stale view: its finalizer
+   * will bring it. Drops the next ones of that kind, too: there may be too many for a recursion.
+   *
+   * @param {Magazine} magazine
+   */
+  dropMoved(magazine) {
+    this.hold(-magazine.units)
+    for (;;) {
+      const slot = magazine.take()
+      if (slot === undefined) return
+      if (byteLengthOf(/** @type {ArrayBuffer} */ (slot.arrayBuffer)) > 0) {
+        magazine.push(slot)
+        return
+      }
+      this.hold(-magazine.units)
+    }
   }
 
   /**
@@ -607,6 +629,8 @@ class Rack {
     this.attendTo(this.attendsToEach)
   }
 }
+
+closeOff(Rack)
 
 /**
  * A whole number as V8's small integer, if it fits: sums of these are faster. A division makes none by itself.

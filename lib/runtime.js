@@ -5,7 +5,7 @@
  * puts on a prototype, or on a Buffer itself, must not come between a block and its owner.
  */
 
-const { isUint8Array } = require('node:util').types
+const { isProxy, isUint8Array } = require('node:util').types
 const native = require('./native')
 const { argumentsAskForZeroFill } = require('./zero-fill')
 
@@ -64,11 +64,16 @@ function listOf(length, make) {
 
 /** Of a Map and a Set, their methods as functions. */
 const table = {
+  /** @type {(map: Map<any, any>) => number} */
+  size: getterOf(Map.prototype, 'size'),
+  keys: uncurry(Map.prototype.keys),
   get: uncurry(Map.prototype.get),
   set: uncurry(Map.prototype.set),
   delete: uncurry(Map.prototype.delete),
   forEach: uncurry(Map.prototype.forEach)
 }
+/** @type {<T>(iterator: Iterator<T>) => IteratorResult<T>} */
+const nextKey = uncurry(new Map().keys().next)
 const addTo = uncurry(Set.prototype.add)
 const deleteFrom = uncurry(Set.prototype.delete)
 const forEachIn = uncurry(Set.prototype.forEach)
@@ -104,8 +109,21 @@ function bufferOver(arrayBuffer, size) {
  * @param {T} value
  */
 function resolveWith(resolve, value) {
-  if ('then' in value) defineProperty(value, 'then', OWN_THEN)
+  if (mayHaveThen(value)) defineProperty(value, 'then', OWN_THEN)
   resolve(value)
+}
+
+/**
+ * Whether an object, or what it inherits from, has a `then`, or a Proxy that may answer so: asked in a way that runs
+ * none of its code.
+ *
+ * @param {object} value
+ */
+function mayHaveThen(value) {
+  for (let object = value; object !== null; object = getPrototypeOf(object)) {
+    if (isProxy(object) || hasOwn(object, 'then')) return true
+  }
+  return false
 }
 
 const OWN_THEN = /** @type {PropertyDescriptor} */ (
@@ -161,7 +179,17 @@ function arrayBufferOf(view) {
   }
 }
 
-const { defineProperty, setPrototypeOf } = Object
+const { defineProperty, freeze, getPrototypeOf, hasOwn, setPrototypeOf } = Object
+
+/**
+ * Takes the objects of a class off `Object.prototype`. Where a constructor gives them a property for the first time,
+ * a setter that other code has put there would get to see them.
+ *
+ * @param {Function} Class of this library's own use
+ */
+function closeOff(Class) {
+  setPrototypeOf(Class.prototype, null)
+}
 
 /**
  * A view of the same bytes that asks no prototype for anything: for Node's own functions, which would read its
@@ -261,14 +289,17 @@ module.exports = {
   arrayBufferOf,
   bufferOver,
   byteLengthOf,
+  closeOff,
   deleteFrom,
   deref,
   fixedViewOf,
   forEachIn,
   isExternal,
   isUint8Array,
+  freeze,
   lengthOf,
   listOf,
+  nextKey,
   partOf,
   resolveWith,
   setBytes,

@@ -13,7 +13,7 @@ const path = require('node:path')
 const { performance } = require('node:perf_hooks')
 const channels = require('./channels')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
-const { table } = require('./runtime')
+const { nextKey, table } = require('./runtime')
 
 // As they were when cistern was loaded: other code must not run in the middle of a lease.
 const { floor, log, log1p, max, min, random } = Math
@@ -123,7 +123,7 @@ class Sampler {
     const id = ++this.#lastId
     words[at + SAMPLE] = id
     words[at + STATE] = SAMPLED
-    if (this.#records.size === RECORDS) this.forget(firstOf(this.#records))
+    if (table.size(this.#records) === RECORDS) this.forget(firstOf(this.#records))
     table.set(this.#records, id, { size, stack })
   }
 
@@ -163,8 +163,8 @@ class Sampler {
    * @param {() => boolean} isFirst
    */
   #publish({ size, stack }, isFirst) {
-    const count = (this.#counts.get(stack) ?? 0) + 1
-    if (count > 1 || this.#counts.size < SITES) this.#counts.set(stack, count)
+    const count = (table.get(this.#counts, stack) ?? 0) + 1
+    if (count > 1 || table.size(this.#counts) < SITES) table.set(this.#counts, stack, count)
     const pool = this.#pool
     if (channels.leak.hasSubscribers) {
       channels.leak.publish({ pool, size, stack, count })
@@ -194,8 +194,7 @@ class Sampler {
  * @returns {number} the oldest one's
  */
 function firstOf(records) {
-  for (const id of records.keys()) return id
-  return 0
+  return nextKey(table.keys(records)).value ?? 0
 }
 
 const OWN_FOLDER = __dirname + path.sep

@@ -4,7 +4,7 @@
 
 const { LEASED, SAMPLED, STATE } = require('./ledger')
 const native = require('./native')
-const { byteLengthOf } = require('./runtime')
+const { byteLengthOf, closeOff } = require('./runtime')
 const { hang } = require('./tag')
 
 const { headWords, segmentShift, wordsPerSeat } = native.layout()
@@ -72,6 +72,8 @@ class Slot {
     this.size = 0
   }
 }
+
+closeOff(Slot)
 
 /**
  * Whether a slot's block is with the user now.

@@ -8,7 +8,7 @@
  */
 
 const native = require('./native')
-const { Floats, isExternal } = require('./runtime')
+const { Floats, freeze, isExternal, listOf } = require('./runtime')
 const { blockSizes } = require('./size-class')
 
 /** As `Figures` in `src/pool/stats.rs` has them: of all classes first. */
@@ -32,9 +32,9 @@ const words = new Floats(CLASSES + blockSizes.length * CLASS_WORDS)
  */
 function readStats({ attachment, name, maxBytes }) {
   const count = native.stats(attachment, words)
-  const classes = []
-  for (let i = 0; i < count; i++) classes.push(classAt(CLASSES + i * CLASS_WORDS))
-  return Object.freeze({
+  // The words serve all pools: no other code may run until they are read.
+  const classes = listOf(count, (index) => classAt(CLASSES + index * CLASS_WORDS))
+  return freeze({
     name,
     inUseCount: words[0],
     inUseBytes: words[1],
@@ -57,13 +57,13 @@ function readStats({ attachment, name, maxBytes }) {
     overheadBytes: words[OVERHEAD_BYTES],
     maxBytes,
     external: isExternal,
-    classes: Object.freeze(classes)
+    classes: freeze(classes)
   })
 }
 
 /** @param {number} at */
 function classAt(at) {
-  return Object.freeze({
+  return freeze({
     blockSize: words[at],
     inUseCount: words[at + 1],
     inUseBytes: words[at + 2],

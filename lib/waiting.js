@@ -8,7 +8,7 @@
 const { setImmediate } = require('node:timers')
 const native = require('./native')
 const { Closed, Exhausted, NEVER } = require('./errors')
-const { addTo, deleteFrom, table } = require('./runtime')
+const { addTo, closeOff, deleteFrom, table } = require('./runtime')
 
 /**
  * @typedef {object} Waiter
@@ -43,7 +43,7 @@ class Waiting {
 
   /** Whether nobody waits in this thread. */
   get isEmpty() {
-    return this.#waiters.size === 0
+    return table.size(this.#waiters) === 0
   }
 
   /**
@@ -74,13 +74,14 @@ class Waiting {
 
   /** Hands out what was granted to this thread. */
   collect() {
-    while (this.#waiters.size > 0) {
+    // Also where nobody is known to wait: code that vm ends in the midst of a call may have left a ticket behind.
+    for (;;) {
       const ticket = native.granted(this.rack.attachment)
       if (ticket === null) break
       this.#serve(ticket)
     }
-    if (this.#waiters.size > 0 && this.rack.isClosed) this.#rejectAll()
-    if (this.#waiters.size > 0) this.#goOn()
+    if (table.size(this.#waiters) > 0 && this.rack.isClosed) this.#rejectAll()
+    if (table.size(this.#waiters) > 0) this.#goOn()
   }
 
   /**
@@ -94,7 +95,7 @@ class Waiting {
   }
 
   #turn() {
-    this.#turns = this.#waiters.size > 0 ? this.#turns - 1 : 0
+    this.#turns = table.size(this.#waiters) > 0 ? this.#turns - 1 : 0
     if (this.#turns > 0) setImmediate(() => this.#turn())
   }
 
@@ -148,9 +149,11 @@ class Waiting {
    */
   #leave(ticket) {
     const isKnown = table.delete(this.#waiters, ticket)
-    if (this.#waiters.size === 0) deleteFrom(awaited, this)
+    if (table.size(this.#waiters) === 0) deleteFrom(awaited, this)
     return isKnown
   }
 }
+
+closeOff(Waiting)
 
 module.exports = { Waiting }

@@ -20,7 +20,15 @@ const { leaseFrom, rackOf } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
 const { isNode } = require('../platform')
-const { Bytes, allocUnsafeSlow, arrayBufferOf, lengthOf, setBytes, uncurry } = require('../runtime')
+const {
+  Bytes,
+  allocUnsafeSlow,
+  arrayBufferOf,
+  closeOff,
+  lengthOf,
+  setBytes,
+  uncurry
+} = require('../runtime')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
 const { isClosed } = require('./connection')
 const { handleOf } = require('./handle')
@@ -139,6 +147,8 @@ class Reader {
     }
   }
 }
+
+closeOff(Reader)
 
 /** The sockets that share one option, each with its block. */
 class Readers {

@@ -40,6 +40,7 @@ const {
   resolveWith,
   OwnPromise,
   arrayBufferOf,
+  closeOff,
   isUint8Array,
   lengthOf,
   setBytes
@@ -611,6 +612,8 @@ class Reading {
     }
   }
 }
+
+closeOff(Reading)
 
 /** How errors name the length that the caller knows. */
 const KNOWN = 'options.length'

@@ -9,6 +9,7 @@
  */
 
 const { Socket } = require('node:net')
+const { closeOff } = require('../runtime')
 const { handleWhenConnected, isClosed, onClosed } = require('./connection')
 const {
   addListener,
@@ -60,6 +61,8 @@ class Path {
     return isClosed(this.socket, this.#handle)
   }
 }
+
+closeOff(Path)
 
 class Sending {
   #message

@@ -98,14 +98,15 @@ pub fn detach(
     fate: u32,
 ) -> Result<bool> {
     let class = size_class(class)?;
+    // An empty one was transferred by someone: the block is not here to be detached. It may be back already, and its
+    // seat gone.
+    if array_buffer.is_empty() {
+        return Ok(false);
+    }
     let ledger = end.ledger();
     let key = ledger
         .loan_on(seat)
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no seat {seat}")))?;
-    // An empty one was transferred by someone: the block is not here to be detached.
-    if array_buffer.is_empty() {
-        return Ok(false);
-    }
     // Beforehand, because some runtimes call the finalizer within the call that detaches.
     let before = ledger.state(seat);
     match fate {

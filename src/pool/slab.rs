@@ -29,12 +29,15 @@ pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
     slab(class).obtain(class.block_size())
 }
 
-/// Gives it back.
+/// Gives it back, overwritten with zeros: chunks serve all pools, and a page stays while another block lies on it. So
+/// no pool sees what was in another.
 ///
 /// # Safety
 ///
 /// `address` came from [`obtain`] with the same class, and nothing uses the memory any more.
 pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
+    // SAFETY: a block has so many bytes, and they are the caller's.
+    unsafe { address.write_bytes(0, class.block_size()) };
     // SAFETY: passed on from the caller.
     unsafe { slab(class).give_back(address, class.block_size()) };
 }
@@ -206,6 +209,33 @@ mod tests {
         assert_eq!(slab.chunks.len(), 1);
         give(&mut slab, [kept]);
         assert!(slab.chunks.is_empty());
+    }
+
+    #[test]
+    fn what_comes_back_is_empty() {
+        // A class that no other test has.
+        let class = SizeClass::fitting(448).expect("a class");
+        let blocks: Vec<_> = (0..64).map(|_| obtain(class).expect("memory")).collect();
+        for block in &blocks {
+            // SAFETY: a block has so many bytes.
+            unsafe { block.write_bytes(1, class.block_size()) };
+        }
+        let (given, kept): (Vec<_>, Vec<_>) =
+            blocks.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+        for (_, block) in &given {
+            // SAFETY: obtained above, used by nobody.
+            unsafe { give_back(*block, class) };
+        }
+        let again: Vec<_> = given.iter().map(|_| obtain(class).expect("memory")).collect();
+        for block in &again {
+            // SAFETY: a block has so many bytes.
+            let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), class.block_size()) };
+            assert!(bytes.iter().all(|byte| *byte == 0));
+        }
+        for block in kept.into_iter().map(|(_, block)| block).chain(again) {
+            // SAFETY: obtained above, used by nobody.
+            unsafe { give_back(block, class) };
+        }
     }
 
     #[test]
