@@ -128,12 +128,14 @@ impl Depot {
         }
         let mut place = write(lock);
         let Some(before) = place.as_deref() else { return };
-        let blocks = blocks.max(before.blocks.len());
+        let blocks = blocks.max(before.blocks.len()).min(self.shelf_capacity(class));
         if blocks == 0 {
             *place = None;
         } else if is_large(&place)
-            && let Ok(smaller) =
-                Shelf::with_places((2 * blocks).next_power_of_two(), place.as_deref())
+            && let Ok(smaller) = Shelf::with_places(
+                (2 * blocks).next_power_of_two().min(self.shelf_capacity(class)),
+                place.as_deref(),
+            )
         {
             *place = Some(smaller);
         }

@@ -104,8 +104,9 @@ pub struct Left {
 
 /// The seats of one thread, in segments of one class each, which come and go.
 ///
-/// A segment goes when its last block has left, but for the first of its class. Its number can then be another's:
-/// that has another name, by which JavaScript tells that it must not write to the old one.
+/// A segment goes when its last block has left and half of the others' seats of its class are free, but for the first of
+/// the class. (So a thread that goes to and fro over a segment's edge keeps it.) Its number can then be another's: that
+/// has another name, by which JavaScript tells that it must not write to the old one.
 pub struct Seats {
     /// By number. Their words are never moved while JavaScript points into them.
     segments: Vec<Option<Segment>>,
@@ -126,6 +127,10 @@ pub struct Seats {
 struct ClassSeats {
     /// How many seats there are, taken or not.
     count: usize,
+    /// How many of them are taken.
+    taken: usize,
+    /// The number of a segment that is empty, and stays for a while.
+    empty: Option<usize>,
     /// A bit for each segment of the thread: whether it is of this class and has a free seat.
     open: Vec<u64>,
     /// What was counted in segments that have gone.
@@ -229,10 +234,12 @@ impl Seats {
         let segment = self.segments[number].as_mut().expect("an open segment");
         let index = segment.free.pop().expect("a free seat");
         segment.keys[usize::from(index)] = key;
-        if segment.free.is_empty()
-            && let Some(seats) = &mut self.classes[class.index()]
-        {
-            seats.open[number / 64] &= !(1 << (number % 64));
+        if let Some(seats) = &mut self.classes[class.index()] {
+            if segment.free.is_empty() {
+                seats.open[number / 64] &= !(1 << (number % 64));
+            }
+            seats.taken += 1;
+            seats.empty = seats.empty.filter(|empty| *empty != number);
         }
         self.taken += 1;
         u32::try_from(number << SEGMENT_SHIFT).expect("fewer than 2^16 segments") | u32::from(index)
@@ -271,17 +278,39 @@ impl Seats {
         self.taken -= 1;
         self.detached -= usize::from(state == SeatState::Detached);
         let seats = self.classes[segment.class.index()].as_mut().expect("a block's class");
+        seats.open[number / 64] |= 1 << (number % 64);
+        seats.taken -= 1;
         let is_empty = segment.free.len() == segment.keys.len();
-        let goes = is_empty && !segment.is_first && !self.is_fixed;
-        if goes {
-            seats.gone.add(segment.counts());
-            seats.count -= segment.keys.len();
-            seats.open[number / 64] &= !(1 << (number % 64));
-            self.segments[number] = None;
+        // Of two, the one before goes at once.
+        let goes = if is_empty && !segment.is_first && !self.is_fixed {
+            seats.empty.replace(number)
         } else {
-            seats.open[number / 64] |= 1 << (number % 64);
+            None
+        };
+        let class = segment.class;
+        let has_gone = goes.is_some_and(|number| self.drop_segment(class, number));
+        (Left { state, sample }, self.drop_empty(class) || has_gone)
+    }
+
+    /// Lets go of the empty segment of a class, where half of the others' seats are free. Whether it has.
+    fn drop_empty(&mut self, class: SizeClass) -> bool {
+        let Some(seats) = &mut self.classes[class.index()] else { return false };
+        let Some(number) = seats.empty else { return false };
+        let others = seats.count - self.segments[number].as_ref().map_or(0, |it| it.keys.len());
+        if 2 * seats.taken > others {
+            return false;
         }
-        (Left { state, sample }, goes)
+        seats.empty = None;
+        self.drop_segment(class, number)
+    }
+
+    fn drop_segment(&mut self, class: SizeClass, number: usize) -> bool {
+        let Some(segment) = self.segments[number].take() else { return false };
+        let Some(seats) = &mut self.classes[class.index()] else { return false };
+        seats.gone.add(segment.counts());
+        seats.count -= segment.keys.len();
+        seats.open[number / 64] &= !(1 << (number % 64));
+        true
     }
 
     /// The segment with a seat: its name, and its words.
@@ -443,26 +472,31 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_goes_with_its_last_block() {
+    fn a_segment_goes_when_it_is_empty_and_the_others_half_so() {
         let mut seats = Seats::default();
         let all: Vec<_> = (0..2 * FEWEST_SEATS).map(|_| take(&mut seats, class(64))).collect();
         let full = seats.bytes();
         let name = seats.segment(1).expect("the second segment").0;
         let (low, high) = all.split_at(FEWEST_SEATS);
         seats.add_to_head(high[0], HeadWord::Leases, 3);
-        let goes: Vec<_> = high.iter().map(|seat| seats.leave(*seat).1).collect();
-        assert_eq!(goes.iter().position(|goes| *goes), Some(FEWEST_SEATS - 1), "with the last");
+        assert!(high.iter().all(|seat| !seats.leave(*seat).1), "the first one is full");
+        for _ in 0..3 {
+            let again = take(&mut seats, class(64));
+            assert_eq!(seats.segment(1).map(|(other, _)| other), Some(name), "it is there again");
+            seats.leave(again);
+        }
+        let goes: Vec<_> = low.iter().map(|seat| seats.leave(*seat).1).collect();
+        assert_eq!(goes.iter().position(|goes| *goes), Some(FEWEST_SEATS / 2 - 1));
+        assert_eq!(goes.iter().filter(|goes| **goes).count(), 1, "the first one stays");
         assert!(seats.segment(1).is_none() && seats.loan_on(high[0]).is_none());
         assert!(seats.bytes() < full - FEWEST_SEATS * 16);
         let mut sums = Sums::default();
         seats.add_to(&mut sums);
         assert!((sums.leases[0] - 3.0).abs() < 0.5, "its figures stay");
-        let again = take(&mut seats, class(64));
-        assert_eq!(split(again), (1, 0));
-        assert_ne!(seats.segment(1).expect("a new one").0, name, "which has another name");
-        seats.leave(again);
-        assert!(low.iter().all(|seat| !seats.leave(*seat).1), "the first one stays");
         assert_eq!(seats.taken(), 0);
+        let again: Vec<_> = (0..=FEWEST_SEATS).map(|_| take(&mut seats, class(64))).collect();
+        assert_eq!(split(again[FEWEST_SEATS]), (1, 0));
+        assert_ne!(seats.segment(1).expect("a new one").0, name, "which has another name");
     }
 
     #[test]
