@@ -15,6 +15,8 @@ const {
   external,
   givesAtOnce,
   inEveryMode,
+  isChecked,
+  runScript,
   settle,
   until
 } = require('./helpers')
@@ -267,4 +269,37 @@ test('Blocks of another size find room, however many are idle in this turn', asy
     pool.release(buffer)
   }
   await balanced(pool)
+})
+
+const isGlibc =
+  process.platform === 'linux' &&
+  /** @type {any} */ (process.report.getReport()).header.glibcVersionRuntime !== undefined
+
+test('What the C library kept of many Buffers goes back to the operating system', {
+  skip: !isGlibc || !external || isChecked
+}, () => {
+  runScript(`
+    const fs = require('node:fs')
+    const assert = require('node:assert/strict')
+    const { setTimeout: sleep } = require('node:timers/promises')
+    const heap = () => {
+      const maps = fs.readFileSync('/proc/self/smaps', 'utf8')
+      return Number(/\\[heap\\]\\n(?:.*\\n)*?Rss:\\s+(\\d+)/.exec(maps)[1]) * 1024
+    }
+    async function run() {
+      const pool = new cistern.BufferPool({ leakSampleRate: 0 })
+      let buffers = Array.from({ length: 200_000 }, () => pool.allocUnsafe(64))
+      const peak = heap()
+      for (const buffer of buffers) pool.release(buffer)
+      buffers = null
+      pool.trim()
+      const deadline = performance.now() + 60_000
+      while (heap() > peak / 2) {
+        assert.ok(performance.now() < deadline, heap() + ' of ' + peak + ' bytes are left')
+        globalThis.gc()
+        await sleep(50)
+      }
+    }
+    run()
+  `)
 })
