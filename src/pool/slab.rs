@@ -36,6 +36,8 @@ pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
 ///
 /// `address` came from [`obtain`] with the same class, and nothing uses the memory any more.
 pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
+    // It may come from the depot, where nobody may touch it.
+    poison::open(address, class.block_size());
     // SAFETY: a block has so many bytes, and they are the caller's.
     unsafe { address.write_bytes(0, class.block_size()) };
     // SAFETY: passed on from the caller.
