@@ -20,6 +20,7 @@ const https = require('node:https')
 const { Socket } = require('node:net')
 const { Duplex, Writable } = require('node:stream')
 const { isNode } = require('../platform')
+const { getterOf } = require('./stream-state')
 
 const { WriteStream, write, writev } = fs
 const { ClientRequest, OutgoingMessage } = http
@@ -32,6 +33,7 @@ const WITHIN = /** @type {const} */ (['_write', '_writev', '_writeGeneric'])
 const AGENTS = ['addRequest', 'createSocket', 'createConnection']
 
 const { getOwnPropertySymbols, getPrototypeOf, hasOwn } = Object
+const descriptionOf = getterOf(Symbol.prototype, 'description')
 
 // As they were when cistern was loaded: who puts another in their place may keep the chunk.
 const madeMessage = methodsOf(OutgoingMessage.prototype)
@@ -144,10 +146,15 @@ function isAgentAsMade(agent, methods) {
  */
 function writesByNode(stream) {
   if (fs.write !== write || fs.writev !== writev) return false
-  for (const symbol of getOwnPropertySymbols(stream)) {
-    if (symbol.description === 'kFs') return stream[symbol] === fs
+  const symbols = getOwnPropertySymbols(stream)
+  let isFound = false
+  for (let i = 0; i < symbols.length; i++) {
+    if (descriptionOf(symbols[i]) !== 'kFs') continue
+    // Other code can add a symbol of the same description: each has to lead to Node's functions.
+    if (stream[symbols[i]] !== fs) return false
+    isFound = true
   }
-  return false
+  return isFound
 }
 
 /**
