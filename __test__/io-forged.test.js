@@ -16,6 +16,7 @@ const { PassThrough } = require('node:stream')
 const { after, describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const tls = require('node:tls')
+const { MessageChannel } = require('node:worker_threads')
 const { BufferPool } = require('..')
 const { end, onread, pumpFile } = require('../io')
 const { MODES, eventually, until } = require('./helpers')
@@ -781,6 +782,138 @@ describe('pumpFile', () => {
       assert.equal(fs.statSync(path.join(folder, 'released')).size, 0)
     }
   )
+})
+
+/** A socket that reads with an option of onread, and the end that sends to it. */
+async function reading(context, option) {
+  const server = net.createServer()
+  context.after(() => server.close())
+  server.listen(0, HOST)
+  await once(server, 'listening')
+  const socket = net.connect({ host: HOST, port: server.address().port, onread: option })
+  context.after(() => socket.destroy())
+  socket.on('error', () => {})
+  const [sender] = await once(server, 'connection')
+  context.after(() => sender.destroy())
+  sender.on('error', () => {})
+  if (socket.connecting) await once(socket, 'connect')
+  return { socket, sender }
+}
+
+describe('onread, whose functions anyone can call,', () => {
+  const kBuffer = Object.getOwnPropertySymbols(new net.Socket()).find(
+    ({ description }) => description === 'kBuffer'
+  )
+  const disguises = {
+    'is a Proxy': (socket, memory) =>
+      new Proxy(socket, { get: (target, key) => (key === kBuffer ? memory() : target[key]) }),
+    'has a symbol like one of Node': (socket, memory) =>
+      Object.defineProperty(Object.create(socket), Symbol('kBuffer'), { get: memory })
+  }
+
+  for (const [name, disguise] of Object.entries(disguises)) {
+    inBothModes(
+      `keeps what one socket reads into, where another ${name} and says that it does`,
+      async (pool, context) => {
+        const { socket } = await reading(context, undefined)
+        let block
+        let heard = 0
+        const option = onread(pool, { size: 4096 }, (length, bytes) => {
+          block = bytes
+          heard += length
+        })
+        option.callback.call(
+          disguise(socket, () => block),
+          1,
+          Buffer.alloc(1)
+        )
+        // This one is given the block.
+        const { sender } = await reading(context, option)
+        socket.destroy()
+        await once(socket, 'close')
+        const owners = takeOver(pool, 4096, context)
+        sender.write(Buffer.alloc(1000))
+        await until(() => heard > 1, 'the bytes have come')
+        owners.areWhole()
+      }
+    )
+  }
+
+  inBothModes('gives no socket a block that was released before', async (pool, context) => {
+    for (const release of ['by the end of its socket', 'by its user']) {
+      const { socket } = await reading(context, undefined)
+      let block
+      let heard = 0
+      const option = onread(pool, { size: 4096 }, (length, bytes) => {
+        block = bytes
+        heard += length
+      })
+      option.callback.call(socket, 1, Buffer.alloc(1))
+      if (release === 'by its user') pool.release(block)
+      socket.destroy()
+      await once(socket, 'close')
+      const owners = takeOver(pool, 4096, context)
+      const { sender } = await reading(context, option)
+      sender.write(Buffer.alloc(1000))
+      await until(() => heard > 1, 'the bytes have come')
+      owners.areWhole()
+      owners.stop()
+    }
+  })
+
+  inBothModes(
+    'keeps what a socket reads into, where a patched array finds it another handle',
+    async (pool, context) => {
+      const { port1 } = new MessageChannel()
+      port1.close()
+      await once(port1, 'close')
+      let heard = 0
+      const option = onread(pool, { size: 4096 }, (length) => {
+        heard += length
+      })
+      const { socket, sender } = await reading(context, option)
+      const { find } = Array.prototype
+      context.after(() => {
+        Array.prototype.find = find
+      })
+      Array.prototype.find = () => port1
+      sender.write(Buffer.alloc(1))
+      await until(() => heard === 1, 'it has a block')
+      socket.emit('close')
+      const owners = takeOver(pool, 4096, context)
+      sender.write(Buffer.alloc(1000))
+      await until(() => heard > 1 || socket.destroyed, 'the bytes have come')
+      Array.prototype.find = find
+      owners.areWhole()
+      assert.equal(heard, 1001)
+    }
+  )
+})
+
+test('A file stream with functions of its user is lent nothing, whatever symbols it has', async (context) => {
+  const target = path.join(folder, 'symbols')
+  const seen = []
+  function Disguised() {
+    this[Symbol('kFs')] = fs
+    fs.WriteStream.call(this, target, {
+      fs: {
+        open: fs.open,
+        close: fs.close,
+        writev: fs.writev,
+        write(fd, bytes, ...rest) {
+          seen.push(pool.owns(bytes))
+          return fs.write(fd, bytes, ...rest)
+        }
+      }
+    })
+  }
+  Object.setPrototypeOf(Disguised.prototype, fs.WriteStream.prototype)
+  const pool = new BufferPool({ detachOnRelease: false })
+  const sink = new Disguised()
+  context.after(() => sink.destroy())
+  await pumpFile(pool, file, sink)
+  assert.ok(seen.length > 0 && !seen.includes(true))
+  await allBack(pool)
 })
 
 test('A patched Set, Map or WeakMap sees nothing that could release a block', async (context) => {

@@ -19,7 +19,9 @@ const http = require('node:http')
 const https = require('node:https')
 const { Socket } = require('node:net')
 const { Duplex, Writable } = require('node:stream')
+const { isProxy } = require('node:util').types
 const { isNode } = require('../platform')
+const { getterOf } = require('./stream-state')
 
 const { WriteStream, write, writev } = fs
 const { ClientRequest, OutgoingMessage } = http
@@ -32,6 +34,7 @@ const WITHIN = /** @type {const} */ (['_write', '_writev', '_writeGeneric'])
 const AGENTS = ['addRequest', 'createSocket', 'createConnection']
 
 const { getOwnPropertySymbols, getPrototypeOf, hasOwn } = Object
+const descriptionOf = getterOf(Symbol.prototype, 'description')
 
 // As they were when cistern was loaded: who puts another in their place may keep the chunk.
 const madeMessage = methodsOf(OutgoingMessage.prototype)
@@ -62,7 +65,8 @@ function methodsOf({ write, end, _write, _writev, _writeGeneric }) {
  * @returns {Kind | undefined}
  */
 function kindOf(writable, called = CALLED) {
-  if (!isNode) return undefined
+  // A Proxy answers what it likes.
+  if (!isNode || isProxy(writable)) return undefined
   if (isMessage(writable)) return isMessageAsMade(writable, called) ? 'message' : undefined
   if (writable instanceof Socket)
     return isAsMade(writable, madeSocket, called) ? 'stream' : undefined
@@ -79,8 +83,18 @@ function kindOf(writable, called = CALLED) {
  * @param {readonly Called[]} called
  */
 function isAsMade(stream, made, called) {
-  for (const name of called) if (stream[name] !== made[name]) return false
-  for (const name of WITHIN) if (stream[name] !== made[name]) return false
+  return areAsMade(stream, made, called) && areAsMade(stream, made, WITHIN)
+}
+
+/**
+ * By numbers: other code can patch how arrays are gone through.
+ *
+ * @param {any} stream
+ * @param {any} made
+ * @param {readonly string[]} names
+ */
+function areAsMade(stream, made, names) {
+  for (let i = 0; i < names.length; i++) if (stream[names[i]] !== made[names[i]]) return false
   return true
 }
 
@@ -122,7 +136,8 @@ function asksForTunnel(request) {
 function willGetSocket({ agent }) {
   if (!agent) return false
   const prototype = getPrototypeOf(agent)
-  for (const made of madeAgents) {
+  for (let i = 0; i < madeAgents.length; i++) {
+    const made = madeAgents[i]
     if (made.prototype === prototype) return isAgentAsMade(agent, made.methods)
   }
   return false
@@ -144,10 +159,15 @@ function isAgentAsMade(agent, methods) {
  */
 function writesByNode(stream) {
   if (fs.write !== write || fs.writev !== writev) return false
-  for (const symbol of getOwnPropertySymbols(stream)) {
-    if (symbol.description === 'kFs') return stream[symbol] === fs
+  const symbols = getOwnPropertySymbols(stream)
+  let isFound = false
+  for (let i = 0; i < symbols.length; i++) {
+    if (descriptionOf(symbols[i]) !== 'kFs') continue
+    // Other code can add a symbol of the same description: each has to lead to Node's functions.
+    if (stream[symbols[i]] !== fs) return false
+    isFound = true
   }
-  return false
+  return isFound
 }
 
 /**

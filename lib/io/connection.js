@@ -21,6 +21,7 @@ const find = uncurry(WeakMap.prototype.get)
 const put = uncurry(WeakMap.prototype.set)
 const remove = uncurry(WeakMap.prototype.delete)
 const forEach = uncurry(Set.prototype.forEach)
+const { nextTick } = process
 
 /** Those who ask after one connection. */
 class Asking {
@@ -65,7 +66,7 @@ class Asking {
     this.#end()
     const callbacks = this.#callbacks
     this.#callbacks = new Set()
-    forEach(callbacks, (/** @type {() => void} */ callback) => callback())
+    forEach(callbacks, callAlone)
   }
 
   /** Remembers the handle, which the connection loses before it is closed. */
@@ -84,6 +85,21 @@ class Asking {
     } catch {
       // Who listens for that is the user.
     }
+  }
+}
+
+/**
+ * Calls back, whatever the others did. What one throws becomes an uncaught exception.
+ *
+ * @param {() => void} callback
+ */
+function callAlone(callback) {
+  try {
+    callback()
+  } catch (error) {
+    nextTick(() => {
+      throw error
+    })
   }
 }
 

@@ -5,7 +5,7 @@
  * the way of an answer.
  */
 
-const { setImmediate } = require('node:timers')
+const { setImmediate, setTimeout } = require('node:timers')
 const { table, uncurry } = require('../runtime')
 const { SERVER, destroyWhenClosed } = require('./http2-reset')
 
@@ -41,6 +41,10 @@ function discardBody(stream, isRead) {
 /** How long it takes, in ms, until the end of an answer is looked for again: twice as long each time, up to the last. */
 const FIRST_LOOK = 10
 const LAST_LOOK = 1000
+
+/** HTTP/2's codes (RFC 9113, 7). */
+const NO_ERROR = 0
+const CANCEL = 8
 
 /** How long the end of an answer may wait for its client to make room, in ms. */
 const BOUND = 10_000
@@ -111,9 +115,18 @@ class Answers {
         return
       }
       table.delete(this.#deadlines, stream)
-      stream.close()
+      // What is not out by then is cut off, and must not pass for whole.
+      stream.close(isAnswered(stream) ? NO_ERROR : CANCEL)
     }
-    table.forEach(this.#deadlines, closeOrKeep)
+    const lookAlone = (/** @type {number} */ deadline, /** @type {any} */ stream) => {
+      try {
+        closeOrKeep(deadline, stream)
+      } catch {
+        // The stream is the user's. The others are looked after all the same.
+        table.delete(this.#deadlines, stream)
+      }
+    }
+    table.forEach(this.#deadlines, lookAlone)
     this.#delay = left > 0 ? Math.min(2 * this.#delay, LAST_LOOK) : FIRST_LOOK
     this.#timer = left > 0 ? setTimeout(this.#look, this.#delay).unref() : undefined
   }

@@ -31,7 +31,9 @@ const methods = isNode
 function handleOf(socket) {
   const handle = socket._handle
   if (!handle || methods === undefined) return undefined
-  return [handle, handle._parent].find(isHandle)
+  if (isHandle(handle)) return handle
+  const parent = handle._parent
+  return isHandle(parent) ? parent : undefined
 }
 
 /** @param {unknown} value */

@@ -15,7 +15,7 @@
 
 const { constants } = require('node:buffer')
 const { Socket } = require('node:net')
-const { isUint8Array } = require('node:util').types
+const { isProxy, isUint8Array } = require('node:util').types
 const { leaseFrom, rackOf } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
@@ -42,11 +42,14 @@ const FIRST_BYTES = 1024
 
 // As they were when cistern was loaded.
 const { nextTick } = process
-const { getOwnPropertySymbols } = Object
+const { getOwnPropertySymbols, hasOwn } = Object
 const find = uncurry(WeakMap.prototype.get)
 const put = uncurry(WeakMap.prototype.set)
 const descriptionOf = getterOf(Symbol.prototype, 'description')
 const offsetOf = getterOf(Object.getPrototypeOf(Uint8Array.prototype), 'byteOffset')
+
+/** The key by which Node notes on a socket what that reads into. Other symbols can have its description. */
+const BUFFER = bufferKeyOf(new Socket())
 
 /** For a socket that goes on with the memory that it has. */
 const SAME = Symbol('same')
@@ -116,6 +119,8 @@ class Reader {
   give() {
     // Other runtimes take it anew each time.
     if (this.#isGiven && isNode) return undefined
+    // Between the callback and this call, other code may have released the block, or closed the socket.
+    if (isOver(this.lease)) return undefined
     this.#isGiven = true
     return this.buffer
   }
@@ -281,13 +286,20 @@ class Readers {
 }
 
 /**
- * What Node has noted that a socket reads into.
+ * Returns what Node has noted that a socket reads into; `undefined` where other code would answer in Node's place.
  *
  * @param {any} socket
  */
 function memoryOf(socket) {
-  for (const symbol of getOwnPropertySymbols(socket)) {
-    if (descriptionOf(symbol) === 'kBuffer') return socket[symbol]
+  if (BUFFER === undefined || isProxy(socket) || !hasOwn(socket, BUFFER)) return undefined
+  return socket[BUFFER]
+}
+
+/** @param {Socket} socket that no other code has seen */
+function bufferKeyOf(socket) {
+  const symbols = getOwnPropertySymbols(socket)
+  for (let i = 0; i < symbols.length; i++) {
+    if (descriptionOf(symbols[i]) === 'kBuffer') return symbols[i]
   }
   return undefined
 }

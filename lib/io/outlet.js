@@ -232,7 +232,25 @@ class Outlet {
   }
 
   #onClose = () => {
-    if (this.#isWatched && !isOpen(this.#writable)) this.#onDeath(causeOf(this.#writable.errored))
+    if (this.#isWatched && !isOpen(this.#writable)) this.#onDeath(this.#cause())
+  }
+
+  /** What the writable died of. It is the user's: where it throws as it is asked, it died of that. */
+  #cause() {
+    try {
+      return causeOf(this.#writable.errored)
+    } catch (error) {
+      return /** @type {Error} */ (error)
+    }
+  }
+
+  /** Whether nobody will read what the writable was lent. Where it can't be asked, that is not known. */
+  get #isDone() {
+    try {
+      return isIdle(this.#writable) && !this.#maySendYet()
+    } catch {
+      return false
+    }
   }
 
   // A client's stream is destroyed only when its user has read the response.
@@ -242,10 +260,8 @@ class Outlet {
 
   /** The connection is closed, and whatever was on it. */
   #onClosed = () => {
-    const error = causeOf(this.#writable.errored)
-    if (this.#write?.isLent) {
-      this.#settle(this.#write, error, isIdle(this.#writable) && !this.#maySendYet())
-    }
+    const error = this.#cause()
+    if (this.#write?.isLent) this.#settle(this.#write, error, this.#isDone)
     this.#onDeath(error)
   }
 }
@@ -269,7 +285,11 @@ function unlisten(emitter, event, listener) {
  * @param {any} writable
  */
 function isOpen(writable) {
-  if (isMessage(writable)) return !(/** @type {any} */ (writable).destroyed)
+  try {
+    if (isMessage(writable)) return !(/** @type {any} */ (writable).destroyed)
+  } catch {
+    return false
+  }
   return (writable instanceof Socket || writable instanceof WriteStream) && !isDestroyed(writable)
 }
 
