@@ -19,7 +19,8 @@ const tls = require('node:tls')
 const { MessageChannel } = require('node:worker_threads')
 const { BufferPool } = require('..')
 const { end, onread, pumpFile } = require('../io')
-const { MODES, eventually, until } = require('./helpers')
+const { kindOf } = require('../lib/io/borrowers')
+const { MODES, eventually, inEveryMode, until } = require('./helpers')
 const {
   ALIEN,
   HOST,
@@ -959,3 +960,55 @@ test('A patched Set, Map or WeakMap sees nothing that could release a block', as
 function isOut(pool) {
   return pool.stats().inUseCount > 20
 }
+
+describe('A response that throws when it is asked what it died of', () => {
+  test(
+    'takes no other one of its connection along',
+    inEveryMode(async (pool) => {
+      const file = path.join(folder, 'pipelined')
+      fs.writeFileSync(file, Buffer.alloc(4 * MIB, 1))
+      const pumps = []
+      const server = http.createServer((req, res) => {
+        if (req.url === '/first') {
+          Object.defineProperty(res, 'errored', {
+            get() {
+              throw new Error('on purpose')
+            }
+          })
+        }
+        pumps.push(pumpFile(pool, file, res))
+      })
+      server.listen(0)
+      await once(server, 'listening')
+      const client = net.connect(server.address().port)
+      client.on('error', () => {})
+      client.write('GET /first HTTP/1.1\r\nHost: x\r\n\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n')
+      await until(() => pumps.length === 2, 'both have come')
+      const outcomes = Promise.allSettled(pumps)
+      await once(client, 'readable')
+      client.destroy()
+      for (const { status } of await outcomes) assert.equal(status, 'rejected')
+      await until(() => pool.stats().inUseCount === 0, 'nothing is leased')
+      server.close()
+      await once(server, 'close')
+    })
+  )
+})
+
+describe('A writable that only looks like one of Node', () => {
+  test('borrows nothing: a Proxy of a socket', () => {
+    assert.equal(kindOf(new net.Socket()), 'stream')
+    assert.equal(kindOf(new Proxy(new net.Socket(), {})), undefined)
+  })
+
+  test('borrows nothing: a socket with a method of its own, however arrays are gone through', () => {
+    const socket = Object.assign(new net.Socket(), { write: () => true })
+    const iterate = Array.prototype[Symbol.iterator]
+    Array.prototype[Symbol.iterator] = () => iterate.call([])
+    try {
+      assert.equal(kindOf(socket), undefined)
+    } finally {
+      Array.prototype[Symbol.iterator] = iterate
+    }
+  })
+})

@@ -178,9 +178,9 @@ function writesByNode(stream) {
  */
 function isEncryptedStream(stream, called) {
   if (!(stream instanceof Duplex && 'rstCode' in stream && 'session' in stream)) return false
-  for (const name of WITHIN) if (hasOwn(stream, name)) return false
+  for (let i = 0; i < WITHIN.length; i++) if (hasOwn(stream, WITHIN[i])) return false
   const { session } = /** @type {any} */ (stream)
-  return Boolean(session?.encrypted) && called.every((name) => stream[name] === madeStream[name])
+  return Boolean(session?.encrypted) && areAsMade(stream, madeStream, called)
 }
 
 /**
@@ -192,7 +192,7 @@ function isEncryptedResponse(res, called) {
   // Only here: it takes a while to load.
   const { Http2ServerResponse } = require('node:http2')
   if (!(res instanceof Http2ServerResponse)) return false
-  return called.every((name) => res[name] === Http2ServerResponse.prototype[name])
+  return areAsMade(res, Http2ServerResponse.prototype, called)
 }
 
 module.exports = { isMessage, kindOf }
