@@ -163,9 +163,11 @@ describe('overheadBytes', () => {
       use(pool, COUNT, 64)
       const full = pool.stats().overheadBytes
       assert.ok(full > COUNT * 16, `${full} bytes for so many blocks`)
+      // Where V8 has the memory it has the seats' words, too: they stay, and the record of each loan goes.
+      const rest = external ? first + 8 * KIB : COUNT * 48
       await collectUntil(() => {
         pool.trim()
-        return pool.stats().overheadBytes < first + 8 * KIB
+        return pool.stats().overheadBytes < rest
       }, 'it costs no more than before')
       assert.equal(pool.stats().idleBytes, 0)
       // And it works as before.
