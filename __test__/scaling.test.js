@@ -16,6 +16,7 @@ const {
   givesAtOnce,
   inEveryMode,
   isChecked,
+  moves,
   runScript,
   settle,
   until
@@ -43,7 +44,9 @@ function use(pool, count, size) {
 describe('trim()', () => {
   for (const { mode, options } of MODES) {
     for (const blockSize of [64, 1024]) {
-      test(`frees blocks of ${blockSize} bytes in slices: ${mode}`, async (context) => {
+      // There release leaves all blocks on their way, and each is marked to be freed when it comes: no slices.
+      const skip = !moves && !givesAtOnce && options.detachOnRelease !== false
+      test(`frees blocks of ${blockSize} bytes in slices: ${mode}`, { skip }, async (context) => {
         const pool = new BufferPool({ ...options, name: context.name, idleTimeout: Infinity })
         let published = 0
         const listen = (/** @type {any} */ { pool: name, bytes, reason }) => {

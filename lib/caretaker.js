@@ -324,7 +324,10 @@ class Caretaker {
   trim(keepBytes) {
     this.rack.fold()
     const excess = this.rack.stats().idleBytes - keepBytes
-    if (excess <= 0) return 0
+    if (excess <= 0) {
+      native.shrink(this.rack.attachment)
+      return 0
+    }
     let freed = this.trimDepot(excess)
     this.unpublished.call += freed
     const rest = excess - freed - this.untrimmed
