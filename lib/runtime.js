@@ -74,6 +74,12 @@ const table = {
 }
 /** @type {<T>(iterator: Iterator<T>) => IteratorResult<T>} */
 const nextKey = uncurry(new Map().keys().next)
+/** Of a WeakMap. */
+const weakTable = {
+  get: uncurry(WeakMap.prototype.get),
+  set: uncurry(WeakMap.prototype.set),
+  delete: uncurry(WeakMap.prototype.delete)
+}
 const addTo = uncurry(Set.prototype.add)
 const deleteFrom = uncurry(Set.prototype.delete)
 const forEachIn = uncurry(Set.prototype.forEach)
@@ -308,6 +314,7 @@ module.exports = {
   transfer,
   transferByV8,
   uncurry,
+  weakTable,
   zero,
   zeroFill,
   zeroView

@@ -9,7 +9,7 @@
 
 const { Duplex } = require('node:stream')
 const { isNode } = require('../platform')
-const { addTo, deleteFrom, uncurry } = require('../runtime')
+const { addTo, deleteFrom, forEachIn, weakTable } = require('../runtime')
 const { handleOf, isOpen } = require('./handle')
 const { addListener, isDestroyed, removeListener } = require('./stream-state')
 
@@ -17,10 +17,7 @@ const { addListener, isDestroyed, removeListener } = require('./stream-state')
 const askingOf = new WeakMap()
 
 // As they were when cistern was loaded: others must not see the callbacks go by.
-const find = uncurry(WeakMap.prototype.get)
-const put = uncurry(WeakMap.prototype.set)
-const remove = uncurry(WeakMap.prototype.delete)
-const forEach = uncurry(Set.prototype.forEach)
+const { get: find, set: put, delete: remove } = weakTable
 const { nextTick } = process
 
 /** Those who ask after one connection. */
@@ -66,7 +63,7 @@ class Asking {
     this.#end()
     const callbacks = this.#callbacks
     this.#callbacks = new Set()
-    forEach(callbacks, callAlone)
+    forEachIn(callbacks, callAlone)
   }
 
   /** Remembers the handle, which the connection loses before it is closed. */

@@ -6,11 +6,10 @@
  */
 
 const { setImmediate, setTimeout } = require('node:timers')
-const { table, uncurry } = require('../runtime')
+const { table, weakTable } = require('../runtime')
 const { SERVER, destroyWhenClosed } = require('./http2-reset')
 
-const get = uncurry(WeakMap.prototype.get)
-const set = uncurry(WeakMap.prototype.set)
+const { get, set } = weakTable
 
 /** @type {WeakMap<import('node:http2').Http2Session, Answers>} */
 const answersBySession = new WeakMap()

@@ -13,7 +13,7 @@
 const { Duplex } = require('node:stream')
 const { setImmediate } = require('node:timers')
 const { isNode } = require('../platform')
-const { uncurry } = require('../runtime')
+const { uncurry, weakTable } = require('../runtime')
 const { addListener, removeListener } = require('./stream-state')
 
 /** The `session.type` of a server's: http2's NGHTTP2_SESSION_SERVER. */
@@ -24,8 +24,7 @@ const UNKNOWN = 1
 
 const addTo = uncurry(WeakSet.prototype.add)
 const has = uncurry(WeakSet.prototype.has)
-const get = uncurry(WeakMap.prototype.get)
-const set = uncurry(WeakMap.prototype.set)
+const { get, set } = weakTable
 
 /**
  * How many watch a stream.

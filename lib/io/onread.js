@@ -27,7 +27,7 @@ const {
   closeOff,
   lengthOf,
   setBytes,
-  uncurry
+  weakTable
 } = require('../runtime')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
 const { isClosed } = require('./connection')
@@ -43,8 +43,7 @@ const FIRST_BYTES = 1024
 // As they were when cistern was loaded.
 const { nextTick } = process
 const { getOwnPropertySymbols, hasOwn } = Object
-const find = uncurry(WeakMap.prototype.get)
-const put = uncurry(WeakMap.prototype.set)
+const { get: find, set: put } = weakTable
 const descriptionOf = getterOf(Symbol.prototype, 'description')
 const offsetOf = getterOf(Object.getPrototypeOf(Uint8Array.prototype), 'byteOffset')
 
