@@ -87,7 +87,8 @@ function takeOver(pool, size, context) {
     for (const block of blocks) block.fill(ALIEN)
   }
   take()
-  const timer = setInterval(take, 5)
+  // Servers may call this when their test is over, and then nobody stops it.
+  const timer = setInterval(take, 5).unref()
   const stop = () => {
     clearInterval(timer)
     for (const block of blocks.splice(0)) pool.release(block)

@@ -285,7 +285,7 @@ function vandalize(pool, size) {
   const timer = setInterval(() => {
     const blocks = [pool.allocUnsafe(size), pool.allocUnsafe(size)]
     for (const block of blocks) pool.release(block.fill(ALIEN))
-  }, 5)
+  }, 5).unref()
   return () => clearInterval(timer)
 }
 

@@ -17,6 +17,10 @@ const { commandLine } = require('./command-line')
 const { crates, root, run, envWith, fail, flagsFor, installDependencies } = require('./project')
 const { buildAddon, place } = require('./addon')
 
+/** No test file takes a tenth of that: one that does hangs, and is told by its name. */
+const LONGEST_MS = 600_000
+const runner = ['--test', `--test-timeout=${LONGEST_MS}`]
+
 const { values } = commandLine({
   options: {
     node: { type: 'string' },
@@ -35,11 +39,11 @@ if (debug) process.on('exit', () => buildAddon())
 if (!only) {
   for (const crate of crates)
     run('cargo', ['test', '--quiet', '--locked', '--manifest-path', crate])
-  run(process.execPath, ['--test', ...testsIn('compare/test')])
+  run(process.execPath, [...runner, ...testsIn('compare/test')])
 }
 const node = values.node ?? process.execPath
 const env = isBlind ? { ...process.env, ...envWith(buildWithoutWitness()) } : process.env
-run(node, ['--test', '--expose-gc', ...flagsFor(node), ...testsIn('__test__')], { env })
+run(node, [...runner, '--expose-gc', ...flagsFor(node), ...testsIn('__test__')], { env })
 
 /** Builds the addon without a witness, apart from the one that `npm run build` makes. Where it is. */
 function buildWithoutWitness() {
