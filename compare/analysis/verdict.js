@@ -2,6 +2,11 @@
 
 const { BASELINE, DEFAULTS } = require('../arms')
 
+/** Where both intervals stay within this factor, to either side, there is no difference worth a claim. */
+const NEGLIGIBLE = 4 / 3
+
+const again = 'close other programs and run it again, or take more rounds with --full'
+
 /**
  * @typedef {Record<string, import('./ratio').Ratio>} Ratios
  *
@@ -38,7 +43,8 @@ function verdict(roles) {
     case 'once':
       return `One round makes no verdict: ${facts}; take more with --runs.`
     case 'noisy':
-      return `The machine was too noisy for a claim, ${baseline} against itself came out at ${times(control.ratio)}: ${facts}; close other programs and run it again, or take more rounds with --full.`
+      if (control?.holds ?? true) return `Too noisy to tell: ${facts}${ofItself(roles)}; ${again}.`
+      return `The machine was too noisy for a claim, ${baseline} against itself came out at ${times(control.ratio)}: ${facts}; ${again}.`
     case 'costs':
       return `Pooling costs more than it brings here: ${facts}; ${insteadOfPooling(roles)}.`
     case 'same':
@@ -64,13 +70,27 @@ function outcomeOf({ toBaseline, toTuned, starved, control, noise }) {
   if (starved) return 'busy'
   if (base.rounds < 2) return 'once'
   if (control && !control.holds) return 'noisy'
-  // What chance can do by itself is no gain, and no loss.
+  // What chance can do by itself is no gain, and no loss. A gain has to be clear of it in whole, a loss with its
+  // median: who is to take up something new needs the better proof.
   const { low, high } = noise ?? { low: 1, high: 1 }
-  if (base.high < low) return 'costs'
-  if (base.low <= high) return 'same'
+  if (base.high < 1 && base.value < low) return 'costs'
+  if (base.low <= high) {
+    return [base, noise ?? base].every(isNegligible) ? 'same' : 'noisy'
+  }
   const tuned = toTuned.speed
   if (tuned?.high < 1) return 'beaten'
   return tuned?.low <= 1 ? 'settings' : 'pays'
+}
+
+/** Whether an interval leaves no room for a difference that matters. */
+function isNegligible({ low, high }) {
+  return low >= 1 / NEGLIGIBLE && high <= NEGLIGIBLE
+}
+
+/** Tells how far the baseline is from itself, where that is much. */
+function ofItself({ baseline, noise }) {
+  if (noise === undefined || isNegligible(noise)) return ''
+  return `, and ${baseline} is ${times(noise)} as fast as itself`
 }
 
 /** What the usual baseline does, or the name of another. */

@@ -10,6 +10,7 @@ const { ResultFile } = require('../report/result-file')
 const { ClientError, ensurePrograms } = require('../runner/client-build')
 const { Comparison } = require('../runner/comparison')
 const { makePlan } = require('../runner/plan')
+const { RunError } = require('../runner/run-error')
 const { tunedCandidates } = require('../runner/tuned')
 const { htmlFile } = require('./html-option')
 
@@ -36,6 +37,10 @@ async function compare(names, options) {
       signal: stop.signal,
       onBuild: () => progress.say('Building the load client, once.')
     })
+    for (const { tryOut } of experiments) {
+      const note = await tryOut?.(stop.signal)
+      if (note) progress.say(note)
+    }
     const result = await new Comparison({
       plan,
       programs,
@@ -47,8 +52,9 @@ async function compare(names, options) {
     return exitCode(result)
   } catch (error) {
     if (stop.signal.aborted) return stop.exitCode()
-    if (!(error instanceof ClientError)) throw error
+    if (!(error instanceof ClientError || error instanceof RunError)) throw error
     progress.say(error.message)
+    if (error.output) progress.say(error.output)
     return 1
   } finally {
     progress.stop()

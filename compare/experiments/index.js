@@ -13,6 +13,9 @@ const { UsageError } = require('../usage-error')
  * @property {(runner: Runner) => Promise<Prepared>} [prepare] makes what all arms share; called by the
  *   runner once, before the first workload
  *
+ * @property {(signal: AbortSignal) => Promise<string | undefined>} [tryOut] tries its arms before anything is
+ *   measured, and resolves to what is worth knowing; rejects with a `RunError` where it is not fit to be measured
+ *
  * @typedef {object} Runner what an experiment may use of it
  * @property {{ load: string, upstream: string, probe?: string }} programs of `client/`
  * @property {AbortSignal} signal

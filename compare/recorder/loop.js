@@ -11,6 +11,7 @@
 
 const { performance } = require('node:perf_hooks')
 const { setImmediate: nextTurn } = require('node:timers/promises')
+const { LONGEST_WINDOW } = require('../runner/plan')
 const { letGo, obey, openAnySubject } = require('./subject')
 
 /**
@@ -26,15 +27,17 @@ const NS_PER_MS = 1e6
  *
  * @param {import('./subject').Subject} subject
  * @param {number} seconds
+ * @param {number} [least] operations: as long as there are fewer it goes on, but not for ever
  * @returns {Promise<number>} nanoseconds that each took
  */
-async function spin({ workload, state, recorder }, seconds) {
+async function spin({ workload, state, recorder }, seconds, least = 0) {
   const { turnOperations = TURN_OPERATIONS } = workload
   const start = performance.now()
   const end = start + seconds * 1e3
+  const latest = start + seconds * 1e3 * LONGEST_WINDOW
   let operations = 0
   let now = start
-  while (now < end) {
+  while (now < end || (operations < least && now < latest)) {
     const bytes = workload.run(state, turnOperations)
     recorder.request(typeof bytes === 'number' ? bytes : await bytes, turnOperations)
     operations += turnOperations
@@ -55,7 +58,7 @@ async function measure() {
   })
   await spin(subject, spec.timing.warmupSeconds)
   recorder.start()
-  const nsPerOperation = await spin(subject, spec.timing.durationSeconds)
+  const nsPerOperation = await spin(subject, spec.timing.durationSeconds, spec.timing.leastRequests)
   const metrics = await recorder.stop()
   const figures = await workload.figures?.(state)
   process.send({ type: 'measured', metrics: { nsPerOperation, ...metrics, ...figures } })

@@ -3,6 +3,7 @@
 const { spawn } = require('node:child_process')
 const { Child } = require('./child')
 const { Lines } = require('./lines')
+const { LONGEST_WINDOW } = require('./plan')
 
 /** Beyond the time that it was told to take. */
 const GRACE_SECONDS = 10
@@ -40,6 +41,7 @@ class ClientProcess {
       ...['--connections', timing.connections],
       ...['--warmup', timing.warmupSeconds],
       ...['--duration', timing.durationSeconds],
+      ...['--requests', timing.leastRequests ?? 0],
       ...(timing.sizes ? ['--sizes', timing.sizes] : []),
       // The load must last until the server has closed its own window.
       '--until-stdin-closes'
@@ -60,7 +62,7 @@ class ClientProcess {
 
   /** @returns {Promise<Load>} */
   async load() {
-    const seconds = this.#timing.durationSeconds + GRACE_SECONDS
+    const seconds = this.#timing.durationSeconds * LONGEST_WINDOW + GRACE_SECONDS
     return JSON.parse(await this.#lines.next(seconds, 'measure'))
   }
 

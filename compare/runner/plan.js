@@ -17,6 +17,15 @@ const HEATS = 2
 /** Of `--full`: how far the interval of the ratio that matters may reach to either side, as a share of it. */
 const PRECISION = 0.02
 
+/**
+ * Replies, or operations, that a window is to hold: where they are slow it lasts longer, up to ten times. A window of
+ * four tells a collection from none, and nothing about how fast an arm is.
+ */
+const LEAST_REQUESTS = 40
+
+/** The most that a window grows for them, as a multiple of its duration. The client has the same. */
+const LONGEST_WINDOW = 10
+
 /** One request in flight on each: enough to keep one Node process busy. */
 const CONNECTIONS = 20
 
@@ -33,6 +42,7 @@ const SEED = 2
  * @typedef {object} Timing of one run of one arm
  * @property {number} warmupSeconds
  * @property {number} durationSeconds
+ * @property {number} [leastRequests] until which the window lasts, up to {@link LONGEST_WINDOW} durations
  * @property {number} connections
  *
  * @typedef {object} Schedule of one workload
@@ -64,16 +74,21 @@ function makePlan({ runs, duration, full = false, heap: heapMiB = HEAP_MIB } = {
 
 /**
  * @param {Settled} plan
- * @param {{ pace?: import('../experiments').AnyWorkload['pace'], connections?: number }} workload
+ * @param {{ pace?: import('../experiments').AnyWorkload['pace'], connections?: number, replyBytes?: number }} workload
  * @returns {Schedule}
  */
-function scheduleOf({ runs, duration, full }, { pace = {}, connections = CONNECTIONS }) {
+function scheduleOf(
+  { runs, duration, full },
+  { pace = {}, connections = CONNECTIONS, replyBytes }
+) {
   const { rounds, durationSeconds, warmupSeconds } = full
     ? { ...FULL, ...pace.full }
     : { ...USUAL, ...pace.usual }
   const timing = (seconds, warmup) => ({
     durationSeconds: seconds,
     warmupSeconds: Math.min(warmup, seconds),
+    // Replies that are counted by their bytes need not end within the window.
+    leastRequests: replyBytes === undefined ? LEAST_REQUESTS : 0,
     connections
   })
   const run = timing(duration ?? durationSeconds, warmupSeconds)
@@ -101,4 +116,4 @@ function workloadSeconds(plan, workload, { arms, candidates }) {
   return heats + rounds * arms * secondsOf(run) + (workload.inspectSeconds ?? 0) * arms
 }
 
-module.exports = { makePlan, scheduleOf, secondsOf, workloadSeconds }
+module.exports = { LONGEST_WINDOW, makePlan, scheduleOf, secondsOf, workloadSeconds }

@@ -76,6 +76,7 @@ function rawEntry({ experiment, workload, kinds, roles, schedule, heatWorkload }
     baseline: roles.baseline,
     roles,
     durationSeconds: schedule.run.durationSeconds,
+    leastRequests: schedule.run.leastRequests || undefined,
     connections: workload.unit === 'request' ? schedule.run.connections : undefined,
     notes: lacking.map(({ kind, reason }) => `${kind.name} is left out: ${reason}.`),
     tuned: [],

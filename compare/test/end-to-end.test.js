@@ -316,6 +316,84 @@ test("a person's own workload runs under every arm, as a handler and as a loop",
   }
 })
 
+for (const [flaw, source, told] of [
+  [
+    'gives a Buffer back before it is sent',
+    `serve({ take, give }, _request, response) {
+       const buffer = take(65536).fill('x')
+       response.end(buffer)
+       give(buffer)
+     }`,
+    /gives a Buffer back before it is sent/
+  ],
+  [
+    'sends a Buffer that it has given back',
+    `serve({ take, give }, _request, response) {
+       const buffer = take(65536).fill('x')
+       give(buffer)
+       response.end(buffer)
+     }`,
+    /gives a Buffer back before it is sent/
+  ],
+  [
+    'writes to a Buffer that it has given back',
+    `run({ take, give }) {
+       const buffer = take(1000)
+       give(buffer)
+       setImmediate(() => buffer.fill(1))
+     }`,
+    /writes to a Buffer that it has given back/
+  ],
+  [
+    'takes more than its maxSize',
+    'run({ take, give }) { give(take(65537)) }',
+    /takes 65537 bytes, and its maxSize is 65536/
+  ],
+  [
+    'gives a Buffer back twice',
+    `serve({ take, give }, _request, response) {
+       const buffer = take(10)
+       for (const event of ['finish', 'close']) response.once(event, () => give(buffer))
+       response.end(buffer)
+     }`,
+    /gives back a Buffer twice/
+  ],
+  [
+    'gives back what it did not take',
+    'run({ give }) { give(Buffer.alloc(10)) }',
+    /gives back a Buffer that it did not take/
+  ],
+  ['throws', "run() { throw new Error('on purpose') }", /throws Error: on purpose\n/],
+  [
+    'answers with another status',
+    'serve(_memory, _request, response) { response.writeHead(404).end() }',
+    /answers with status 404/
+  ]
+]) {
+  test(`a workload that ${flaw} is told so before anything is measured`, async (context) => {
+    const folder = temporaryFolder(context)
+    const file = path.join(folder, 'flawed.js')
+    fs.writeFileSync(file, `module.exports = { maxSize: 65536, ${source} }`)
+    const json = path.join(folder, 'out.json')
+    const { code, stdout, stderr } = await runCli(['--workload', file, ...SHORT, '--json', json])
+    assert.equal(code, 1, stderr)
+    assert.match(stderr, told)
+    assert.match(stderr, /The workload 'flawed' .* \(arm v8-allocUnsafe\)/s)
+    assert.equal(stdout, '')
+  })
+}
+
+test('a workload that keeps its Buffers is told so, and measured', async (context) => {
+  const file = path.join(temporaryFolder(context), 'keeping.js')
+  fs.writeFileSync(
+    file,
+    'module.exports = { maxSize: 1000, run: ({ take }) => take(1000).fill(1) }'
+  )
+  const { code, stderr } = await runCli(['--workload', file, ...SHORT])
+  assert.equal(code, 0, stderr)
+  assert.match(stderr, /'keeping' did not give back 32 of the 32 Buffers that it took in its trial/)
+})
+
 test('byte-buffer runs in a loop, and tells nanoseconds per operation', async () => {
   const entries = await runBriefly('byte-buffer', { duration: 0.1 })
   for (const { variant, arms, unit, evidence, connections, warnings } of entries) {

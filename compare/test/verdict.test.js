@@ -3,7 +3,7 @@
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
 const { unitOf } = require('../analysis/unit')
-const { verdict } = require('../analysis/verdict')
+const { outcomeOf, verdict } = require('../analysis/verdict')
 
 function ratio(value, low, high, rounds = 3) {
   return { speed: { value, low, high, rounds } }
@@ -101,10 +101,31 @@ test('a baseline that differs from itself is told to be the reason, whatever the
   assert.match(verdict({ ...clearGain, control: quiet }), /^Pooling pays here/)
 })
 
-test('a gain that chance alone can bring is none', () => {
+test('a gain that chance alone can bring is too noisy to tell', () => {
   const noise = { value: 1.1, low: 0.3, high: 4.95, rounds: 5 }
-  assert.match(verdict({ ...clearGain, noise }), /^Pooling makes no clear difference here: /)
+  assert.match(
+    verdict({ ...clearGain, noise }),
+    /^Too noisy to tell: .*, and v8-allocUnsafe is 1\.10 times \(0\.30 to 4\.95\) as fast as itself; .*--full\.$/
+  )
   assert.match(verdict({ ...clearGain, noise: { ...noise, high: 4.8 } }), /^Pooling pays here: /)
+})
+
+test('an interval that holds a large gain and a large loss is too noisy to tell', () => {
+  for (const [value, low, high] of [
+    [1.2, 0.4, 2.52],
+    [0.9, 0.6, 1.2],
+    [1.3, 0.95, 2]
+  ]) {
+    const roles = { ...clearGain, toBaseline: ratio(value, low, high) }
+    assert.equal(outcomeOf(roles), 'noisy')
+    assert.match(verdict(roles), /^Too noisy to tell: pool-safe .*; close other programs/)
+  }
+})
+
+test('a loss that is too large for chance is a loss, however uncertain its size', () => {
+  const noise = { value: 1, low: 0.9, high: 1.1, rounds: 5 }
+  assert.equal(outcomeOf({ ...clearGain, toBaseline: ratio(0.7, 0.44, 0.97), noise }), 'costs')
+  assert.equal(outcomeOf({ ...clearGain, toBaseline: ratio(0.95, 0.9, 0.99), noise }), 'same')
 })
 
 test('a loop is told in operations, and in terms of its own baseline', () => {

@@ -20,6 +20,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// files of megabytes at the same time answers none of them for a second, or for two.
 const FIRST_REPLY: Duration = Duration::from_secs(6);
 
+/// The most that a window grows to hold the replies that it is to hold, as a multiple of its duration.
+const LONGEST_WINDOW: u32 = 10;
+
 /// Read at a time. Large enough that a body of megabytes takes few system calls, small enough for the
 /// second-level cache.
 const READ_BYTES: usize = 256 * 1024;
@@ -70,7 +73,7 @@ pub fn run(
                     on_warm();
                 }
             }
-            Phase::Measured { ends } if ends <= now => {
+            Phase::Measured { ends } if ends <= now && !is_short(plan, &shared.tally, ends, now) => {
                 let outcome = shared.tally.finish();
                 phase = Phase::After;
                 if let Some(on_measured) = on_measured.take() {
@@ -104,7 +107,12 @@ pub fn run(
 
 /// Whether the first reply is still waited for. Where there is no warm-up, nothing is.
 fn is_cold(plan: &Plan, tally: &Tally, ends: Instant, now: Instant) -> bool {
-    !plan.warmup.is_zero() && !tally.has_replies() && now < ends + FIRST_REPLY
+    !plan.warmup.is_zero() && tally.replies() == 0 && now < ends + FIRST_REPLY
+}
+
+/// Whether the window lasts on, because it does not hold its replies yet.
+fn is_short(plan: &Plan, tally: &Tally, ends: Instant, now: Instant) -> bool {
+    tally.replies() < plan.requests && now < ends + plan.duration * (LONGEST_WINDOW - 1)
 }
 
 /// Opens what is not open; true if some could not be.
@@ -130,7 +138,7 @@ fn open_missing(
 fn sleep_until(phase: &Phase, retry_at: Option<Instant>, now: Instant) -> Duration {
     let phase_ends = match phase {
         // Past its end it waits for a reply, which wakes it, or a little.
-        Phase::Warmup { ends } if *ends <= now => Some(now + RETRY_PAUSE),
+        Phase::Warmup { ends } | Phase::Measured { ends } if *ends <= now => Some(now + RETRY_PAUSE),
         Phase::Warmup { ends } | Phase::Measured { ends } => Some(*ends),
         Phase::After => None,
     };

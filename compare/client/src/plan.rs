@@ -7,10 +7,11 @@ use lexopt::prelude::*;
 
 /// The text of `--help`.
 pub const USAGE: &str = "\
-usage: cistern-load ADDRESS [--connections N] [--warmup SECONDS] [--duration SECONDS]
+usage: cistern-load ADDRESS [--connections N] [--warmup SECONDS] [--duration SECONDS] [--requests N]
                     [--path PATH | --sizes BYTES,...] [--until-stdin-closes]
 
 Prints `warm` when the warm-up is over and one line of JSON when the measured window is.
+--requests lasts longer than --duration, at most ten times as long, until so many replies have come.
 --sizes asks for /BYTES, one size after the other and then again from the first; a reply with a body of
 another length is an error.
 --until-stdin-closes keeps the load up after that, and ends the client as soon as stdin closes.";
@@ -32,6 +33,8 @@ pub struct Plan {
     pub warmup: Duration,
     /// Time that counts.
     pub duration: Duration,
+    /// Replies that the window is to hold: it lasts up to ten times its duration until they have come.
+    pub requests: u64,
     /// The path of every request, where no sizes are given.
     pub path: String,
     /// The sizes of the bodies to ask for, in turn: `/N` for each, and N bytes are expected.
@@ -49,6 +52,7 @@ impl Plan {
             connections: DEFAULT_CONNECTIONS,
             warmup: Duration::from_millis(500),
             duration: Duration::from_secs(2),
+            requests: 0,
             path: "/".to_owned(),
             sizes: Vec::new(),
             until_stdin_closes: false,
@@ -68,6 +72,7 @@ impl Plan {
                 Long("connections") => plan.connections = args.value()?.parse()?,
                 Long("warmup") => plan.warmup = seconds(&mut args)?,
                 Long("duration") => plan.duration = seconds(&mut args)?,
+                Long("requests") => plan.requests = args.value()?.parse()?,
                 Long("path") => plan.path = args.value()?.string()?,
                 Long("sizes") => plan.sizes = sizes(&args.value()?.string()?)?,
                 Long("until-stdin-closes") => plan.until_stdin_closes = true,
@@ -117,6 +122,7 @@ mod tests {
             "0.25",
             "--duration",
             "1.5",
+            "--requests=40",
             "--path",
             "/x",
             "--sizes=10,20",
@@ -131,6 +137,7 @@ mod tests {
                 connections: 3,
                 warmup: Duration::from_millis(250),
                 duration: Duration::from_millis(1500),
+                requests: 40,
                 path: "/x".to_owned(),
                 sizes: vec![10, 20],
                 until_stdin_closes: true,
@@ -147,6 +154,7 @@ mod tests {
             &["127.0.0.1:80", "--connections", "0"],
             &["127.0.0.1:80", "--duration", "0"],
             &["127.0.0.1:80", "--warmup", "-1"],
+            &["127.0.0.1:80", "--requests", "some"],
             &["127.0.0.1:80", "--sizes", "10,many"],
             &["127.0.0.1:80", "--sizes", ""],
             &["127.0.0.1:80", "--unknown"],

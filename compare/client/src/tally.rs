@@ -54,10 +54,10 @@ impl Tally {
         self.latency_micros.saturating_record(micros);
     }
 
-    /// Whether a reply has come.
+    /// The replies that have come so far.
     #[must_use]
-    pub fn has_replies(&self) -> bool {
-        self.requests > 0
+    pub fn replies(&self) -> u64 {
+        self.requests
     }
 
     /// Bytes came, head or body.

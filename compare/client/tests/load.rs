@@ -45,11 +45,18 @@ fn answer(mut stream: TcpStream, mut reply: impl FnMut(&mut TcpStream)) {
 }
 
 fn measure(address: SocketAddr, warmup: Duration) -> Outcome {
-    let plan =
-        Plan { connections: 4, warmup, duration: Duration::from_millis(300), ..Plan::new(address) };
+    run(&Plan {
+        connections: 4,
+        warmup,
+        duration: Duration::from_millis(300),
+        ..Plan::new(address)
+    })
+}
+
+fn run(plan: &Plan) -> Outcome {
     let mut measured = None;
     load::run(
-        &plan,
+        plan,
         || {},
         |outcome| {
             measured = Some(outcome.clone());
@@ -112,6 +119,40 @@ fn warm_up_waits_for_the_first_reply() {
     });
     let outcome = measure(address, Duration::from_millis(100));
     assert!(outcome.requests > 0);
+}
+
+/// A server that takes its time over each reply.
+fn slow_server(pause: Duration) -> SocketAddr {
+    server(move |stream| {
+        answer(stream, |stream| {
+            thread::sleep(pause);
+            stream.write_all(OK).unwrap_or_default();
+        });
+    })
+}
+
+fn run_until(requests: u64, address: SocketAddr) -> Outcome {
+    run(&Plan {
+        connections: 4,
+        warmup: Duration::ZERO,
+        duration: Duration::from_millis(50),
+        requests,
+        ..Plan::new(address)
+    })
+}
+
+#[test]
+fn a_window_lasts_until_it_holds_its_replies() {
+    let outcome = run_until(10, slow_server(Duration::from_millis(40)));
+    assert!(outcome.requests >= 10, "{outcome:?}");
+    assert_eq!(outcome.errors, 0);
+}
+
+#[test]
+fn a_window_does_not_last_for_ever() {
+    let outcome = run_until(1_000_000, slow_server(Duration::from_millis(40)));
+    assert!((0.5..5.0).contains(&outcome.seconds), "{outcome:?}");
+    assert!(outcome.requests < 1_000_000);
 }
 
 #[test]

@@ -27,14 +27,20 @@ async function ownExperiment(file) {
     setUp: ({ arm }) => ({ arm }),
     tearDown: ({ arm }) => arm.close()
   }
-  return {
+  const settings = { workloadFile: path.resolve(file) }
+  const experiment = {
     name: NAME,
     question: 'What does pooling bring to this work?',
     arms,
     roles,
     workloads: [{ ...common, ...(own.serve ? served(own.serve) : done(own.run)) }],
     // The processes of the arms load it themselves.
-    prepare: async () => ({ settings: { workloadFile: path.resolve(file) } })
+    prepare: async () => ({ settings })
+  }
+  return {
+    ...experiment,
+    // Here and not at the top: the processes of the arms have no use for it.
+    tryOut: (signal) => require('./try-out').tryOut(experiment, settings, signal)
   }
 }
 

@@ -55,7 +55,9 @@ function rounds({ arms, throughput, ...experiment }, meta) {
   const durationSeconds = experiment.durationSeconds ?? meta.durationSeconds
   const most = Math.max(0, ...arms.map((arm) => arm.runs.length))
   const what = most === 1 ? 'One round' : `Medians of ${most} rounds`
-  const length = durationSeconds ? ` of ${durationSeconds} s` : ''
+  const { leastRequests, unit = 'request' } = experiment
+  const longer = leastRequests ? `, or ${leastRequests} ${unit}s where these take longer` : ''
+  const length = durationSeconds ? ` of ${durationSeconds} s${longer}` : ''
   const bytes = throughput ? ` GB/s: ${throughput}.` : ''
   return `${what}${length}.${bytes} GC ms and faults are those of one round; MB and GB are powers of ten.`
 }
