@@ -12,6 +12,7 @@
 
 require('./check-node')
 const { readdirSync } = require('node:fs')
+const os = require('node:os')
 const path = require('node:path')
 const { commandLine } = require('./command-line')
 const { crates, root, run, envWith, fail, flagsFor, installDependencies } = require('./project')
@@ -19,7 +20,11 @@ const { buildAddon, place } = require('./addon')
 
 /** No test file takes a tenth of that: one that does hangs, and is told by its name. */
 const LONGEST_MS = 600_000
-const runner = ['--test', `--test-timeout=${LONGEST_MS}`]
+const runner = [
+  '--test',
+  `--test-timeout=${LONGEST_MS}`,
+  `--test-concurrency=${os.availableParallelism()}`
+]
 
 const { values } = commandLine({
   options: {
