@@ -19,12 +19,9 @@ const { sourceOf } = require('./stream-source')
 /** Larger chunks of a file gain nothing that is worth the memory. */
 const FILE_CHUNK_BYTES = 256 * 1024
 
-/** What a stream gives at a time, mostly. */
-const STREAM_CHUNK_BYTES = 64 * 1024
-
 /**
  * @typedef {object} ChunksOptions
- * @property {number} [chunkSize] the most bytes of a chunk; by default 256 KiB of a file, 64 KiB of a stream
+ * @property {number} [chunkSize] the most bytes of a chunk; by default 256 KiB of a file, 64 to 256 KiB of a stream
  * @property {number} [limit] the most bytes in all; as many as come by default
  * @property {AbortSignal} [signal]
  */
@@ -62,7 +59,7 @@ function producerOf(pool, source, chunkSize, limit) {
   if (begin !== undefined) {
     return () => {
       if (limit !== Infinity) checkAnnounced(source, limit)
-      return new StreamChunks(pool, begin, chunkSize ?? STREAM_CHUNK_BYTES)
+      return new StreamChunks(pool, begin, chunkSize)
     }
   }
   const expected = 'a string, a Buffer, a URL, a FileHandle, a stream or an async iterable'

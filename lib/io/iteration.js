@@ -10,10 +10,8 @@
 const { Abort, AlreadyReleased, BodyTooLarge } = require('../errors')
 const { rackOf } = require('../buffer-pool')
 const { bufferOf, endLease, isOver } = require('../lease')
-const { OwnPromise, arrayBufferOf, bufferOver, lengthOf } = require('../runtime')
+const { OwnPromise, arrayBufferOf, bufferOver, lengthOf, resolveWith } = require('../runtime')
 const { afterPatience } = require('./patience')
-
-const { defineProperty } = Object
 
 /**
  * @typedef {import('../lease').Lease} Lease
@@ -208,7 +206,8 @@ class Iteration {
     }
     if (this.#isWithin) this.#giveWithin(lease)
     else this.#given = { lease, before: this.#given }
-    this.#takeCall()?.resolve(secret({ done: false, value: chunk }))
+    const call = this.#takeCall()
+    if (call !== undefined) resolveWith(call.resolve, { done: false, value: chunk })
     this.#serve()
   }
 
@@ -349,19 +348,6 @@ function chunkOf(lease, length) {
   if (lengthOf(buffer) === length) return buffer
   const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(buffer))
   return bufferOver(arrayBuffer, length)
-}
-
-/**
- * A result that a promise resolves with at once: it would ask for a `then`, on a prototype that other code can
- * change, while nobody has the chunk.
- *
- * @template {object} Result
- * @param {Result} result
- * @returns {Result}
- */
-function secret(result) {
-  // @ts-expect-error: without a prototype, so that nobody can say what else it has
-  return defineProperty(result, 'then', { __proto__: null, value: undefined })
 }
 
 /**

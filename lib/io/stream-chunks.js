@@ -3,9 +3,8 @@
 /**
  * A stream's chunks, copied into blocks.
  *
- * A block is handed on when it is full, when nothing more has come by the end of a turn of the event loop, and when
- * it is half full and nothing more is there at the moment: to wait then would cost more than it saves. A piece is cut
- * only where it can't have a block to itself.
+ * A block is handed on when it is full, when nothing more has come by the end of a turn of the event loop, and when it
+ * is half full and the next piece would have to be cut. Then that has the next block to itself.
  *
  * All goes by callbacks: a promise for each piece would take a third of the time that a body takes.
  */
@@ -18,8 +17,18 @@ const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime')
 const { END, NOTHING_YET } = require('./stream-source')
 
 const { isAnyArrayBuffer } = require('node:util').types
+const { max, min } = Math
 const { isView } = ArrayBuffer
 const { from } = Buffer
+
+/**
+ * The sizes of blocks where the user says nothing. A stream that fills them gets larger ones, since each lease costs
+ * as much as the copy of 64 KiB; one that does not, smaller ones.
+ */
+const SMALLEST = 64 * 1024
+const LARGEST = 256 * 1024
+/** A block of which so small a part is filled was too large. */
+const SMALL_PART = 1 / 8
 
 /**
  * @typedef {import('../lease').Lease} Lease
@@ -32,6 +41,8 @@ class StreamChunks {
   /** @type {Source} */
   #source
   #blockBytes
+  /** Whether the blocks follow the stream. */
+  #isAdaptive
   /**
    * The call that is being served.
    *
@@ -68,11 +79,12 @@ class StreamChunks {
   /**
    * @param {import('../buffer-pool').BufferPool} pool
    * @param {(onChange: () => void) => Source} begin
-   * @param {number} chunkSize
+   * @param {number | undefined} chunkSize
    */
   constructor(pool, begin, chunkSize) {
     this.#pool = pool
-    this.#blockBytes = chunkSize
+    this.#blockBytes = chunkSize ?? SMALLEST
+    this.#isAdaptive = chunkSize === undefined
     this.#source = begin(this.#advance)
   }
 
@@ -150,15 +162,14 @@ class StreamChunks {
       const isThere = this.#piece !== undefined || this.#take()
       // Other code has run.
       if (this.#isStopped || this.#consumer === undefined) return
-      const isHalfFull = 2 * this.#length >= size
       if (!isThere) {
-        if (isHalfFull || this.#isTurnOver) this.#handOn()
+        if (this.#isTurnOver) this.#handOn()
         else if (this.#length > 0) this.#awaitEndOfTurn()
         return
       }
       const count = this.#pieceLength
-      const hasRoom = count <= size - this.#length
-      if (!hasRoom && isHalfFull && count <= size) return this.#handOn()
+      const mustBeCut = count > size - this.#length && count <= size
+      if (mustBeCut && 2 * this.#length >= size) return this.#handOn()
       if (this.#lease === undefined) {
         this.#request()
         if (this.#lease === undefined) return
@@ -259,7 +270,15 @@ class StreamChunks {
     this.#consumer = undefined
     this.#lease = undefined
     this.#length = 0
+    if (this.#isAdaptive) this.#adapt(length)
     consumer?.onChunk(lease, length)
+  }
+
+  /** @param {number} length of what the last block has */
+  #adapt(length) {
+    const size = this.#blockBytes
+    if (2 * length >= size) this.#blockBytes = min(2 * size, LARGEST)
+    else if (length < SMALL_PART * size) this.#blockBytes = max(size / 2, SMALLEST)
   }
 
   /** @param {unknown} error */
