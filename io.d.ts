@@ -87,8 +87,12 @@ export function end<Res extends NodeJS.WritableStream>(
  * A file to a writable through two pooled blocks, read ahead by one, as fast as the writable takes it.
  * The writable stays open, also where this fails.
  *
- * @returns the bytes written: fewer than there were if the file was cut short meanwhile. Where a Content-Length
- *   announced more, destroy the response, or its client takes the next one for the rest.
+ * The count is there to be compared with what was announced. A file may be cut short while it is sent. Then
+ * `writable.end()` would leave a response that is shorter than its Content-Length, on a connection that goes on, and
+ * the client would take the next response for the rest: destroy it instead. A file may grow as well, so give `end` where
+ * you announce a length.
+ *
+ * @returns the bytes written: fewer than there were if the file was cut short meanwhile
  * @throws {Error} what opening, reading or writing failed with; an `AbortError`, with code `ABORT_ERR`.
  *   Nothing stays leased but what the operating system still reads or writes, for as long as it does.
  * @throws as {@link BufferPool.acquire}
@@ -100,7 +104,11 @@ export function pumpFile(
   options?: PumpFileOptions
 ): Promise<number>
 
-export interface PumpFileOptions extends ChunksOptions {
+export interface PumpFileOptions {
+  /** The most bytes that are read and written at a time. Default: 256 KiB. */
+  chunkSize?: number | undefined
+  /** Ends it. */
+  signal?: AbortSignal | undefined
   /** The first byte. Default: 0, and of a handle its own position does not count. */
   start?: number | undefined
   /** The last byte, itself included. Default: the file's last. */
@@ -112,12 +120,23 @@ export type ChunkSource = string | ArrayBufferLike | NodeJS.ArrayBufferView
 
 /**
  * The bytes of a file, a Readable, a web stream or any other async iterable, in pooled Buffers. Each is
- * released when the loop moves on, also by `break` and `throw`: what is to stay must be copied.
+ * released when the loop moves on, also by `break` and `throw`. To keep one, copy it, or transfer its ArrayBuffer, as
+ * with `postMessage(chunk, [chunk.buffer])`: then the new owner has it to release.
+ *
+ * A Readable's pieces of one turn of the event loop share a chunk, as far as there is room.
+ *
+ * Where the loop is left, by `break`, `throw`, an error or the signal, a stream is treated as Node's own iterator
+ * treats it. So a server's request is destroyed, but its connection stays, and an answer can be sent. Where more than
+ * the limit comes, the request is not destroyed: it is let go of as by {@link readBody}, so that its client gets the
+ * answer although it goes on sending. Of an HTTP/2 stream that is read itself, and not its request, only this leaves
+ * an answer possible.
  *
  * An iterator that is dropped in the middle, without `return()`, gives its block back when the garbage collector
  * finds it, closes the file that it opened, and listens to nothing any more. A FileHandle, a stream or a generator
- * of the caller's stays open then. It is closed or destroyed, as by `for await`, where the loop is left.
+ * of the caller's stays open then.
  *
+ * @throws {Error} `ERR_CISTERN_BODY_TOO_LARGE`, with a `statusCode` of 413: by its Content-Length, before anything is
+ *   read, or when more than the limit has come
  * @throws as {@link pumpFile}, and what the source failed with; `ERR_STREAM_PREMATURE_CLOSE` for an HTTP/2 stream
  *   that was reset
  * @throws {TypeError} `ERR_INVALID_ARG_TYPE` for a piece that is no bytes; `ERR_INVALID_ARG_VALUE` for one whose memory
@@ -130,8 +149,12 @@ export function chunks(
 ): AsyncGenerator<PooledBuffer, void, void>
 
 export interface ChunksOptions {
-  /** The most bytes of a chunk. Default: 256 KiB of a file, 64 KiB of a stream. */
+  /**
+   * The most bytes of a chunk. Default: 256 KiB of a file; of a stream 64 KiB, and up to 256 KiB while it comes fast.
+   */
   chunkSize?: number | undefined
+  /** The most bytes in all, or `Infinity`. Default: `Infinity`. */
+  limit?: number | undefined
   /** Ends it. */
   signal?: AbortSignal | undefined
 }

@@ -3,8 +3,19 @@
 import assert from 'node:assert/strict'
 import { fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync
+} from 'node:fs'
+import { createHash } from 'node:crypto'
 import http from 'node:http'
+import net from 'node:net'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -31,7 +42,8 @@ const blocksIn = (language) => blocks.filter((block) => block.language === langu
 /** A project of a user's: a folder with cistern installed, and what else the documents use. */
 const project = mkdtempSync(path.join(tmpdir(), 'cistern-docs-'))
 after(() => rmSync(project, { recursive: true }))
-for (const name of ['cistern', 'express', 'prom-client', '@types']) {
+const INSTALLED = ['cistern', 'express', 'fastify', 'koa', '@hapi', 'prom-client', '@types']
+for (const name of INSTALLED) {
   const link = path.join(project, 'node_modules', name)
   mkdirSync(path.dirname(link), { recursive: true })
   const target = name === 'cistern' ? root : path.join(root, 'node_modules', name)
@@ -60,12 +72,13 @@ const SERVERS = [
   },
   {
     document: 'README.md',
-    has: 'pumpFile(pool, __filename',
-    async check(url, code) {
+    has: 'sendFile(res, __filename)',
+    async check(url, code, file) {
       assert.equal(await (await fetch(url)).text(), code)
       const body = 'x'.repeat(100_000)
       assert.equal(await (await post(url, body)).text(), body)
       assert.equal(await announce(url, MIB + 1), 413)
+      await cutShort(url, file)
     }
   },
   {
@@ -102,13 +115,27 @@ const SERVERS = [
   },
   {
     document: 'docs/guide.md',
-    has: "require('express')",
+    has: 'chunks(shared, req',
+    async check(url) {
+      const body = 'x'.repeat(1_000_000)
+      const sha256 = createHash('sha256').update(body).digest('hex')
+      assert.equal(await (await post(url, body)).text(), sha256)
+      assert.equal(await announce(url, 8 * MIB + 1), 413)
+    }
+  },
+  ...['express', 'fastify', 'koa', '@hapi/hapi'].map((framework) => ({
+    document: 'docs/guide.md',
+    has: `require('${framework}')`,
     async check(url, code) {
       assert.deepEqual(await (await post(`${url}length`, 'abc')).json(), { bytes: 3 })
       assert.equal(await announce(`${url}length`, MIB + 1), 413)
-      assert.equal(await (await fetch(`${url}source`)).text(), code)
+      const body = 'x'.repeat(1_000_000)
+      assert.equal(await (await post(`${url}echo`, body)).text(), body)
+      const source = await fetch(`${url}source`)
+      assert.match(source.headers.get('content-type'), /^text\/plain/)
+      assert.equal(await source.text(), code)
     }
-  },
+  })),
   {
     document: 'docs/guide.md',
     has: 'SIGTERM',
@@ -118,6 +145,36 @@ const SERVERS = [
     endsInOrder: process.platform !== 'win32'
   }
 ]
+
+/**
+ * Cuts the server's own file short while it is sent: the connection ends with what there was, and no other response
+ * stands in place of the rest.
+ */
+async function cutShort(url, file) {
+  const code = readFileSync(file)
+  const whole = Buffer.concat([code, Buffer.alloc(16 * MIB, '/')])
+  writeFileSync(file, whole)
+  const socket = net.connect(Number(new URL(url).port), '127.0.0.1')
+  socket.on('error', () => {})
+  socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(2))
+  const parts = [await once(socket, 'data').then(([part]) => part)]
+  socket.pause()
+  truncateSync(file, code.length + MIB)
+  socket.on('data', (part) => parts.push(part))
+  const closed = once(socket, 'close')
+  socket.resume()
+  await closed
+  const answer = Buffer.concat(parts)
+  const body = answer.subarray(answer.indexOf('\r\n\r\n') + 4)
+  assert.match(
+    String(answer.subarray(0, 500)),
+    new RegExp(`content-length: ${whole.length}\r\n`, 'i')
+  )
+  assert.ok(body.length < whole.length, 'it was cut short before it was sent')
+  assert.ok(body.equals(whole.subarray(0, body.length)))
+  // A file that grows meanwhile is served, and the server lives.
+  assert.equal((await (await fetch(url)).text()).length, code.length + MIB)
+}
 
 const post = (url, body) => fetch(url, { method: 'POST', body })
 
@@ -144,7 +201,7 @@ async function run(block) {
   const ended = once(child, 'close')
   const printed = Promise.all([child.stdout.toArray(), child.stderr.toArray()])
   let isInOrder = true
-  if (code.includes('.listen(')) isInOrder = await use(child, block)
+  if (/\.listen\(|server\.start\(/.test(code)) isInOrder = await use(child, block, file)
   const [status, signal] = await ended
   const [out, error] = (await printed).map((parts) => Buffer.concat(parts).toString())
   if (isInOrder) assert.deepEqual([status, signal], [0, null], `${error}\n${out}`)
@@ -156,7 +213,7 @@ async function run(block) {
 }
 
 /** Asks a server what it is there for, and ends it. Whether that has to be in order. */
-async function use(child, { at, document, code }) {
+async function use(child, { at, document, code }, file) {
   try {
     const server = SERVERS.find(
       (server) => server.document === document && code.includes(server.has)
@@ -166,7 +223,7 @@ async function use(child, { at, document, code }) {
     const [port] = await Promise.race([once(child, 'message'), ended])
     // Its status and what it has printed tell more.
     if (port === undefined) return true
-    await server.check(`http://127.0.0.1:${port}/`, code)
+    await server.check(`http://127.0.0.1:${port}/`, code, file)
     return server.endsInOrder ?? false
   } finally {
     child.kill()

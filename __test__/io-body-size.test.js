@@ -9,8 +9,9 @@ const net = require('node:net')
 const { PassThrough, Readable } = require('node:stream')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
+const undici = require('undici')
 const { BufferPool } = require('..')
-const { readBody } = require('../io')
+const { chunks, readBody } = require('../io')
 const { inEveryMode, until } = require('./helpers')
 const { HOST, TRANSPORTS, allBack, hash, pieces, randomBytes, serving } = require('./io-servers')
 
@@ -218,6 +219,74 @@ describe('options.length', () => {
       await allBack(pool)
     })
   }
+})
+
+describe('The body of a response to undici', () => {
+  const body = randomBytes(300_000)
+  const answer = (_req, res) => res.setHeader('content-length', body.length).end(body)
+  /** Asks by undici, and hands its response on. */
+  const asked = (use) =>
+    serving(http.createServer(answer), async (port) => {
+      const agent = new undici.Agent()
+      try {
+        await use(`http://127.0.0.1:${port}/`, agent)
+      } finally {
+        await agent.destroy()
+      }
+    })
+
+  test('has no headers of its own: options.length sizes its block', async () => {
+    const pool = new BufferPool()
+    const read = async (length) => {
+      const before = pool.stats().allocBytes
+      await asked(async (url, dispatcher) => {
+        const { headers, body: stream } = await undici.request(url, { dispatcher })
+        const known = Number(headers['content-length'])
+        const lease = await readBody(pool, stream, length ? { length: known } : {})
+        assert.ok(lease.buffer.equals(body))
+        lease.release()
+      })
+      return pool.stats().allocBytes - before
+    }
+    const unknown = await read(false)
+    assert.ok((await read(true)) < unknown)
+    await asked(async (url, dispatcher) => {
+      const { body: stream } = await undici.request(url, { dispatcher })
+      const hashed = []
+      for await (const chunk of chunks(pool, stream)) hashed.push(Buffer.from(chunk))
+      assert.ok(Buffer.concat(hashed).equals(body))
+    })
+    await allBack(pool)
+  })
+
+  test('is rejected where it has another length, or the limit is lower', async () => {
+    const pool = new BufferPool()
+    for (const [options, code] of [
+      [{ length: body.length - 1 }, 'ERR_HTTP_CONTENT_LENGTH_MISMATCH'],
+      [{ length: body.length + 1 }, 'ERR_HTTP_CONTENT_LENGTH_MISMATCH'],
+      [{ length: body.length, limit: 1000 }, 'ERR_CISTERN_BODY_TOO_LARGE'],
+      [{ limit: 1000 }, 'ERR_CISTERN_BODY_TOO_LARGE']
+    ]) {
+      await asked(async (url, dispatcher) => {
+        const { body: stream } = await undici.request(url, { dispatcher })
+        await assert.rejects(readBody(pool, stream, options), { code })
+        assert.ok(stream.destroyed)
+      })
+    }
+    await allBack(pool)
+  })
+
+  test('of fetch is read by way of Readable.fromWeb', async () => {
+    const pool = new BufferPool()
+    await asked(async (url, dispatcher) => {
+      const response = await undici.fetch(url, { dispatcher })
+      const length = Number(response.headers.get('content-length'))
+      const lease = await readBody(pool, Readable.fromWeb(response.body), { length })
+      assert.ok(lease.buffer.equals(body))
+      lease.release()
+    })
+    await allBack(pool)
+  })
 })
 
 describe('A body of an announced length, at the ceiling,', () => {

@@ -164,8 +164,12 @@ const WriteAfterEnd = coded('ERR_STREAM_WRITE_AFTER_END', Error, () => 'write af
 const BodyTooLarge = class extends coded(
   'ERR_CISTERN_BODY_TOO_LARGE',
   Error,
-  (/** @type {number} */ limit, /** @type {number} */ length, source = 'Received at least') =>
-    `The body of "req" must have at most options.limit = ${limit} bytes. ${source} ${length}`
+  (
+    /** @type {number} */ limit,
+    /** @type {number} */ length,
+    source = 'Received at least',
+    name = 'req'
+  ) => `The body of "${name}" must have at most options.limit = ${limit} bytes. ${source} ${length}`
 ) {
   /** What it is to HTTP: "Content Too Large". */
   statusCode = 413

@@ -5,23 +5,24 @@
  * asked for more.
  */
 
-const { InvalidArgType } = require('../errors')
+const { BodyTooLarge, InvalidArgType } = require('../errors')
 const { uncurry } = require('../runtime')
-const { checkInteger, checkOptions, checkPool, checkSignal } = require('./checks')
+const { BY_HEADER, announcedBy } = require('./announced')
+const { checkInteger, checkLimit, checkOptions, checkPool, checkSignal } = require('./checks')
+const { discardBody } = require('./discard-body')
 const { FileChunks } = require('./file-chunks')
 const { Iteration } = require('./iteration')
 const { LARGEST_READ, SourceFile, isPath } = require('./source-file')
-const { StreamChunks, sourceOf } = require('./stream-chunks')
+const { StreamChunks } = require('./stream-chunks')
+const { sourceOf } = require('./stream-source')
 
 /** Larger chunks of a file gain nothing that is worth the memory. */
 const FILE_CHUNK_BYTES = 256 * 1024
 
-/** What a stream gives at a time, mostly. */
-const STREAM_CHUNK_BYTES = 64 * 1024
-
 /**
  * @typedef {object} ChunksOptions
- * @property {number} [chunkSize] the most bytes of a chunk; by default 256 KiB of a file, 64 KiB of a stream
+ * @property {number} [chunkSize] the most bytes of a chunk; by default 256 KiB of a file, 64 to 256 KiB of a stream
+ * @property {number} [limit] the most bytes in all; as many as come by default
  * @property {AbortSignal} [signal]
  */
 
@@ -32,11 +33,13 @@ const STREAM_CHUNK_BYTES = 64 * 1024
  */
 function chunks(pool, source, options = {}) {
   checkPool(pool)
-  checkOptions(options, ['chunkSize', 'signal'])
-  const { chunkSize, signal } = options
+  checkOptions(options, ['chunkSize', 'limit', 'signal'])
+  const { chunkSize, limit = Infinity, signal } = options
   if (chunkSize !== undefined) checkInteger('options.chunkSize', chunkSize, 1, LARGEST_READ)
+  checkLimit('options.limit', limit)
   checkSignal(signal)
-  return new Chunks(new Iteration(pool, producerOf(pool, source, chunkSize), signal))
+  const begin = producerOf(pool, source, chunkSize, limit)
+  return new Chunks(new Iteration(pool, begin, limit, signal))
 }
 
 /**
@@ -45,18 +48,35 @@ function chunks(pool, source, options = {}) {
  * @param {import('../buffer-pool').BufferPool} pool
  * @param {any} source
  * @param {number | undefined} chunkSize
+ * @param {number} limit
  * @returns {() => FileChunks | StreamChunks}
  */
-function producerOf(pool, source, chunkSize) {
+function producerOf(pool, source, chunkSize, limit) {
   if (isPath(source)) {
     return () => new FileChunks(pool, new SourceFile(source), chunkSize ?? FILE_CHUNK_BYTES)
   }
   const begin = sourceOf(source)
   if (begin !== undefined) {
-    return () => new StreamChunks(pool, begin(), chunkSize ?? STREAM_CHUNK_BYTES)
+    return () => {
+      if (limit !== Infinity) checkAnnounced(source, limit)
+      return new StreamChunks(pool, begin, chunkSize)
+    }
   }
   const expected = 'a string, a Buffer, a URL, a FileHandle, a stream or an async iterable'
   throw new InvalidArgType('source', expected, source)
+}
+
+/**
+ * Refuses a body that announces more than the limit, before anything of it is read.
+ *
+ * @param {any} source
+ * @param {number} limit
+ */
+function checkAnnounced(source, limit) {
+  const announced = announcedBy(source)
+  if (announced === undefined || announced <= limit) return
+  discardBody(source, false)
+  throw new BodyTooLarge(limit, announced, BY_HEADER, 'source')
 }
 
 /**

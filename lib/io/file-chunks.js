@@ -70,6 +70,11 @@ class FileChunks {
     if (!this.#isBusy) this.#onQuiet()
   }
 
+  /** @param {() => void} callback */
+  discard(callback) {
+    this.stop(callback)
+  }
+
   /** As `stop`: a file that it has opened is nobody else's. */
   abandon() {
     this.stop(() => {})

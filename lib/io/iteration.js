@@ -7,13 +7,11 @@
  * a signal's listener or a promise's `resolve`.
  */
 
-const { Abort, AlreadyReleased } = require('../errors')
+const { Abort, AlreadyReleased, BodyTooLarge } = require('../errors')
 const { rackOf } = require('../buffer-pool')
 const { bufferOf, endLease, isOver } = require('../lease')
-const { OwnPromise, arrayBufferOf, bufferOver, lengthOf } = require('../runtime')
+const { OwnPromise, arrayBufferOf, bufferOver, lengthOf, resolveWith } = require('../runtime')
 const { afterPatience } = require('./patience')
-
-const { defineProperty } = Object
 
 /**
  * @typedef {import('../lease').Lease} Lease
@@ -21,6 +19,7 @@ const { defineProperty } = Object
  * @typedef {object} Producer
  * @property {(consumer: import('./ahead').Consumer) => void} next calls it once, unless it is stopped first
  * @property {(callback: () => void) => void} stop ends it, and calls back when all is let go of
+ * @property {(callback: () => void) => void} discard as `stop`, but leaves a server's request open for its answer
  * @property {() => void} abandon lets go of everything, and leaves the user's as it is
  *
  * @typedef {object} Call of `next`
@@ -53,7 +52,10 @@ class Iteration {
   hold = new Hold()
   #pool
   #begin
+  #limit
   #signal
+  /** How many bytes have come. */
+  #received = 0
   /**
    * Made when the first chunk is asked for.
    *
@@ -72,6 +74,15 @@ class Iteration {
    * @type {Given | undefined}
    */
   #given
+  /**
+   * What was given within a call of `next`. Its user has not seen it before that call returns, so that another call
+   * right behind must not release it.
+   *
+   * @type {Given | undefined}
+   */
+  #givenWithin
+  /** Whether a call of `next` has not returned yet. */
+  #isWithin = false
   #isOver = false
   /**
    * That everything is let go of.
@@ -89,11 +100,13 @@ class Iteration {
   /**
    * @param {import('../buffer-pool').BufferPool} pool
    * @param {() => Producer} begin
+   * @param {number} limit
    * @param {AbortSignal | undefined} signal
    */
-  constructor(pool, begin, signal) {
+  constructor(pool, begin, limit, signal) {
     this.#pool = pool
     this.#begin = begin
+    this.#limit = limit
     this.#signal = signal
     this.hold.idle = this
   }
@@ -107,12 +120,16 @@ class Iteration {
       else this.#last.following = call
       this.#last = call
       this.hold.idle = undefined
+      this.#isWithin = true
       this.#serve()
+      this.#isWithin = false
     })
   }
 
   /** Ends it, and the leases that were given. */
   end() {
+    this.#releaseGiven()
+    this.#showGiven()
     this.#releaseGiven()
     return this.#stop()
   }
@@ -120,6 +137,7 @@ class Iteration {
   /** Ends it, and leaves what was given to its user. */
   abandon() {
     this.#given = undefined
+    this.#givenWithin = undefined
     if (this.#isOver) return
     this.#isOver = true
     this.#unlisten()
@@ -161,11 +179,14 @@ class Iteration {
   #onChunk = (lease, length) => {
     if (lease === undefined) {
       this.#stop()
-    } else if (this.#isOver) {
-      endLease(lease)
-    } else {
-      this.#give(lease, length)
+      return
     }
+    this.#received += length
+    const isTooLarge = this.#received > this.#limit
+    if (!isTooLarge && !this.#isOver) return this.#give(lease, length)
+    endLease(lease)
+    // To end it may have run other code.
+    if (isTooLarge && !this.#isOver) this.#refuse()
   }
 
   /**
@@ -183,9 +204,38 @@ class Iteration {
       this.#onError(error)
       return
     }
-    this.#given = { lease, before: this.#given }
-    this.#takeCall()?.resolve(secret({ done: false, value: chunk }))
+    if (this.#isWithin) this.#giveWithin(lease)
+    else this.#given = { lease, before: this.#given }
+    const call = this.#takeCall()
+    if (call !== undefined) resolveWith(call.resolve, { done: false, value: chunk })
     this.#serve()
+  }
+
+  /** @param {Lease} lease */
+  async #giveWithin(lease) {
+    const isFirst = this.#givenWithin === undefined
+    this.#givenWithin = { lease, before: this.#givenWithin }
+    if (!isFirst) return
+    // Before its user goes on: that waits for a promise which is resolved later.
+    await undefined
+    this.#showGiven()
+  }
+
+  /** Notes that the calls of `next` have returned. */
+  #showGiven() {
+    let given = this.#givenWithin
+    this.#givenWithin = undefined
+    while (given !== undefined) {
+      this.#given = { lease: given.lease, before: this.#given }
+      given = given.before
+    }
+  }
+
+  #refuse() {
+    this.#failure = {
+      reason: new BodyTooLarge(this.#limit, this.#received, undefined, 'source')
+    }
+    this.#stop(true)
   }
 
   /** @param {unknown} error */
@@ -219,14 +269,15 @@ class Iteration {
     if (this.hold.isAbandoned) this.abandon()
   }
 
-  #stop() {
+  /** @param {boolean} [isRefused] whether a server's request stays open for its answer */
+  #stop(isRefused = false) {
     this.#isOver = true
     if (this.#end === undefined) {
       let resolve = () => {}
       this.#end = new OwnPromise((settle) => {
         resolve = settle
       })
-      this.#letGo(resolve)
+      this.#letGo(resolve, isRefused)
     }
     return this.#end
   }
@@ -235,8 +286,9 @@ class Iteration {
    * Tells the end when all is let go of, or after a while.
    *
    * @param {() => void} resolve
+   * @param {boolean} isRefused
    */
-  #letGo(resolve) {
+  #letGo(resolve, isRefused) {
     let isDone = false
     /** @type {NodeJS.Timeout | undefined} */
     let timer
@@ -250,6 +302,7 @@ class Iteration {
     }
     this.#unlisten()
     if (this.#producer === undefined) done()
+    else if (isRefused) this.#producer.discard(done)
     else this.#producer.stop(done)
     if (!isDone) timer = afterPatience(done)
   }
@@ -295,19 +348,6 @@ function chunkOf(lease, length) {
   if (lengthOf(buffer) === length) return buffer
   const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(buffer))
   return bufferOver(arrayBuffer, length)
-}
-
-/**
- * A result that a promise resolves with at once: it would ask for a `then`, on a prototype that other code can
- * change, while nobody has the chunk.
- *
- * @template {object} Result
- * @param {Result} result
- * @returns {Result}
- */
-function secret(result) {
-  // @ts-expect-error: without a prototype, so that nobody can say what else it has
-  return defineProperty(result, 'then', { __proto__: null, value: undefined })
 }
 
 /**

@@ -46,6 +46,7 @@ const {
   setBytes
 } = require('../runtime')
 const { slotOf } = require('../tag')
+const { BY_HEADER, announcedBy, isBodiless } = require('./announced')
 const { firstSize, nextSize } = require('./body-size')
 const {
   checkInteger,
@@ -195,7 +196,7 @@ class Reading {
     const announced = this.#announced
     if (announced === undefined) return
     if (announced > this.#limit) {
-      const source = this.#known === undefined ? 'Its Content-Length is' : `${KNOWN} is`
+      const source = this.#known === undefined ? BY_HEADER : `${KNOWN} is`
       throw new BodyTooLarge(this.#limit, announced, source)
     }
     const { isClosed, name, maxBytes } = this.#rack
@@ -656,35 +657,6 @@ const DECODES = 'must give bytes, and decodes them: setEncoding() was called'
  */
 function isBroken(req) {
   return req.aborted === true || (req.stream ?? req).rstCode > 0 || wasCutOff(req)
-}
-
-/**
- * The length that a message announces; `undefined` where it announces none.
- *
- * @param {any} req
- */
-function announcedBy(req) {
-  if (isBodiless(req)) return undefined
-  const { 'content-length': length, 'transfer-encoding': encoding } = req.headers ?? {}
-  if (encoding !== undefined || !/^\d+$/.test(length)) return undefined
-  const bytes = Number(length)
-  return Number.isInteger(bytes) && bytes >= 0 ? bytes : undefined
-}
-
-/**
- * Whether a message has no body, by what HTTP/1 says.
- *
- * @param {any} req
- */
-function isBodiless(req) {
-  if (!(req instanceof IncomingMessage)) return false
-  const { statusCode, headers } = req
-  // A server's: a request.
-  if (typeof statusCode !== 'number') {
-    return headers['content-length'] === undefined && headers['transfer-encoding'] === undefined
-  }
-  const { method } = /** @type {any} */ (req).req ?? {}
-  return method === 'HEAD' || statusCode === 204 || statusCode === 304
 }
 
 /**

@@ -1,90 +1,101 @@
 'use strict'
 
 /**
- * A stream's chunks, copied into blocks: what it gives within one turn of the event loop goes into one
- * block, as far as it fits.
+ * A stream's chunks, copied into blocks.
+ *
+ * A block is handed on when it is full, when nothing more has come by the end of a turn of the event loop, and when it
+ * is half full and the next piece would have to be cut. Then that has the next block to itself.
+ *
+ * All goes by callbacks: a promise for each piece would take a third of the time that a body takes.
  */
 
-const { Readable } = require('node:stream')
-const { isAnyArrayBuffer } = require('node:util').types
+const { setImmediate } = require('node:timers')
 const { rackOf, requestLease } = require('../buffer-pool')
-const { AlreadyReleased, InvalidArgType, InvalidArgValue, PrematureClose } = require('../errors')
+const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
-const { OwnPromise, fixedViewOf, lengthOf, partOf, setBytes, uncurry } = require('../runtime')
-const { wasCutOff, watchReset } = require('./http2-reset')
+const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime')
+const { END, NOTHING_YET } = require('./stream-source')
+
+const { isAnyArrayBuffer } = require('node:util').types
+const { max, min } = Math
+const { isView } = ArrayBuffer
+const { from } = Buffer
 
 /**
- * @typedef {object} Source
- * @property {() => Promise<IteratorResult<unknown>>} next
- * @property {() => Promise<unknown>} stop also while `next` is under way
- * @property {() => Promise<unknown>} release reads no more, and leaves the stream as it is
- * @property {BufferEncoding} encoding of its strings
- *
- * @typedef {object} Piece some bytes of the source's memory, which may become shorter at any time
- * @property {Uint8Array} bytes
- * @property {number} length
+ * The sizes of blocks where the user says nothing. A stream that fills them gets larger ones, since each lease costs
+ * as much as the copy of 64 KiB; one that does not, smaller ones.
  */
+const SMALLEST = 64 * 1024
+const LARGEST = 256 * 1024
+/** A block of which so small a part is filled was too large. */
+const SMALL_PART = 1 / 8
 
-const { isView } = ArrayBuffer
-/** By what Node iterates: that ends the stream when it is left. */
-const iterateAndDestroy = Readable.prototype[Symbol.asyncIterator]
-const iterate = uncurry(/** @type {any} */ (Readable.prototype).iterator)
-
-const ignore = () => {}
-
-/** What a turn without another piece gives. */
-const NOTHING_YET = Symbol('nothing yet')
+/**
+ * @typedef {import('../lease').Lease} Lease
+ * @typedef {import('./ahead').Consumer} Consumer
+ * @typedef {import('./stream-source').Source} Source
+ */
 
 class StreamChunks {
   #pool
+  /** @type {Source} */
   #source
   #blockBytes
-  #isStopped = false
+  /** Whether the blocks follow the stream. */
+  #isAdaptive
   /**
-   * A piece on its way.
+   * The call that is being served.
    *
-   * @type {Promise<IteratorResult<unknown>> | undefined}
+   * @type {Consumer | undefined}
    */
-  #coming
+  #consumer
   /**
-   * What did not fit into the last block.
+   * The bytes of the source's memory that are to be copied next. They may become fewer at any time.
    *
-   * @type {Piece | undefined}
+   * @type {Uint8Array | undefined}
    */
-  #rest
+  #piece
+  /** How many they were when they came. */
+  #pieceLength = 0
   /**
    * The block that is being filled.
    *
-   * @type {import('../lease').Lease | undefined}
+   * @type {Lease | undefined}
    */
   #lease
+  /** How much of it is filled. */
+  #length = 0
   /** Ends the wait for memory. */
   #cancel = () => {}
-  /**
-   * The last call of `next`. Never rejects.
-   *
-   * @type {Promise<void> | undefined}
-   */
-  #running
+  #isWaiting = false
+  /** Whether the end of this turn of the event loop will be noticed. */
+  #isTurnEnding = false
+  #isTurnOver = false
+  #isFilling = false
+  /** Whether something has changed while a block was being filled. */
+  #hasChanged = false
+  #isStopped = false
 
   /**
    * @param {import('../buffer-pool').BufferPool} pool
-   * @param {Source} source
-   * @param {number} chunkSize
+   * @param {(onChange: () => void) => Source} begin
+   * @param {number | undefined} chunkSize
    */
-  constructor(pool, source, chunkSize) {
+  constructor(pool, begin, chunkSize) {
     this.#pool = pool
-    this.#source = source
-    this.#blockBytes = chunkSize
+    this.#blockBytes = chunkSize ?? SMALLEST
+    this.#isAdaptive = chunkSize === undefined
+    this.#source = begin(this.#advance)
   }
 
   /**
    * Calls the consumer once, unless it is stopped first.
    *
-   * @param {import('./ahead').Consumer} consumer
+   * @param {Consumer} consumer
    */
   next(consumer) {
-    this.#running = this.#run(consumer)
+    this.#consumer = consumer
+    this.#advance()
   }
 
   /**
@@ -92,258 +103,203 @@ class StreamChunks {
    *
    * @param {() => void} callback
    */
-  async stop(callback) {
+  stop(callback) {
     this.#giveUp()
-    try {
-      await this.#source.stop()
-      await this.#running
-    } catch {
-      // It was to end.
-    }
-    callback()
+    this.#source.stop(callback)
+  }
+
+  /**
+   * Reads no more. A server's request stays open for its answer; any other stream ends.
+   *
+   * @param {() => void} callback
+   */
+  discard(callback) {
+    this.#giveUp()
+    this.#source.discard(callback)
   }
 
   /** Reads no more. The stream is its user's. */
-  async abandon() {
+  abandon() {
     this.#giveUp()
-    try {
-      await this.#source.release()
-    } catch {
-      // Nobody waits for it.
-    }
+    this.#source.release()
   }
 
   #giveUp() {
     this.#isStopped = true
-    this.#rest = undefined
+    this.#consumer = undefined
+    this.#piece = undefined
     this.#cancel()
-    forget(this.#coming)
-  }
-
-  /** @param {import('./ahead').Consumer} consumer */
-  async #run({ onChunk, onError }) {
-    try {
-      const length = await this.#produce()
-      const lease = this.#lease
-      this.#lease = undefined
-      if (!this.#isStopped) onChunk(lease, length)
-      else if (lease !== undefined) endLease(lease)
-    } catch (error) {
-      this.#endLease()
-      onError(error)
-    }
+    this.#endLease()
   }
 
   #endLease() {
     const lease = this.#lease
     this.#lease = undefined
+    this.#length = 0
     if (lease !== undefined) endLease(lease)
   }
 
-  /**
-   * Fills a block; leases none at the end of the stream.
-   *
-   * @returns {Promise<number>} how much of it
-   */
-  async #produce() {
-    const first = this.#rest ?? (await this.#take())
-    if (first === undefined || this.#isStopped) return 0
-    this.#rest = undefined
-    await this.#acquire()
-    if (this.#isStopped) return 0
-    return this.#fill(first)
+  /** Goes on for as long as there is something to do. Anyone may call it, at any time. */
+  #advance = () => {
+    this.#hasChanged = true
+    if (this.#isFilling) return
+    this.#isFilling = true
+    while (this.#hasChanged) {
+      this.#hasChanged = false
+      try {
+        if (this.#consumer !== undefined && !this.#isWaiting) this.#fill()
+      } catch (error) {
+        this.#fail(error)
+      }
+    }
+    this.#isFilling = false
   }
 
-  /** Leases a block. Its promise doesn't tell which: other code may see that. */
-  #acquire() {
-    return new OwnPromise((resolve, reject) => {
-      const onLease = (/** @type {import('../lease').Lease} */ lease) => {
-        this.#lease = lease
-        resolve(undefined)
-        if (this.#isStopped) this.#endLease()
-      }
-      const cancel = requestLease(this.#pool, this.#blockBytes, onLease, reject)
-      this.#cancel = () => {
-        cancel()
-        resolve(undefined)
-      }
-      // Whoever is told that the pool is exhausted may have stopped it.
-      if (this.#isStopped) this.#cancel()
-    })
-  }
-
-  /**
-   * Copies what there is into the block. Returns how much.
-   *
-   * @param {Piece} first
-   */
-  async #fill(first) {
+  /** Fills a block with what is there, and hands it on once that is enough. */
+  #fill() {
     const size = this.#blockBytes
-    let length = 0
-    /** @type {Piece | undefined} */
-    let piece = first
-    while (piece !== undefined && !this.#isStopped) {
-      const room = size - length
-      if (piece.length >= room) {
-        this.#put(piece, room, length)
-        if (piece.length > room) {
-          this.#rest = {
-            bytes: partOf(piece.bytes, room, piece.length - room),
-            length: piece.length - room
-          }
-        }
-        return size
+    for (;;) {
+      const isThere = this.#piece !== undefined || this.#take()
+      // Other code has run.
+      if (this.#isStopped || this.#consumer === undefined) return
+      if (!isThere) {
+        if (this.#isTurnOver) this.#handOn()
+        else if (this.#length > 0) this.#awaitEndOfTurn()
+        return
       }
-      this.#put(piece, piece.length, length)
-      length += piece.length
-      piece = await this.#takeThisTurn()
+      const count = this.#pieceLength
+      const mustBeCut = count > size - this.#length && count <= size
+      if (mustBeCut && 2 * this.#length >= size) return this.#handOn()
+      if (this.#lease === undefined) {
+        this.#request()
+        if (this.#lease === undefined) return
+      }
+      this.#putPiece()
+      if (this.#length === size) return this.#handOn()
     }
-    return length
   }
 
   /**
-   * @param {Piece} piece
-   * @param {number} count of its first bytes
-   * @param {number} at where in the block they go
+   * Takes the next piece that is not empty. Returns whether there is one; at the end, what there is is handed on.
    */
-  #put({ bytes, length }, count, at) {
-    if (lengthOf(bytes) !== length) {
-      throw new InvalidArgValue('chunk', `must keep its ${length} bytes meanwhile`, bytes)
-    }
-    const lease = this.#lease
-    // Other code has run since the block was leased.
-    if (lease === undefined || isOver(lease)) {
-      throw new AlreadyReleased(rackOf(this.#pool).name, undefined, 'chunk')
-    }
-    setBytes(bufferOf(lease), partOf(bytes, 0, count), at)
-  }
-
-  /** The next piece that is not empty; `undefined` at the end. */
-  async #take() {
+  #take() {
     for (;;) {
-      this.#coming ??= this.#source.next()
-      const { done, value } = await this.#coming
-      // At the end it stays, to say so again.
-      if (done) return undefined
-      this.#coming = undefined
-      const bytes = toBytes(value, this.#source.encoding)
-      const length = lengthOf(bytes)
-      if (length > 0) return { bytes, length }
+      const value = this.#source.read()
+      if (this.#isStopped || value === NOTHING_YET) return false
+      if (value === END) {
+        this.#handOn()
+        return false
+      }
+      const piece = toBytes(value, this.#source)
+      const length = lengthOf(piece)
+      if (length > 0) {
+        this.#piece = piece
+        this.#pieceLength = length
+        return true
+      }
     }
   }
 
-  /** The next piece; `undefined` at the end, or if none comes in this turn of the event loop. */
-  async #takeThisTurn() {
-    this.#coming ??= this.#source.next()
-    const turn = new Promise((resolve) => setImmediate(resolve, NOTHING_YET))
-    const isThere = (await Promise.race([this.#coming, turn])) !== NOTHING_YET
-    return isThere ? this.#take() : undefined
+  /** Copies as much of the piece as there is room for. */
+  #putPiece() {
+    const piece = /** @type {Uint8Array} */ (this.#piece)
+    const count = this.#pieceLength
+    if (lengthOf(piece) !== count) {
+      throw new InvalidArgValue('chunk', `must keep its ${count} bytes meanwhile`, piece)
+    }
+    const lease = /** @type {Lease} */ (this.#lease)
+    // Other code has run since the block was leased.
+    if (isOver(lease)) throw new AlreadyReleased(rackOf(this.#pool).name, undefined, 'chunk')
+    const room = this.#blockBytes - this.#length
+    if (count <= room) {
+      setBytes(bufferOf(lease), piece, this.#length)
+      this.#length += count
+      this.#piece = undefined
+    } else {
+      setBytes(bufferOf(lease), partOf(piece, 0, room), this.#length)
+      this.#length += room
+      this.#piece = partOf(piece, room, count - room)
+      this.#pieceLength = count - room
+    }
+  }
+
+  /** Leases a block, perhaps at once. */
+  #request() {
+    this.#isWaiting = true
+    const cancel = requestLease(this.#pool, this.#blockBytes, this.#onLease, this.#onRefused)
+    this.#cancel = cancel
+    // Whoever is told that the pool is exhausted may have stopped it.
+    if (this.#isStopped) cancel()
+  }
+
+  /** @param {Lease} lease */
+  #onLease = (lease) => {
+    this.#isWaiting = false
+    if (this.#isStopped) {
+      endLease(lease)
+      return
+    }
+    this.#lease = lease
+    this.#advance()
+  }
+
+  /** @param {unknown} error */
+  #onRefused = (error) => {
+    this.#isWaiting = false
+    this.#fail(error)
+  }
+
+  #awaitEndOfTurn() {
+    if (this.#isTurnEnding) return
+    this.#isTurnEnding = true
+    setImmediate(this.#onEndOfTurn)
+  }
+
+  #onEndOfTurn = () => {
+    this.#isTurnEnding = false
+    this.#isTurnOver = this.#length > 0
+    this.#advance()
+    this.#isTurnOver = false
+  }
+
+  /** Gives the consumer the bytes so far; where there are none, the end. */
+  #handOn() {
+    const consumer = this.#consumer
+    const lease = this.#lease
+    const length = this.#length
+    this.#consumer = undefined
+    this.#lease = undefined
+    this.#length = 0
+    if (this.#isAdaptive) this.#adapt(length)
+    consumer?.onChunk(lease, length)
+  }
+
+  /** @param {number} length of what the last block has */
+  #adapt(length) {
+    const size = this.#blockBytes
+    if (2 * length >= size) this.#blockBytes = min(2 * size, LARGEST)
+    else if (length < SMALL_PART * size) this.#blockBytes = max(size / 2, SMALLEST)
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    const consumer = this.#consumer
+    this.#consumer = undefined
+    this.#endLease()
+    consumer?.onError(error)
   }
 }
 
 /**
- * Has nobody told of what a promise of the user's will be rejected with.
+ * The bytes of a piece: a view whose length stays.
  *
- * @param {Promise<unknown> | undefined} promise
- */
-async function forget(promise) {
-  try {
-    await promise
-  } catch {
-    // It was to end.
-  }
-}
-
-/**
  * @param {unknown} value
- * @param {BufferEncoding} encoding
- * @returns {Uint8Array} of a length that stays
+ * @param {Source} source
  */
-function toBytes(value, encoding) {
-  if (typeof value === 'string') return fixedViewOf(Buffer.from(value, encoding))
+function toBytes(value, source) {
+  if (typeof value === 'string') return fixedViewOf(from(value, source.encoding))
   if (isView(value) || isAnyArrayBuffer(value)) return fixedViewOf(value)
   throw new InvalidArgType('chunk', 'a string, an ArrayBuffer or a view of one', value)
 }
 
-/**
- * What gives the pieces: a Readable, a web stream or any other async iterable; `undefined` for what is none.
- *
- * @param {any} stream
- * @returns {(() => Source) | undefined} begins
- */
-function sourceOf(stream) {
-  if (typeof stream?.getReader === 'function') return () => fromWeb(stream)
-  if (typeof stream?.[Symbol.asyncIterator] === 'function') return () => fromIterable(stream)
-  return undefined
-}
-
-/**
- * @param {import('node:stream/web').ReadableStream} stream
- * @returns {Source}
- */
-function fromWeb(stream) {
-  const reader = stream.getReader()
-  return {
-    next: () => /** @type {Promise<any>} */ (reader.read()),
-    stop: async () => {
-      await reader.cancel().catch(ignore)
-      reader.releaseLock()
-    },
-    release: async () => reader.releaseLock(),
-    encoding: 'utf8'
-  }
-}
-
-/**
- * @param {any} iterable
- * @returns {Source}
- */
-function fromIterable(iterable) {
-  const isOurs = readsByNode(iterable)
-  const iterator = isOurs
-    ? iterate(iterable, { destroyOnReturn: false })
-    : iterable[Symbol.asyncIterator]()
-  const unwatch = watchReset(iterable)
-  let hasEnded = false
-  const destroy = () => {
-    if (typeof iterable.destroy === 'function') iterable.destroy()
-  }
-  const leave = async () => {
-    await iterator.return?.()
-  }
-  return {
-    next: async () => {
-      const result = await iterator.next()
-      hasEnded = Boolean(result.done)
-      // An http2 stream ends then, too, like one that is whole.
-      const isCutOff = hasEnded && wasCutOff(iterable)
-      // As its own iterator does.
-      if (hasEnded && isOurs && iterable._readableState?.autoDestroy) destroy()
-      if (isCutOff) throw new PrematureClose()
-      return result
-    },
-    stop: async () => {
-      unwatch()
-      // As its own iterator does, but at once: that would wait for the piece that it was asked for.
-      if (!hasEnded) destroy()
-      await leave()
-    },
-    // A generator of the user's goes on where it was.
-    release: async () => {
-      unwatch()
-      if (isOurs) await leave()
-    },
-    encoding: iterable.readableEncoding ?? 'utf8'
-  }
-}
-
-/**
- * Whether a stream is read by Node's own iterator, which can let go of it without ending it.
- *
- * @param {any} stream
- */
-function readsByNode(stream) {
-  return stream instanceof Readable && stream[Symbol.asyncIterator] === iterateAndDestroy
-}
-
-module.exports = { StreamChunks, sourceOf }
+module.exports = { StreamChunks }
