@@ -67,9 +67,8 @@ function installDependencies() {
   const lock = path.join(root, 'package-lock.json')
   if (existsSync(done) && statSync(done).mtimeMs >= statSync(lock).mtimeMs) return
   console.error('Installing dependencies …')
-  // The build that npm would run at install is ours to run, next. Not `npm ci`: newer npms refuse a
-  // lock file without the packages that Biome has for other platforms.
-  npm(['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+  // The build that npm would run at install is ours to run, next.
+  npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
 }
 
 /**

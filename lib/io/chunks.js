@@ -5,6 +5,7 @@
  * asked for more.
  */
 
+const { addEntries } = require('../call-site')
 const { BodyTooLarge, InvalidArgType } = require('../errors')
 const { uncurry } = require('../runtime')
 const { BY_HEADER, announcedBy } = require('./announced')
@@ -125,5 +126,7 @@ class Chunks {
     await this.#iteration.end()
   }
 }
+
+addEntries(Chunks.prototype.next)
 
 module.exports = { chunks }
