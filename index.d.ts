@@ -94,6 +94,14 @@ export class BufferPool {
   stats(): PoolStats
 
   /**
+   * Who holds memory now, by call site, the most bytes first: of the leases whose call site was recorded, one in 128
+   * by default, and all of them with `leakSampleRate: 1`. It shows leases that were taken in this thread, wherever
+   * their Buffers are now; other threads show theirs. Of a hundred thousand recorded leases and more, it shows the
+   * latest hundred thousand. A plain frozen snapshot.
+   */
+  holders(): readonly Holder[]
+
+  /**
    * Gives idle memory back to the operating system, the depot's first and then that of this
    * thread's magazines. At most 4096 blocks of each go in the call, the others in the next turns of the event loop.
    * Other threads are told to do the same, and do in their next turns.
@@ -217,7 +225,7 @@ export interface BufferPoolOptions {
   idleTimeout?: number | undefined
   /**
    * The share of leases, from 0 to 1, whose call site is recorded, to tell of those that the garbage
-   * collector ends. At rates below 1 at most that share of 12,800 leases is recorded a second and thread, or 100
+   * collector ends, and for {@link BufferPool.holders}. At rates below 1 at most that share of 12,800 leases is recorded a second and thread, or 100
    * records where that is more. Default: 1/128.
    */
   leakSampleRate?: number | undefined
@@ -240,6 +248,18 @@ export interface LeakMessage {
   readonly stack: string
   /** How many sampled leases of this call site have leaked, this one included. */
   readonly count: number
+}
+
+/** Sampled leases that one call site holds. */
+export interface Holder {
+  /** Where they were taken, as in an `Error`'s stack, without cistern's own frames. */
+  readonly stack: string
+  /** How many there are. */
+  readonly count: number
+  /** Their blocks' sizes, together. */
+  readonly bytes: number
+  /** For how long the oldest of them is leased, in milliseconds. */
+  readonly oldestMs: number
 }
 
 /** At `cistern:exhausted`: there is no room under the ceiling. */

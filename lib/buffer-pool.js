@@ -6,6 +6,7 @@ const { MAX_LENGTH } = require('node:buffer').constants
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const { byteBufferOn } = require('./byte-buffer')
+const { addEntries } = require('./call-site')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
 const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
@@ -71,6 +72,13 @@ let rackOf
 let requestLease
 
 /**
+ * A pool's `lease`, for the rest of this library. It is none of the functions that users call, whose callers are call sites.
+ *
+ * @type {(pool: BufferPool, size: number) => Lease}
+ */
+let leaseFrom
+
+/**
  * Whether a pool could hold so many bytes with nothing else leased, for the rest of this library.
  *
  * @type {(pool: BufferPool, size: number) => boolean}
@@ -80,6 +88,7 @@ let canEverHold
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
+    leaseFrom = (pool, size) => pool.#leaseOwned(size, zeroFill)
     canEverHold = (pool, size) => pool.#canEverHold(size)
     requestLease = (pool, size, onLease, onError, onWait) =>
       pool.#request(size, onLease, onError, onWait)
@@ -313,6 +322,11 @@ class BufferPool {
     return this.#rack.stats()
   }
 
+  /** @returns {readonly import('../index').Holder[]} */
+  holders() {
+    return this.#rack.holders()
+  }
+
   /** @param {number} [keepBytes] */
   trim(keepBytes = 0) {
     if (typeof keepBytes !== 'number') {
@@ -522,9 +536,12 @@ class BufferPool {
 
 // As they are now: for the rest of this library, which other code must not come between.
 const release = uncurry(BufferPool.prototype.release)
-const leaseFrom = uncurry(BufferPool.prototype.lease)
 const owns = uncurry(BufferPool.prototype.owns)
 bindRelease(release)
+
+const calls = /** @type {any} */ (BufferPool.prototype)
+addEntries(calls.allocUnsafe, calls.alloc, calls.lease, calls.acquire, calls.acquireLease)
+addEntries(calls.byteBuffer)
 
 /**
  * One call of `acquire`: a request that a signal can end.

@@ -7,6 +7,7 @@
  * release need not move the memory to be safe.
  */
 
+const { addEntries } = require('./call-site')
 const errors = require('./errors')
 const { custom, draw } = require('./inspect')
 const keeping = require('./keeping')
@@ -342,5 +343,7 @@ function checkEncoding(encoding) {
   // Node's own error for an unknown one.
   NO_BYTES.write('', /** @type {BufferEncoding} */ (encoding))
 }
+
+addEntries(ByteBuffer.prototype.append)
 
 module.exports = { byteBufferOn }

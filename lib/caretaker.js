@@ -144,11 +144,18 @@ class Caretaker {
 
   tellLeaks() {
     const { attachment } = this.rack
+    this.noteEnds()
+    this.rack.sampler.tellLeaks((site) => native.noteLeakSite(attachment, site))
+  }
+
+  /** Takes note of sampled leases that have ended in the garbage collector, or in another thread. */
+  noteEnds() {
+    const { attachment, sampler } = this.rack
     for (;;) {
       const report = native.nextReport(attachment)
       if (report === null) return
-      if (report < 0) this.rack.sampler.forget(-report)
-      else this.rack.sampler.tell(report, () => native.isFirstLeak(attachment))
+      if (report < 0) sampler.forget(-report)
+      else sampler.leak(report)
     }
   }
 

@@ -39,7 +39,8 @@
  * @property {(attachment: Attachment) => number} takeFreedUnderPressure
  * @property {(attachment: Attachment) => number | null} nextReport the record of a leak; below 0: it is
  *   none, another thread has released it
- * @property {(attachment: Attachment) => boolean} isFirstLeak
+ * @property {(attachment: Attachment, site: string) => number} noteLeakSite which one of those to be told by a warning;
+ *   0: it was told before, or too many were
  * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
  *   depot, its seat in the ledger; `null` where there is none
  * @property {(attachment: Attachment, classIndex: number) => Lent | number | null} lendFresh from

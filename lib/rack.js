@@ -595,6 +595,12 @@ class Rack {
     return readStats(this)
   }
 
+  /** Who holds sampled leases of this thread now. */
+  holders() {
+    this.caretaker.noteEnds()
+    return this.sampler.holders()
+  }
+
   /** @param {number} units more, or fewer, that are leased or idle here */
   hold(units) {
     this.held += units

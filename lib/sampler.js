@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * Where sampled leases were taken, to tell of those that the garbage collector ends.
+ * Where sampled leases were taken, to show who holds memory, and to tell of leases that the garbage collector ends.
  *
  * The state of a sampled lease is one of its own. So its release takes the slow path, which drops the
  * record, and a finalizer that finds this state has found a leak.
@@ -9,24 +9,22 @@
  * The idea is Netty's ResourceLeakDetector: one lease in so many, with its stack.
  */
 
-const path = require('node:path')
 const { performance } = require('node:perf_hooks')
+const { callSiteBelow } = require('./call-site')
 const channels = require('./channels')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
-const { nextKey, table } = require('./runtime')
+const { freeze, listOf, nextKey, table, uncurry } = require('./runtime')
 
 // As they were when cistern was loaded: other code must not run in the middle of a lease.
 const { floor, log, log1p, max, min, random } = Math
 const now = performance.now.bind(performance)
-
-/** Frames of a call site that are kept, beyond ours. */
-const FRAMES = 8
-
-/** Frames of ours on top of the caller's. */
-const OWN_FRAMES = 4
+const sort = uncurry(Array.prototype.sort)
 
 /** Records that are kept. The oldest goes first: what has been leased that long is no news. */
 const RECORDS = 100_000
+
+/** Call sites of a pool of which the first leak is a warning, as `MOST_SITES` in `src/pool/leak_sites.rs` has it. */
+const MOST_WARNINGS = 10
 
 /** Different call sites that are counted, beyond which a new one counts anew each time. */
 const SITES = 1000
@@ -50,6 +48,16 @@ const PAUSE = 32
 /** The most leases between two samples: counts are exact up to 2^53. */
 const SELDOM = 2 ** 40
 
+/**
+ * A sampled lease.
+ *
+ * @typedef {object} Sample
+ * @property {number} size what was asked for
+ * @property {number} bytes its block's
+ * @property {number} at when it was taken
+ * @property {string} stack
+ */
+
 class Sampler {
   #rate
   #pool
@@ -63,9 +71,15 @@ class Sampler {
   /**
    * Of leases that were not released yet, by number.
    *
-   * @type {Map<number, { size: number, stack: string }>}
+   * @type {Map<number, Sample>}
    */
   #records = new Map()
+  /**
+   * Of leaks that are still to be told, by number.
+   *
+   * @type {Map<number, Sample>}
+   */
+  #leaks = new Map()
   /** @type {Map<string, number>} */
   #counts = new Map()
 
@@ -111,7 +125,7 @@ class Sampler {
       return undefined
     }
     this.#pause = 1
-    return stackBelow(below)
+    return callSiteBelow(below)
   }
 
   /**
@@ -119,12 +133,13 @@ class Sampler {
    * @param {number} size
    * @param {string} stack
    */
-  record({ words, at }, size, stack) {
+  record({ words, at, magazine }, size, stack) {
     const id = ++this.#lastId
     words[at + SAMPLE] = id
     words[at + STATE] = SAMPLED
     if (table.size(this.#records) === RECORDS) this.forget(firstOf(this.#records))
-    table.set(this.#records, id, { size, stack })
+    const bytes = magazine === null ? size : magazine.blockSize
+    table.set(this.#records, id, { size, bytes, at: now(), stack })
   }
 
   /**
@@ -147,35 +162,78 @@ class Sampler {
   }
 
   /**
-   * Tells of a leak.
+   * Notes that the garbage collector has ended a lease, which is told later.
    *
    * @param {number} id its record's
-   * @param {() => boolean} isFirst whether no leak of the pool was told before
    */
-  tell(id, isFirst) {
+  leak(id) {
     const record = table.get(this.#records, id)
+    if (record === undefined) return
     table.delete(this.#records, id)
-    if (record !== undefined) this.#publish(record, isFirst)
+    table.set(this.#leaks, id, record)
   }
 
   /**
-   * @param {{ size: number, stack: string }} record
-   * @param {() => boolean} isFirst
+   * Tells of the leaks that were noted.
+   *
+   * @param {(site: string) => number} noteSite which one it is of the call sites to be told by a warning; 0: it is
+   *   none of these
    */
-  #publish({ size, stack }, isFirst) {
+  tellLeaks(noteSite) {
+    while (table.size(this.#leaks) > 0) {
+      const id = firstOf(this.#leaks)
+      const record = /** @type {Sample} */ (table.get(this.#leaks, id))
+      table.delete(this.#leaks, id)
+      this.#publish(record, noteSite)
+    }
+  }
+
+  /**
+   * Who holds sampled leases now, by call site, the most bytes first.
+   *
+   * @returns {readonly import('../index').Holder[]}
+   */
+  holders() {
+    const time = now()
+    /** @type {Map<string, { stack: string, count: number, bytes: number, oldestMs: number }>} */
+    const sites = new Map()
+    table.forEach(this.#records, (/** @type {Sample} */ { bytes, at, stack }) => {
+      const site = table.get(sites, stack)
+      // Records are in the order of their leases: a site's first is its oldest.
+      if (site === undefined)
+        table.set(sites, stack, { stack, count: 1, bytes, oldestMs: time - at })
+      else {
+        site.count++
+        site.bytes += bytes
+      }
+    })
+    const keys = table.keys(sites)
+    const list = listOf(table.size(sites), () => freeze(table.get(sites, nextKey(keys).value)))
+    return freeze(sort(list, mostBytesFirst))
+  }
+
+  /**
+   * @param {Sample} record
+   * @param {(site: string) => number} noteSite
+   */
+  #publish({ size, stack }, noteSite) {
     const count = (table.get(this.#counts, stack) ?? 0) + 1
     if (count > 1 || table.size(this.#counts) < SITES) table.set(this.#counts, stack, count)
     const pool = this.#pool
     if (channels.leak.hasSubscribers) {
       channels.leak.publish({ pool, size, stack, count })
-    } else if (isFirst()) {
-      process.emitWarning(
-        `A Buffer of ${size} bytes from pool '${pool}' was collected and had not been released. ` +
-          'The pool has its memory again, but late: release it. Further ones are told through the ' +
-          `diagnostics channel 'cistern:leak' alone. It was taken\n${stack}`,
-        { code: 'CISTERN_LEAK' }
-      )
+      return
     }
+    const number = noteSite(stack)
+    if (number === 0) return
+    const others =
+      number === MOST_WARNINGS ? 'Further ones, of any call site,' : 'Others of its call site'
+    process.emitWarning(
+      `A Buffer of ${size} bytes from pool '${pool}' was collected and had not been released. ` +
+        `The pool has its memory again, but late: release it. ${others} are told through the ` +
+        `diagnostics channel 'cistern:leak' alone. It was taken\n${stack}`,
+      { code: 'CISTERN_LEAK' }
+    )
   }
 
   #spend() {
@@ -190,61 +248,19 @@ class Sampler {
 }
 
 /**
+ * @param {{ bytes: number }} one
+ * @param {{ bytes: number }} other
+ */
+function mostBytesFirst(one, other) {
+  return other.bytes - one.bytes
+}
+
+/**
  * @param {Map<number, unknown>} records at least one
  * @returns {number} the oldest one's
  */
 function firstOf(records) {
   return nextKey(table.keys(records)).value ?? 0
-}
-
-const OWN_FOLDER = __dirname + path.sep
-
-/**
- * The stack as text, at once: unformatted, it would keep every `this` on it alive, and so perhaps the
- * very Buffer whose end it is to explain.
- *
- * @param {Function} below
- */
-function stackBelow(below) {
-  /** @type {{ stack?: unknown }} */
-  const holder = {}
-  const limit = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit')
-  try {
-    Error.stackTraceLimit = FRAMES + OWN_FRAMES
-    Error.captureStackTrace(holder, below)
-    return framesOf(holder.stack)
-  } catch {
-    // Errors are frozen here, or someone's `prepareStackTrace` throws: no stack, no record.
-    return undefined
-  } finally {
-    restore(limit)
-  }
-}
-
-/**
- * A stack's frames that are not ours, as text.
- *
- * @param {unknown} stack V8's, or whatever someone's `prepareStackTrace` has made of it
- */
-function framesOf(stack) {
-  const lines = Array.isArray(stack) ? stack.map(String) : String(stack ?? '').split('\n')
-  // V8's has the error itself in front.
-  const frames = Array.isArray(stack) || lines.length === 1 ? lines : lines.slice(1)
-  const text = frames
-    .filter((line) => !line.includes(OWN_FOLDER))
-    .slice(0, FRAMES)
-    .join('\n')
-  return text === '' ? '    at an unknown place' : text
-}
-
-/** @param {PropertyDescriptor | undefined} limit */
-function restore(limit) {
-  try {
-    if (limit === undefined) Reflect.deleteProperty(Error, 'stackTraceLimit')
-    else Object.defineProperty(Error, 'stackTraceLimit', limit)
-  } catch {
-    // As it could not be changed.
-  }
 }
 
 module.exports = { Sampler }

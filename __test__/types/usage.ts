@@ -6,6 +6,7 @@ import {
   type ByteBuffer,
   type BufferPoolOptions,
   type ExhaustedMessage,
+  type Holder,
   type LeakMessage,
   type Lease,
   type PoolHandle,
@@ -28,6 +29,15 @@ lease.release()
 }
 const owns: boolean = pool.owns(buffer)
 const stats: PoolStats = pool.stats()
+const holders: readonly Holder[] = pool.holders()
+const held: [string, number, number, number][] = holders.map((holder) => [
+  holder.stack,
+  holder.count,
+  holder.bytes,
+  holder.oldestMs
+])
+// @ts-expect-error: a snapshot
+holders.push()
 const handle: PoolHandle = pool.handle
 BufferPool.attach(handle).release(buffer)
 pool.acquire(10, { zero: true, signal: AbortSignal.timeout(5) }).then((got: Buffer) => got.fill(0))
@@ -54,4 +64,4 @@ stats.inUseCount = 0
 // @ts-expect-error: a Lease keeps its Buffer
 lease.buffer = buffer
 
-export { blob, freed, messages, owns, written }
+export { blob, freed, held, messages, owns, written }

@@ -5,6 +5,7 @@
  * asked for more.
  */
 
+const { addEntries } = require('../call-site')
 const { InvalidArgType } = require('../errors')
 const { uncurry } = require('../runtime')
 const { checkInteger, checkOptions, checkPool, checkSignal } = require('./checks')
@@ -105,5 +106,7 @@ class Chunks {
     await this.#iteration.end()
   }
 }
+
+addEntries(Chunks.prototype.next)
 
 module.exports = { chunks }

@@ -16,6 +16,7 @@
 const { constants } = require('node:buffer')
 const { Socket } = require('node:net')
 const { isProxy, isUint8Array } = require('node:util').types
+const { addEntries } = require('../call-site')
 const { leaseFrom, rackOf } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
@@ -302,5 +303,7 @@ function bufferKeyOf(socket) {
   }
   return undefined
 }
+
+addEntries(onread)
 
 module.exports = { onread }

@@ -8,6 +8,7 @@
  * A block MUST NOT be released while it is being read into or written from.
  */
 
+const { addEntries } = require('../call-site')
 const { rackOf, requestLease } = require('../buffer-pool')
 const { Abort, AlreadyReleased, InvalidArgType, PrematureClose } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
@@ -367,5 +368,7 @@ function giveBack(lease) {
     // Marked as untransferable by code that was shown it: it comes back when it is collected.
   }
 }
+
+addEntries(pumpFile)
 
 module.exports = { pumpFile }

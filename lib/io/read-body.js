@@ -19,6 +19,7 @@
 const { constants } = require('node:buffer')
 const { IncomingMessage } = require('node:http')
 const { setImmediate } = require('node:timers')
+const { addEntries } = require('../call-site')
 const { canEverHold, leaseFrom, rackOf, requestLease } = require('../buffer-pool')
 const {
   Abort,
@@ -705,5 +706,7 @@ function bytesOf(chunk, req) {
 
 const CHUNK = 'of type string, or an instance of Buffer or Uint8Array'
 const MOVED = 'must keep its memory, which was moved while it was read'
+
+addEntries(readBody)
 
 module.exports = { readBody }

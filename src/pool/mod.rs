@@ -36,6 +36,7 @@ mod config;
 mod depot;
 mod handle;
 mod keeper;
+mod leak_sites;
 mod ledger;
 mod loan;
 mod loans;
@@ -78,6 +79,7 @@ pub use witness::Witness;
 use books::Books;
 use census::{Census, Owner};
 use handle::OwnHandle;
+use leak_sites::LeakSites;
 use loans::{Loans, Record};
 use quarantine::{Orphan, Quarantine};
 use std::sync::{Arc, PoisonError, Weak};
@@ -108,8 +110,7 @@ pub struct Pool {
     next_tick: Mutex<Option<Instant>>,
     /// Bytes that the keeper freed, by [`Reason`], and nobody was told of.
     untold: [AtomicUsize; Reason::COUNT],
-    /// Whether a leak was told.
-    has_told_leak: AtomicBool,
+    leak_sites: LeakSites,
     me: Weak<Pool>,
 }
 
@@ -194,7 +195,7 @@ impl Pool {
             is_kept: AtomicBool::new(!config.has_keeper),
             next_tick: Mutex::default(),
             untold: Default::default(),
-            has_told_leak: AtomicBool::new(false),
+            leak_sites: LeakSites::default(),
             me: me.clone(),
             config,
         })
@@ -386,9 +387,9 @@ impl Pool {
         self.untold[reason as usize].swap(0, Ordering::Relaxed)
     }
 
-    /// Whether no leak was told before; told once.
-    pub fn is_first_leak(&self) -> bool {
-        !self.has_told_leak.swap(true, Ordering::Relaxed)
+    /// Notes the call site of a leak. Returns which one of those to be told it is; 0 where it is none of these.
+    pub fn note_leak_site(&self, site: &str) -> u32 {
+        self.leak_sites.note(site)
     }
 
     /// Ends the loan of a block whose backing store is gone, before its finalizer comes. Whether it

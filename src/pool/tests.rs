@@ -1053,7 +1053,7 @@ fn leaks_are_told_once_and_with_their_record() {
     assert_eq!(leak, Left { state: SeatState::Sampled, sample: 5.0 });
     assert_eq!(attachment.member().next_report(), None);
     assert_eq!(bell.count(), 1);
-    assert!(pool.is_first_leak() && !pool.is_first_leak());
+    assert_eq!((pool.note_leak_site("here"), pool.note_leak_site("here")), (1, 0));
     for _ in 0..1000 {
         sampled().settle(Lender::Alive);
     }
