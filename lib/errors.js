@@ -189,14 +189,25 @@ const LengthMismatch = coded(
   ) => `The body of "req" must have the ${announced} bytes of ${source}. Received ${received}`
 )
 
-const AddonMissing = coded(
+const AddonMissing = class extends coded(
   'ERR_CISTERN_ADDON_MISSING',
   Error,
-  (/** @type {Error} */ cause) =>
-    `cistern's addon for ${platform} could not be loaded; "npm rebuild cistern" builds it, from npm 12 on ` +
-    'after "npm install-scripts approve cistern", and in a clone "npm run build" (it takes Rust: ' +
-    `https://rustup.rs). ${cause.message}`
-)
+  (/** @type {{ reason: string, advice: string, cause?: Error }} */ { reason, advice, cause }) =>
+    `cistern's addon for ${platform} could not be loaded: ${reason}. ${advice}.` +
+    (cause === undefined ? '' : ` (${cause.message.split('\n')[0]})`)
+) {
+  /**
+   * @param {{ reason: string, advice: string, cause?: Error }} failure
+   * @param {readonly Error[]} errors one from each place where it was looked for
+   */
+  constructor(failure, errors) {
+    super(failure)
+    // Not enumerable, as in Node's own.
+    const own = { __proto__: null, configurable: true, writable: true }
+    Object.defineProperty(this, 'cause', { ...own, value: failure.cause })
+    Object.defineProperty(this, 'errors', { ...own, value: errors })
+  }
+}
 
 const NoExternalInWorker = coded(
   'ERR_CISTERN_NO_EXTERNAL',

@@ -86,22 +86,108 @@
  *
  */
 
-const { existsSync } = require('node:fs')
 const { isMainThread } = require('node:worker_threads')
-const { addonPackage, addonPath } = require('./addon-path')
 const { AddonMissing, NoExternalInWorker } = require('./errors')
-const { isNode } = require('./platform')
+const { isNode, platform } = require('./platform')
 
-/** @returns {Native} */
-function load() {
+/**
+ * One from each place that has no addon, or none that can be loaded.
+ *
+ * @type {Error[]}
+ */
+const errors = []
+
+/**
+ * The addon that was built here, or came along prebuilt; `undefined` where none can be loaded.
+ *
+ * Each name is a literal, and all of them are within `try`: so bundlers see the files, and let those be missing that
+ * are for other platforms.
+ *
+ * @returns {Native | undefined}
+ */
+function fromFile() {
   try {
-    return require(existsSync(addonPath) ? addonPath : addonPackage)
+    switch (platform) {
+      case 'darwin-arm64':
+        return require('../native/cistern.darwin-arm64.node')
+      case 'darwin-x64':
+        return require('../native/cistern.darwin-x64.node')
+      case 'linux-arm64-gnu':
+        return require('../native/cistern.linux-arm64-gnu.node')
+      case 'linux-arm64-musl':
+        return require('../native/cistern.linux-arm64-musl.node')
+      case 'linux-x64-gnu':
+        return require('../native/cistern.linux-x64-gnu.node')
+      case 'linux-x64-musl':
+        return require('../native/cistern.linux-x64-musl.node')
+      case 'win32-x64-msvc':
+        return require('../native/cistern.win32-x64-msvc.node')
+      default:
+        return fromBuild()
+    }
   } catch (error) {
-    throw new AddonMissing(/** @type {Error} */ (error))
+    errors[errors.length] = /** @type {Error} */ (error)
   }
 }
 
-const native = load()
+/**
+ * The addon of the package that has it prebuilt; `undefined` where none can be loaded.
+ *
+ * @returns {Native | undefined}
+ */
+function fromPackage() {
+  try {
+    switch (platform) {
+      case 'darwin-arm64':
+        return require('@cistern/binding-darwin-arm64')
+      case 'darwin-x64':
+        return require('@cistern/binding-darwin-x64')
+      case 'linux-arm64-gnu':
+        return require('@cistern/binding-linux-arm64-gnu')
+      case 'linux-arm64-musl':
+        return require('@cistern/binding-linux-arm64-musl')
+      case 'linux-x64-gnu':
+        return require('@cistern/binding-linux-x64-gnu')
+      case 'linux-x64-musl':
+        return require('@cistern/binding-linux-x64-musl')
+      case 'win32-x64-msvc':
+        return require('@cistern/binding-win32-x64-msvc')
+    }
+  } catch (error) {
+    errors[errors.length] = /** @type {Error} */ (error)
+  }
+}
+
+/**
+ * The addon that was built here, on a platform that has no package. Not by `require`: bundlers warn of a name that
+ * is not a literal.
+ *
+ * @returns {Native}
+ */
+function fromBuild() {
+  const { addonPath } = require('./addon-path')
+  const addon = { exports: /** @type {any} */ ({}) }
+  process.dlopen(addon, addonPath)
+  return addon.exports
+}
+
+/**
+ * The addon, if it is one. Some bundlers give a name of the file in its place, and mocks an empty object.
+ *
+ * @param {Native | undefined} addon
+ */
+function real(addon) {
+  if (addon === undefined || typeof addon.layout === 'function') return addon
+  errors[errors.length] = new TypeError('The addon was replaced: it has no functions')
+}
+
+/** @returns {never} */
+function refuse() {
+  const { explain } = require('./load-failure')
+  throw new AddonMissing(explain(typeof __filename === 'string' ? __filename : '', errors), errors)
+}
+
+const native = real(fromFile()) ?? real(fromPackage()) ?? refuse()
 // There the books of this thread would be in memory of V8's, which goes before an addon hears of its end.
 if (!isNode && !isMainThread && !native.isExternal()) throw new NoExternalInWorker()
 

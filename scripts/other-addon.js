@@ -6,10 +6,11 @@
  */
 
 const Module = /** @type {any} */ (require('node:module'))
-const { addonPackage, addonPath } = require('../lib/addon-path')
+
+/** The names by which `lib/native.js` requires it, on any platform. */
+const NAME = /^(?:\.\.\/native\/cistern\..*\.node|@cistern\/binding-.*)$/
 
 const load = Module._load
 Module._load = function (/** @type {string} */ request, /** @type {any[]} */ ...rest) {
-  const isAddon = request === addonPath || request === addonPackage
-  return load.call(this, isAddon ? process.env.CISTERN_ADDON : request, ...rest)
+  return load.call(this, NAME.test(request) ? process.env.CISTERN_ADDON : request, ...rest)
 }
