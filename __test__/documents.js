@@ -38,21 +38,33 @@ function blocksOf(name) {
 }
 
 /**
- * What is wrong with the links of a document, one sentence each. Those out of the project are not followed.
+ * The links of a document, but for those out of the project: the files, by their paths from the root, and the headings.
+ *
+ * @param {string} name
+ */
+function linksOf(name) {
+  const text = read(name).replace(BLOCK, '')
+  const targets = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target)
+  return targets
+    .filter((target) => !/^https?:/.test(target))
+    .map((target) => {
+      const [file, anchor] = target.split('#')
+      const there = file === '' ? name : path.posix.join(path.posix.dirname(name), file)
+      return { target, file: there, anchor }
+    })
+}
+
+/**
+ * What is wrong with the links of a document, one sentence each.
  *
  * @param {string} name
  */
 function brokenLinks(name) {
-  const text = read(name).replace(BLOCK, '')
-  const targets = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target)
-  return targets.flatMap((target) => {
-    if (/^https?:/.test(target)) return []
-    const [file, anchor] = target.split('#')
-    const there = file === '' ? name : path.posix.join(path.posix.dirname(name), file)
-    if (there.startsWith('..') || !existsSync(path.join(root, there))) {
+  return linksOf(name).flatMap(({ target, file, anchor }) => {
+    if (file.startsWith('..') || !existsSync(path.join(root, file))) {
       return [`${name} links to ${target}, and there is no such file`]
     }
-    if (anchor === undefined || anchorsOf(there).has(anchor)) return []
+    if (anchor === undefined || anchorsOf(file).has(anchor)) return []
     return [`${name} links to ${target}, and there is no such heading`]
   })
 }
@@ -66,4 +78,4 @@ function anchorsOf(name) {
   return new Set([...headings].map(([, heading]) => anchor(heading)))
 }
 
-module.exports = { blocksOf, brokenLinks, names, read, root }
+module.exports = { blocksOf, brokenLinks, linksOf, names, read, root }

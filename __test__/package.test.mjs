@@ -14,11 +14,34 @@ import * as io from 'cistern/io'
 const require = createRequire(import.meta.url)
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..')
 const { npm } = require('./npm.js')
+const { linksOf } = require('./documents.js')
 const { addonPackage } = require('../lib/addon-path.js')
 const native = require('../lib/native.js')
 const { toSettings } = require('../lib/options.js')
 const { libcOf, platform } = require('../lib/platform.js')
 const { blockSizes, classOf } = require('../lib/size-class.js')
+
+/**
+ * Whether a lock file has what Node would find by `name` from the folder `at`.
+ *
+ * @param {Record<string, object>} packages
+ * @param {string} at
+ * @param {string} name
+ */
+function isLocked(packages, at, name) {
+  for (let folder = at; ; folder = path.posix.dirname(folder)) {
+    if (folder === '.') return `node_modules/${name}` in packages
+    if (`${folder}/node_modules/${name}` in packages) return true
+  }
+}
+
+/** What npm would publish, by its paths. */
+function packedFiles() {
+  const { stdout, stderr } = npm(root, ['pack', '--dry-run', '--json'])
+  assert.notEqual(stdout, '', stderr)
+  const [{ files }] = Object.values(JSON.parse(stdout))
+  return new Set(files.map(({ path }) => path))
+}
 
 describe('the package', () => {
   test('gives ES modules and CommonJS the same', () => {
@@ -65,11 +88,23 @@ describe('the package', () => {
     for (const [name, of] of Object.entries(optionalDependencies)) assert.equal(of, version, name)
   })
 
-  test('packs what it takes to run and to be built, and nothing else', () => {
-    const { stdout, stderr } = npm(root, ['pack', '--dry-run', '--json'])
-    assert.notEqual(stdout, '', stderr)
-    const [{ files }] = Object.values(JSON.parse(stdout))
-    const packed = new Set(files.map(({ path }) => path))
+  test('locks every package that a locked one needs, on any platform', () => {
+    // Newer npms refuse to `npm ci` where one is missing, even one for another platform.
+    const { packages } = require('../package-lock.json')
+    const missing = Object.entries(packages).flatMap(([at, of]) => {
+      const names = Object.keys({
+        ...of.dependencies,
+        ...of.devDependencies,
+        ...of.optionalDependencies
+      })
+      return names.filter((name) => !isLocked(packages, at, name)).map((name) => `${at}: ${name}`)
+    })
+    assert.deepEqual(missing, [])
+  })
+
+  test('packs what it takes to run, to be built and to be understood, and nothing else', () => {
+    const packed = packedFiles()
+    assert.ok(![...packed].some((file) => /(models|tests)\.rs$/.test(file)))
     for (const file of readdirSync(path.join(root, 'lib'), { recursive: true })) {
       if (file.endsWith('.js')) assert.ok(packed.delete(`lib/${file.replaceAll(path.sep, '/')}`))
     }
@@ -83,11 +118,24 @@ describe('the package', () => {
     )
     expected.push('.cargo/config.toml', 'CHANGELOG.md', 'Cargo.lock', 'Cargo.toml', 'LICENSE')
     expected.push('README.md', 'SECURITY.md', 'build.rs', 'package.json')
+    expected.push('CONTRIBUTING.md', 'DESIGN.md', 'compare/README.md')
+    for (const folder of ['compare/examples', 'docs', 'examples']) {
+      for (const file of readdirSync(path.join(root, folder))) expected.push(`${folder}/${file}`)
+    }
     for (const script of ['addon', 'build', 'check-node', 'command-line', 'install', 'project']) {
       expected.push(`scripts/${script}.js`)
     }
     assert.deepEqual(rest.sort(), expected.sort())
-    assert.ok(!files.some(({ path }) => /(models|tests)\.rs$/.test(path)))
+  })
+
+  test('packs whatever a document in it links to', () => {
+    const packed = packedFiles()
+    const links = [...packed].filter((file) => file.endsWith('.md')).flatMap(linksOf)
+    assert.ok(links.length > 20, `${links.length} links`)
+    assert.deepEqual(
+      links.filter(({ file }) => !packed.has(file)),
+      []
+    )
   })
 })
 
@@ -217,16 +265,5 @@ describe('the scripts', () => {
     assert.match(stderr, /^Fuzzing needs .*: rustup toolchain install nightly .*\n$/)
     const wrong = run(['scripts/fuzz.js', '--seconds', 'a lot'])
     assert.equal(wrong.stderr, '--seconds takes a whole number above 0.\n')
-  })
-
-  test('say in one sentence that the addon is missing', () => {
-    const { status, stderr } = run([
-      '-e',
-      `const file = require.resolve('./lib/addon-path.js')
-       require.cache[file] = { exports: { addonPath: '/nowhere/cistern.node', addonPackage: 'cistern-nowhere' } }
-       try { require('cistern') } catch (error) { console.error(error.code, error.message); process.exit(1) }`
-    ])
-    assert.equal(status, 1)
-    assert.match(stderr, /^ERR_CISTERN_ADDON_MISSING .*npm run build/)
   })
 })
