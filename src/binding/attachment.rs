@@ -284,8 +284,9 @@ pub fn next_report(end: &External<ThreadEnd>) -> Option<f64> {
 /// Which one of this pool's call sites it is, from 1 up, whose leaks are told by a warning: in all threads, each once;
 /// 0 where it was told before, or too many were.
 #[napi]
+#[allow(clippy::needless_pass_by_value, reason = "napi converts to no other")]
 pub fn note_leak_site(end: &External<ThreadEnd>, site: String) -> u32 {
-    end.pool().note_leak_site(&site) as u32
+    end.pool().note_leak_site(&site)
 }
 
 /// Frees idle blocks in the depot and on their way to it, until `bytes` are freed, or so many blocks of the

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::PoisonError;
 
 /// The most call sites of a pool that are told so: a program that leaks everywhere must not flood its log.
-pub const MOST_SITES: usize = 10;
+const MOST_SITES: usize = 10;
 
 /// Empty places are 0.
 #[derive(Default)]
@@ -14,18 +14,18 @@ pub struct LeakSites(Mutex<[u64; MOST_SITES]>);
 impl LeakSites {
     /// Notes a call site, by its stack. Returns which one it is, from 1 up; 0 where it was noted before, or there are
     /// [`MOST_SITES`] already.
-    pub fn note(&self, site: &str) -> usize {
+    pub fn note(&self, site: &str) -> u32 {
         let mut hasher = DefaultHasher::new();
         site.hash(&mut hasher);
         let hash = hasher.finish().max(1);
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (index, place) in noted.iter_mut().enumerate() {
+        for (number, place) in (1..).zip(noted.iter_mut()) {
             if *place == hash {
                 return 0;
             }
             if *place == 0 {
                 *place = hash;
-                return index + 1;
+                return number;
             }
         }
         0
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn each_site_once_and_no_more_than_so_many() {
         let sites = LeakSites::default();
-        for number in 1..=MOST_SITES {
+        for number in (1..).take(MOST_SITES) {
             assert_eq!(sites.note(&format!("site {number}")), number);
             assert_eq!(sites.note("site 1"), 0);
             assert_eq!(sites.note(&format!("site {number}")), 0);

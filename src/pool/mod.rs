@@ -388,7 +388,7 @@ impl Pool {
     }
 
     /// Notes the call site of a leak. Returns which one of those to be told it is; 0 where it is none of these.
-    pub fn note_leak_site(&self, site: &str) -> usize {
+    pub fn note_leak_site(&self, site: &str) -> u32 {
         self.leak_sites.note(site)
     }
 
