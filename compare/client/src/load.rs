@@ -73,7 +73,9 @@ pub fn run(
                     on_warm();
                 }
             }
-            Phase::Measured { ends } if ends <= now && !is_short(plan, &shared.tally, ends, now) => {
+            Phase::Measured { ends }
+                if ends <= now && !is_short(plan, &shared.tally, ends, now) =>
+            {
                 let outcome = shared.tally.finish();
                 phase = Phase::After;
                 if let Some(on_measured) = on_measured.take() {
@@ -138,7 +140,9 @@ fn open_missing(
 fn sleep_until(phase: &Phase, retry_at: Option<Instant>, now: Instant) -> Duration {
     let phase_ends = match phase {
         // Past its end it waits for a reply, which wakes it, or a little.
-        Phase::Warmup { ends } | Phase::Measured { ends } if *ends <= now => Some(now + RETRY_PAUSE),
+        Phase::Warmup { ends } | Phase::Measured { ends } if *ends <= now => {
+            Some(now + RETRY_PAUSE)
+        }
         Phase::Warmup { ends } | Phase::Measured { ends } => Some(*ends),
         Phase::After => None,
     };
