@@ -121,6 +121,15 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
       for (const headers of [{}, { 'content-length': body.length }]) {
         assert.equal((await post(`${url}hash`, body, headers)).status, 413)
       }
+      // By what is announced, at once.
+      const req = http.request(`${url}hash`, { method: 'POST' })
+      req.setHeader('content-type', 'application/octet-stream')
+      req.setHeader('content-length', body.length)
+      req.on('error', () => {})
+      req.flushHeaders()
+      const [res] = await once(req, 'response')
+      assert.equal(res.statusCode, 413)
+      req.destroy()
       await eventually(async () => (await inUse()) === 0, 'nothing is leased')
     })
 

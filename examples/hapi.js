@@ -18,8 +18,11 @@ const server = Hapi.server({ port: process.argv[2] ?? 8000, host: '127.0.0.1' })
 /** The longest body, in bytes. */
 const LIMIT = 1024 * 1024
 
-/** The route reads its body itself: by default hapi would collect it. */
-const payload = { output: 'stream', parse: false, maxBytes: LIMIT }
+/**
+ * The route reads its body itself: by default hapi would collect it. `readBody` has the limit: hapi would answer a
+ * body that announces too much only when it has read all of it.
+ */
+const payload = { output: 'stream', parse: false, maxBytes: Number.MAX_SAFE_INTEGER }
 
 /** Releases a lease when its response is out, or the connection is gone. */
 function releaseAfter({ raw: { res } }, lease) {
