@@ -11,6 +11,7 @@ const { Abort, AlreadyReleased } = require('../errors')
 const { rackOf } = require('../buffer-pool')
 const { bufferOf, endLease, isOver } = require('../lease')
 const { OwnPromise, arrayBufferOf, bufferOver, lengthOf } = require('../runtime')
+const { clearTimeout } = require('../timers')
 const { afterPatience } = require('./patience')
 
 const { defineProperty } = Object

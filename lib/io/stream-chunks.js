@@ -5,12 +5,14 @@
  * block, as far as it fits.
  */
 
+const { Buffer } = require('node:buffer')
 const { Readable } = require('node:stream')
 const { isAnyArrayBuffer } = require('node:util').types
 const { rackOf, requestLease } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType, InvalidArgValue, PrematureClose } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
 const { OwnPromise, fixedViewOf, lengthOf, partOf, setBytes, uncurry } = require('../runtime')
+const { setImmediate } = require('../timers')
 const { wasCutOff, watchReset } = require('./http2-reset')
 
 /**
