@@ -2,13 +2,17 @@
 
 /** The pool as its users see it. */
 
-const { MAX_LENGTH } = require('node:buffer').constants
+const {
+  Buffer,
+  constants: { MAX_LENGTH }
+} = require('node:buffer')
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const { byteBufferOn } = require('./byte-buffer')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
 const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { markAsOurs } = require('./copy')
 const { Lease, bindRelease, bufferOf, endLease } = require('./lease')
 const ends = require('./ends')
 const { custom, draw } = require('./inspect')
@@ -77,10 +81,18 @@ let requestLease
  */
 let canEverHold
 
+/**
+ * Whether a value is a pool of this copy of the library. Nothing can pretend to be one.
+ *
+ * @type {(value: unknown) => value is BufferPool}
+ */
+let isPool
+
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
     canEverHold = (pool, size) => pool.#canEverHold(size)
+    isPool = (value) => typeof value === 'object' && value !== null && #rack in value
     requestLease = (pool, size, onLease, onError, onWait) =>
       pool.#request(size, onLease, onError, onWait)
   }
@@ -525,6 +537,7 @@ const release = uncurry(BufferPool.prototype.release)
 const leaseFrom = uncurry(BufferPool.prototype.lease)
 const owns = uncurry(BufferPool.prototype.owns)
 bindRelease(release)
+markAsOurs(BufferPool)
 
 /**
  * One call of `acquire`: a request that a signal can end.
@@ -653,6 +666,7 @@ function openShared() {
 module.exports = {
   BufferPool,
   canEverHold,
+  isPool,
   leaseFrom,
   openShared,
   owns,
