@@ -11,6 +11,7 @@
 
 const path = require('node:path')
 const { performance } = require('node:perf_hooks')
+const process = require('node:process')
 const channels = require('./channels')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')
 const { nextKey, table } = require('./runtime')
@@ -210,11 +211,11 @@ function stackBelow(below) {
   const holder = {}
   const limit = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit')
   try {
-    Error.stackTraceLimit = FRAMES + OWN_FRAMES
+    raiseLimit()
     Error.captureStackTrace(holder, below)
     return framesOf(holder.stack)
   } catch {
-    // Errors are frozen here, or someone's `prepareStackTrace` throws: no stack, no record.
+    // Someone's `prepareStackTrace` throws: no stack, no record.
     return undefined
   } finally {
     restore(limit)
@@ -235,6 +236,14 @@ function framesOf(stack) {
     .slice(0, FRAMES)
     .join('\n')
   return text === '' ? '    at an unknown place' : text
+}
+
+function raiseLimit() {
+  try {
+    Error.stackTraceLimit = FRAMES + OWN_FRAMES
+  } catch {
+    // Errors are frozen here: the stack has as many frames as V8 takes by itself.
+  }
 }
 
 /** @param {PropertyDescriptor | undefined} limit */
