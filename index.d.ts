@@ -131,7 +131,7 @@ export class BufferPool {
    * same object.
    *
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_CISTERN_INVALID_HANDLE`: it was not made by
-   *   cistern, it was made in another process, or nobody has its pool any more
+   *   cistern, it was made in another process, or by another copy of cistern, or nobody has its pool any more
    * @throws {Error} `ERR_CISTERN_CLOSED`
    */
   static attach(handle: PoolHandle): BufferPool

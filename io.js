@@ -1,17 +1,10 @@
 'use strict'
 
+// All of it at once: what is loaded later may find other modules in the cache than these have.
+const { chunks } = require('./lib/io/chunks')
 const { end } = require('./lib/io/end')
 const { onread } = require('./lib/io/onread')
+const { pumpFile } = require('./lib/io/pump-file')
 const { readBody } = require('./lib/io/read-body')
 
-module.exports = {
-  get chunks() {
-    return require('./lib/io/chunks').chunks
-  },
-  end,
-  onread,
-  get pumpFile() {
-    return require('./lib/io/pump-file').pumpFile
-  },
-  readBody
-}
+module.exports = { chunks, end, onread, pumpFile, readBody }

@@ -179,7 +179,7 @@ const boolean = only('a boolean', (value) => typeof value === 'boolean')
 const string = only('a string', (value) => typeof value === 'string')
 const options = optional(lookedInto(only('an object', isObject)))
 const signal = optional(lookedInto(only('an instance of AbortSignal')))
-const aPool = lookedInto(only('an instance of BufferPool'))
+const aPool = only('an instance of BufferPool')
 
 /**
  * @param {Rule} rule that takes `undefined`
@@ -449,7 +449,7 @@ const CASES = [
   [
     'register',
     'pool',
-    lookedInto(only('a BufferPool')),
+    aPool,
     ({ registry }, value) => metrics.register(value, promClient, { registry })
   ],
   [

@@ -29,7 +29,7 @@ const INVALID_ARG_TYPE = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE', mess
 const CLOSED = { name: 'Error', code: 'ERR_CISTERN_CLOSED' }
 
 const NO_HANDLE = 'it is no handle'
-const FOREIGN = 'it was made in another process'
+const FOREIGN = 'it was made in another process, or by another copy of cistern in this one'
 const FORGED = 'it was not made by cistern'
 const STALE = 'its pool is gone: no thread has it any more'
 

@@ -2,7 +2,10 @@
 
 /** The pool as its users see it. */
 
-const { MAX_LENGTH } = require('node:buffer').constants
+const {
+  Buffer,
+  constants: { MAX_LENGTH }
+} = require('node:buffer')
 const { isArrayBuffer } = require('node:util').types
 const native = require('./native')
 const { byteBufferOn } = require('./byte-buffer')
@@ -10,6 +13,7 @@ const { addEntries } = require('./call-site')
 const { checkOptions } = require('./check-options')
 const channels = require('./channels')
 const { IDLE, LEASED, SAMPLE, SAMPLED, STATE } = require('./ledger')
+const { markAsOurs } = require('./copy')
 const { Lease, bindRelease, bufferOf, endLease } = require('./lease')
 const ends = require('./ends')
 const { custom, draw } = require('./inspect')
@@ -85,11 +89,19 @@ let leaseFrom
  */
 let canEverHold
 
+/**
+ * Whether a value is a pool of this copy of the library. Nothing can pretend to be one.
+ *
+ * @type {(value: unknown) => value is BufferPool}
+ */
+let isPool
+
 class BufferPool {
   static {
     rackOf = (pool) => pool.#rack
     leaseFrom = (pool, size) => pool.#leaseOwned(size, zeroFill)
     canEverHold = (pool, size) => pool.#canEverHold(size)
+    isPool = (value) => typeof value === 'object' && value !== null && #rack in value
     requestLease = (pool, size, onLease, onError, onWait) =>
       pool.#request(size, onLease, onError, onWait)
   }
@@ -538,6 +550,7 @@ class BufferPool {
 const release = uncurry(BufferPool.prototype.release)
 const owns = uncurry(BufferPool.prototype.owns)
 bindRelease(release)
+markAsOurs(BufferPool)
 
 const calls = /** @type {any} */ (BufferPool.prototype)
 addEntries(calls.allocUnsafe, calls.alloc, calls.lease, calls.acquire, calls.acquireLease)
@@ -670,6 +683,7 @@ function openShared() {
 module.exports = {
   BufferPool,
   canEverHold,
+  isPool,
   leaseFrom,
   openShared,
   owns,

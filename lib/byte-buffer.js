@@ -7,6 +7,7 @@
  * release need not move the memory to be safe.
  */
 
+const { Buffer } = require('node:buffer')
 const { addEntries } = require('./call-site')
 const errors = require('./errors')
 const { custom, draw } = require('./inspect')

@@ -3,6 +3,7 @@
 /** Every error that cistern throws, in Node's style: each with a stable `code`. */
 
 const { inspect, types } = require('node:util')
+const { describeOtherCopy } = require('./copy')
 const { platform } = require('./platform')
 
 const { isAnyArrayBuffer, isDataView, isProxy } = types
@@ -17,11 +18,12 @@ const { isAnyArrayBuffer, isDataView, isProxy } = types
  */
 function coded(code, Base, describe) {
   return class extends Base {
+    /** Stable, to be told apart by. A field, as in all classes here: to assign it would fail where errors are frozen. */
+    code = code
+
     /** @param {Details} details */
     constructor(...details) {
       super(describe(...details))
-      /** Stable, to be told apart by. */
-      this.code = code
     }
 
     /** As Node prints its own. */
@@ -42,6 +44,8 @@ function show(value) {
   try {
     if (ArrayBuffer.isView(value) || isAnyArrayBuffer(value)) return showBytes(value)
     if (isProxy(value)) return 'a Proxy'
+    const otherCopy = describeOtherCopy(value)
+    if (otherCopy !== undefined) return `one ${otherCopy}`
     const text = typeof value === 'function' ? `function ${value.name}` : inspect(value, INSPECTION)
     return (text.length > 60 ? `${text.slice(0, 57)}...` : text).replace(/\s*\n\s*/g, ' ')
   } catch {
@@ -148,12 +152,13 @@ const InvalidHandle = coded(
 )
 
 const Abort = class AbortError extends Error {
+  name = 'AbortError'
+  /** Node's. */
+  code = 'ABORT_ERR'
+
   /** @param {unknown} cause the signal's reason */
   constructor(cause) {
     super('The operation was aborted', { cause })
-    this.name = 'AbortError'
-    /** Node's. */
-    this.code = 'ABORT_ERR'
   }
 }
 

@@ -3,8 +3,10 @@
 /** A pool's books as Prometheus metrics, for prom-client. */
 
 const { checkOptions } = require('./check-options')
+const { checkPool } = require('./check-pool')
 const { InvalidArgType, InvalidArgValue } = require('./errors')
 const { hasMethods } = require('./has-methods')
+const { soon } = require('./timers')
 
 /**
  * @typedef {import('../index').BufferPool} BufferPool
@@ -154,9 +156,7 @@ const exporters = new WeakMap()
  * @param {import('../metrics').RegisterOptions} [options]
  */
 function register(pool, promClient, options) {
-  // Not above: whoever only loads this module needs no addon.
-  const { BufferPool } = require('../index')
-  if (!(pool instanceof BufferPool)) throw new InvalidArgType('pool', 'a BufferPool', pool)
+  checkPool(pool)
   if (!hasMethods(promClient, ['Counter', 'Gauge'])) {
     throw new InvalidArgType('promClient', 'the module prom-client', promClient)
   }
@@ -314,7 +314,7 @@ class Source {
   stats() {
     if (this.#stats === undefined) {
       this.#stats = this.pool.stats()
-      queueMicrotask(() => {
+      soon(() => {
         this.#stats = undefined
       })
     }

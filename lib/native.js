@@ -53,6 +53,7 @@
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} surrender
  * @property {() => boolean} canMoveMemory
  * @property {(arrayBuffer: ArrayBuffer) => ArrayBuffer | null} moveMemory
+ * @property {(transfer: (arrayBuffer: ArrayBuffer) => ArrayBuffer) => boolean} movesMemory
  * @property {(arrayBuffer: ArrayBuffer) => boolean} discard
  * @property {(attachment: Attachment, bytes: number) => void} ask
  * @property {(attachment: Attachment, bytes: number) => void} trimOthers

@@ -2,7 +2,9 @@
 
 /** Which runtime this is, and the name of the platform, as napi-rs has it: `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`. */
 
+const { Buffer } = require('node:buffer')
 const { closeSync, openSync, readSync } = require('node:fs')
+const process = require('node:process')
 
 /** So much of a program holds the name of its loader, which every linker puts close to the beginning. */
 const HEAD_BYTES = 4096

@@ -5,11 +5,15 @@
  * puts on a prototype, or on a Buffer itself, must not come between a block and its owner.
  */
 
+const { Buffer } = require('node:buffer')
+const { versions } = require('node:process')
 const { isProxy, isUint8Array } = require('node:util').types
+const { runInNewContext } = require('node:vm')
 const native = require('./native')
 const { argumentsAskForZeroFill } = require('./zero-fill')
 
 const { apply, construct } = Reflect
+const { defineProperty, freeze, getPrototypeOf, hasOwn, setPrototypeOf } = Object
 const { bind, call } = Function.prototype
 
 /**
@@ -33,9 +37,9 @@ function getterOf(prototype, name) {
   return uncurry(/** @type {() => unknown} */ (get))
 }
 
-/** @param {object} prototype */
-function transferOf(prototype) {
-  return 'transfer' in prototype ? uncurry(/** @type {Function} */ (prototype.transfer)) : undefined
+/** @param {any} prototype */
+function transferOf({ transfer }) {
+  return typeof transfer === 'function' ? uncurry(transfer) : undefined
 }
 
 const Bytes = Uint8Array
@@ -155,8 +159,37 @@ function transferByAddon(arrayBuffer, length) {
   return moved
 }
 
-/** `ArrayBuffer.prototype.transfer`, as a function, where there is one. */
-const transferByV8 = transferOf(ArrayBuffer.prototype)
+/** V8 has `transfer()` from this version on: Node's from 21 on. */
+const FIRST_V8 = [11, 4]
+
+function hasTransfer() {
+  const [major, minor] = `${versions.v8}`.split('.').map(Number)
+  return !(major < FIRST_V8[0] || (major === FIRST_V8[0] && minor < FIRST_V8[1]))
+}
+
+/**
+ * Finds `ArrayBuffer.prototype.transfer`, where V8 has it. Elsewhere it is a polyfill, and so it may be here, or a
+ * wrapper: one that copies would leave every view of a released block alive.
+ */
+function findTransfer() {
+  if (!hasTransfer()) return undefined
+  const found = transferOf(ArrayBuffer.prototype)
+  if (found !== undefined && native.movesMemory(found)) return found
+  return transferOfNewRealm()
+}
+
+/** As V8 makes it for a new realm. What it returns has that realm's prototype at first. */
+function transferOfNewRealm() {
+  const move = transferOf(runInNewContext('ArrayBuffer.prototype'))
+  if (move === undefined) return undefined
+  const { prototype } = ArrayBuffer
+  /** @type {typeof move} */
+  const transfer = (...args) => setPrototypeOf(move(...args), prototype)
+  return transfer
+}
+
+/** V8's own `transfer()` as a function, where there is one. */
+const transferByV8 = findTransfer()
 
 /**
  * Moves the memory, and its finalizer, to a new ArrayBuffer and leaves every view of the old one
@@ -184,8 +217,6 @@ function arrayBufferOf(view) {
     return bufferOfDataView(view)
   }
 }
-
-const { defineProperty, freeze, getPrototypeOf, hasOwn, setPrototypeOf } = Object
 
 /**
  * Takes the objects of a class off `Object.prototype`. Where a constructor gives them a property for the first time,

@@ -10,6 +10,7 @@
  */
 
 const { performance } = require('node:perf_hooks')
+const process = require('node:process')
 const { callSiteBelow } = require('./call-site')
 const channels = require('./channels')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./ledger')

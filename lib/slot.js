@@ -2,6 +2,7 @@
 
 /** A block in this thread's hands. It hangs on the ArrayBuffer that has the block. */
 
+const { Buffer } = require('node:buffer')
 const { LEASED, SAMPLED, STATE } = require('./ledger')
 const native = require('./native')
 const { byteLengthOf, closeOff } = require('./runtime')

@@ -6,6 +6,7 @@
  */
 
 const { readFileSync } = require('node:fs')
+const process = require('node:process')
 
 const NAME = 'zero-fill-buffers'
 

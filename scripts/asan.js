@@ -35,6 +35,7 @@ const TESTS = [
     'buffer',
     'byte-buffer',
     'ceiling',
+    'environments',
     'faults',
     'handle',
     'leak',

@@ -18,6 +18,7 @@ const fs = require('node:fs')
 const http = require('node:http')
 const https = require('node:https')
 const { Socket } = require('node:net')
+const process = require('node:process')
 const { Duplex, Writable } = require('node:stream')
 const { isProxy } = require('node:util').types
 const { isNode } = require('../platform')
@@ -25,6 +26,13 @@ const { getterOf } = require('./stream-state')
 
 const { WriteStream, write, writev } = fs
 const { ClientRequest, OutgoingMessage } = http
+
+/**
+ * Loads a module of Node's at any time. A registry of modules, whose `require` this file has, may have ended.
+ *
+ * @type {(name: 'node:http2') => typeof import('node:http2')}
+ */
+const loadBuiltin = process.getBuiltinModule ?? require
 
 /** What a writable's user calls, and what a stream's own machinery does. */
 const CALLED = /** @type {const} */ (['write', 'end'])
@@ -190,7 +198,7 @@ function isEncryptedStream(stream, called) {
 function isEncryptedResponse(res, called) {
   if (res instanceof Writable || !res.stream?.session?.encrypted) return false
   // Only here: it takes a while to load.
-  const { Http2ServerResponse } = require('node:http2')
+  const { Http2ServerResponse } = loadBuiltin('node:http2')
   if (!(res instanceof Http2ServerResponse)) return false
   return areAsMade(res, Http2ServerResponse.prototype, called)
 }

@@ -2,21 +2,11 @@
 
 /** What the calls of `cistern/io` are given: each argument checked once, here. */
 
-const { BufferPool } = require('../buffer-pool')
 const { InvalidArgType, OutOfRange } = require('../errors')
 const { checkOptions } = require('../check-options')
+const { checkPool } = require('../check-pool')
 const { hasMethods } = require('../has-methods')
 const { checkSignal } = require('../options')
-
-/**
- * @param {unknown} pool
- * @returns {asserts pool is BufferPool}
- */
-function checkPool(pool) {
-  if (!(pool instanceof BufferPool)) {
-    throw new InvalidArgType('pool', 'an instance of BufferPool', pool)
-  }
-}
 
 /**
  * @param {string} name

@@ -10,6 +10,7 @@
 const { Duplex } = require('node:stream')
 const { isNode } = require('../platform')
 const { addTo, deleteFrom, forEachIn, weakTable } = require('../runtime')
+const { throwUncaught } = require('../timers')
 const { handleOf, isOpen } = require('./handle')
 const { addListener, isDestroyed, removeListener } = require('./stream-state')
 
@@ -18,7 +19,6 @@ const askingOf = new WeakMap()
 
 // As they were when cistern was loaded: others must not see the callbacks go by.
 const { get: find, set: put, delete: remove } = weakTable
-const { nextTick } = process
 
 /** Those who ask after one connection. */
 class Asking {
@@ -94,9 +94,7 @@ function callAlone(callback) {
   try {
     callback()
   } catch (error) {
-    nextTick(() => {
-      throw error
-    })
+    throwUncaught(error)
   }
 }
 

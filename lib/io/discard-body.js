@@ -5,8 +5,8 @@
  * the way of an answer.
  */
 
-const { setImmediate, setTimeout } = require('node:timers')
 const { table, weakTable } = require('../runtime')
+const { now, setImmediate, setTimeout } = require('../timers')
 const { SERVER, destroyWhenClosed } = require('./http2-reset')
 
 const { get, set } = weakTable
@@ -101,15 +101,15 @@ class Answers {
 
   /** @param {import('node:http2').ServerHttp2Stream} stream */
   add(stream) {
-    table.set(this.#deadlines, stream, performance.now() + BOUND)
+    table.set(this.#deadlines, stream, now() + BOUND)
     this.#timer ??= setTimeout(this.#look, this.#delay).unref()
   }
 
   #look = () => {
-    const now = performance.now()
+    const time = now()
     let left = 0
     const closeOrKeep = (/** @type {number} */ deadline, /** @type {any} */ stream) => {
-      if (!isAnswered(stream) && now < deadline) {
+      if (!isAnswered(stream) && time < deadline) {
         left++
         return
       }

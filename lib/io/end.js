@@ -11,6 +11,7 @@
  * Any other gets a copy: `borrowers.js` tells why.
  */
 
+const { Buffer } = require('node:buffer')
 const { Socket } = require('node:net')
 const { isUint8Array } = require('node:util').types
 const { owns, rackOf, release } = require('../buffer-pool')

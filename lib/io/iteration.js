@@ -11,6 +11,7 @@ const { Abort, AlreadyReleased, BodyTooLarge } = require('../errors')
 const { rackOf } = require('../buffer-pool')
 const { bufferOf, endLease, isOver } = require('../lease')
 const { OwnPromise, arrayBufferOf, bufferOver, lengthOf, resolveWith } = require('../runtime')
+const { clearTimeout } = require('../timers')
 const { afterPatience } = require('./patience')
 
 /**

@@ -30,6 +30,7 @@ const {
   setBytes,
   weakTable
 } = require('../runtime')
+const { throwUncaught } = require('../timers')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
 const { isClosed } = require('./connection')
 const { handleOf } = require('./handle')
@@ -42,7 +43,6 @@ const SIZE = 64 * 1024
 const FIRST_BYTES = 1024
 
 // As they were when cistern was loaded.
-const { nextTick } = process
 const { getOwnPropertySymbols, hasOwn } = Object
 const { get: find, set: put } = weakTable
 const descriptionOf = getterOf(Symbol.prototype, 'description')
@@ -235,9 +235,7 @@ class Readers {
       // Node asks for no other memory when this throws.
       if (!isOver(reader.lease)) throw error
       socket.destroy()
-      nextTick(() => {
-        throw error
-      })
+      throwUncaught(error)
     }
     this.#next = this.#after(socket, reader)
     return goesOn

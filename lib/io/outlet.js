@@ -11,6 +11,7 @@ const { Socket } = require('node:net')
 const { Writable } = require('node:stream')
 const { PrematureClose, WriteAfterEnd } = require('../errors')
 const { allocUnsafeSlow, lengthOf: lengthOfBytes, setBytes } = require('../runtime')
+const { clearTimeout, setImmediate } = require('../timers')
 const { isMessage, kindOf } = require('./borrowers')
 const { offClosed, onClosed } = require('./connection')
 const { http2StreamOf, isResetWithoutError, watchReset } = require('./http2-reset')
@@ -130,7 +131,7 @@ class Outlet {
     this.#write = write
     const onCalled = (/** @type {Error | null} */ error = null) => this.#called(write, error)
     if (writable.destroyed || writable.closed) {
-      process.nextTick(onCalled, causeOf(writable.errored))
+      setImmediate(onCalled, causeOf(writable.errored))
       return false
     }
     // Node would destroy it, with what is still on its way.
@@ -198,7 +199,7 @@ class Outlet {
       writable.on('drain', this.#drained)
     }
     // What says nothing may never say more, either.
-    if (writable.write(bytes, undefined, onCalled) !== false) process.nextTick(onCalled)
+    if (writable.write(bytes, undefined, onCalled) !== false) setImmediate(onCalled)
   }
 
   #drained = () => this.#onDrain()

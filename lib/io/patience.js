@@ -1,5 +1,7 @@
 'use strict'
 
+const { setImmediate, setTimeout } = require('../timers')
+
 /**
  * How long an end may be kept back for what is under way, in ms: a read of a file takes less, one of a FIFO
  * may take for ever.

@@ -16,7 +16,7 @@
  *   and looks at its own state again after each such call.
  */
 
-const { constants } = require('node:buffer')
+const { Buffer, constants } = require('node:buffer')
 const { IncomingMessage } = require('node:http')
 const { setImmediate } = require('node:timers')
 const { addEntries } = require('../call-site')

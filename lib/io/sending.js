@@ -9,6 +9,7 @@
  */
 
 const { Socket } = require('node:net')
+const process = require('node:process')
 const { closeOff } = require('../runtime')
 const { handleWhenConnected, isClosed, onClosed } = require('./connection')
 const {

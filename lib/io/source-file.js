@@ -3,10 +3,10 @@
 /** A file that is read from start to end, one read at a time. */
 
 const { close, open, read } = require('node:fs')
-const { nextTick } = require('node:process')
 const { isUint8Array } = require('node:util').types
 const { OutOfRange } = require('../errors')
 const { allocUnsafeSlow, lengthOf, partOf, setBytes, shieldedViewOf } = require('../runtime')
+const { setImmediate } = require('../timers')
 const { checkInteger } = require('./checks')
 const { referencesOf } = require('./held-open')
 
@@ -37,6 +37,18 @@ function isFileHandle(value) {
   return typeof value?.fd === 'number' && isMethod(value.read) && isMethod(value.datasync)
 }
 
+/**
+ * Whether Node takes a value for a URL. It asks no class either: other realms, and jsdom, have their own.
+ *
+ * @param {any} value
+ * @returns {value is URL}
+ */
+function isUrl(value) {
+  return Boolean(
+    value?.href && value.protocol && value.auth === undefined && value.path === undefined
+  )
+}
+
 /** @param {unknown} value */
 const isMethod = (value) => typeof value === 'function'
 
@@ -45,7 +57,7 @@ const isMethod = (value) => typeof value === 'function'
  * @returns {value is import('node:fs').PathLike | FileHandle}
  */
 function isPath(value) {
-  if (typeof value === 'string' || isUint8Array(value) || value instanceof URL) return true
+  if (typeof value === 'string' || isUint8Array(value) || isUrl(value)) return true
   return isFileHandle(value)
 }
 
@@ -123,7 +135,7 @@ class SourceFile {
       })
     } catch (error) {
       // No path at all: with a zero in it, or of a URL that names no file.
-      nextTick(callback, error)
+      setImmediate(callback, /** @type {Error} */ (error))
     }
   }
 
@@ -174,7 +186,7 @@ class SourceFile {
         read(fd, view, 0, length, this.#position, (error, bytesRead) => pass(error, bytesRead))
       }
     } catch (error) {
-      nextTick(pass, error, 0)
+      setImmediate(pass, error, 0)
     }
   }
 
@@ -217,7 +229,7 @@ class SourceFile {
       fd = handle.fd
       if (fd >= 0) references.ref()
     } catch (error) {
-      nextTick(pass, error, 0)
+      setImmediate(pass, error, 0)
       return
     }
     // A closed one tells that by its method.

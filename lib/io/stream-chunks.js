@@ -9,14 +9,15 @@
  * All goes by callbacks: a promise for each piece would take a third of the time that a body takes.
  */
 
-const { setImmediate } = require('node:timers')
+const { Buffer } = require('node:buffer')
+const { isAnyArrayBuffer } = require('node:util').types
 const { rackOf, requestLease } = require('../buffer-pool')
 const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
 const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime')
+const { setImmediate } = require('../timers')
 const { END, NOTHING_YET } = require('./stream-source')
 
-const { isAnyArrayBuffer } = require('node:util').types
 const { max, min } = Math
 const { isView } = ArrayBuffer
 const { from } = Buffer

@@ -151,6 +151,22 @@ unsafe extern "C" fn returned(env: sys::napi_env, _data: *mut c_void, hint: *mut
 /// Whether the runtime allows `ArrayBuffer`s over memory that V8 did not allocate. Some don't:
 /// Electron, and whatever else has V8's memory cage.
 pub fn allows_external(env: sys::napi_env) -> bool {
+    external_byte(env).0 != sys::Status::napi_no_external_buffers_allowed
+}
+
+/// Makes an `ArrayBuffer` of one byte: as blocks are, over memory of ours, where the runtime allows that. `None` where
+/// there is none to be had.
+pub fn probe(env: sys::napi_env) -> Option<sys::napi_value> {
+    let (mut status, mut value) = external_byte(env);
+    if status == sys::Status::napi_no_external_buffers_allowed {
+        let mut data = ptr::null_mut();
+        // SAFETY: `env` is this thread's environment, in a call from JavaScript.
+        status = unsafe { sys::napi_create_arraybuffer(env, 1, &raw mut data, &raw mut value) };
+    }
+    (status == sys::Status::napi_ok).then_some(value)
+}
+
+fn external_byte(env: sys::napi_env) -> (sys::napi_status, sys::napi_value) {
     let mut value = ptr::null_mut();
     let byte = Box::into_raw(Box::new(0u8));
     // SAFETY: the byte lives until the finalizer frees it.
@@ -164,16 +180,16 @@ pub fn allows_external(env: sys::napi_env) -> bool {
             &raw mut value,
         )
     };
-    status != sys::Status::napi_no_external_buffers_allowed
+    (status, value)
 }
 
-/// The finalizer of [`allows_external`].
+/// The finalizer of [`external_byte`].
 ///
 /// # Safety
 ///
 /// Node-API calls it once, with the byte that the `ArrayBuffer` was created on.
 unsafe extern "C" fn free_byte(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
-    // SAFETY: `allows_external` made it from a box, and nobody else takes it back.
+    // SAFETY: `external_byte` made it from a box, and nobody else takes it back.
     drop(unsafe { Box::from_raw(data.cast::<u8>()) });
 }
 

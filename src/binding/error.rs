@@ -40,7 +40,9 @@ impl From<NoPool> for Error<Code> {
     fn from(reason: NoPool) -> Self {
         let reason = match reason {
             NoPool::Malformed => "it is no handle",
-            NoPool::Foreign => "it was made in another process",
+            NoPool::Foreign => {
+                "it was made in another process, or by another copy of cistern in this one"
+            }
             NoPool::Forged => "it was not made by cistern",
             NoPool::Stale => "its pool is gone: no thread has it any more",
         };

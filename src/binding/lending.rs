@@ -6,7 +6,7 @@ use super::backing_store::Held;
 use super::error::Code;
 use super::number::{to_bytes, to_number, to_size};
 use crate::pool::{Lender, Loan, Refusal, SeatState};
-use napi::bindgen_prelude::{ArrayBuffer, Either, External, Unknown};
+use napi::bindgen_prelude::{ArrayBuffer, Either, External, FromNapiValue, Function, Unknown};
 use napi::{Env, Error, JsValue};
 use napi_derive::napi;
 
@@ -177,6 +177,22 @@ pub fn move_memory<'env>(env: &'env Env, array_buffer: ArrayBuffer<'_>) -> Optio
         return None;
     }
     Some(unknown(env, held.into_array_buffer()))
+}
+
+/// Whether a function moves the memory of an `ArrayBuffer` to a new one, as V8's `transfer()` does. Other code can put
+/// one in its place that copies: views of the old memory then live on, and the new memory is no block.
+#[napi]
+pub fn moves_memory<'env>(
+    env: &'env Env,
+    transfer: Function<'env, ArrayBuffer<'env>, ArrayBuffer<'env>>,
+) -> bool {
+    let Some(probe) = array_buffer::probe(env.raw()) else { return false };
+    // SAFETY: the value was made in this call, by this environment.
+    let read = || unsafe { ArrayBuffer::from_napi_value(env.raw(), probe) };
+    let Ok(given) = read() else { return false };
+    let place = place_of(&given);
+    let Ok(moved) = transfer.call(given) else { return false };
+    place_of(&moved) == place && read().is_ok_and(|left| left.is_empty())
 }
 
 /// Detaches an `ArrayBuffer` that V8 owns, so that its memory goes at once. For Node 20 alone.
