@@ -346,7 +346,9 @@ fn threads_that_have_left_are_forgotten_but_for_their_figures() {
     peak(&one, 100);
     peak(&other, 200);
     equal(pool.stats().peak_in_use_bytes, 300);
-    loans.into_iter().for_each(|loan| loan.settle(Lender::Alive));
+    for loan in loans {
+        loan.settle(Lender::Alive);
+    }
     drop(one);
     equal(pool.stats().peak_in_use_bytes, 300);
     assert_eq!(pool.threads().members.len(), 1);
