@@ -41,8 +41,9 @@ export class BufferPool {
   /**
    * As {@link allocUnsafe}, but at the ceiling it waits until there is room: first come, first
    * served, across all threads. Nobody behind is served before the first, however much that one wants.
-   * Waiting keeps neither the event loop nor the process alive, but for the few turns that memory given up in this
-   * thread may need on its way.
+   * A wait keeps its thread alive for as long as something other than the thread's own code can end it: memory that
+   * another thread has leased or idle, or that is on its way back. A thread that has leased all of the ceiling itself,
+   * and waits for more, ends as one that awaits what never comes.
    *
    * @throws {TypeError | RangeError} as {@link allocUnsafe}
    * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`: more than the ceiling can ever hold
@@ -50,6 +51,13 @@ export class BufferPool {
    * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired. Nothing stays leased.
    */
   acquire(size: number, options?: AcquireOptions): Promise<PooledBuffer>
+
+  /**
+   * As {@link acquire}, but with the release, for `using` and `finally`.
+   *
+   * @throws as {@link acquire}
+   */
+  acquireLease(size: number, options?: AcquireOptions): Promise<Lease>
 
   /**
    * Gives a block back, whole, by any view of it. With `detachOnRelease`, every view of it has
@@ -341,14 +349,18 @@ export interface PoolStats extends ClassFigures {
   /** The pool's. */
   readonly name: string
   /**
-   * The most bytes leased at one time; with several threads an upper bound, the sum of the peaks
-   * of those that used the pool at the same time.
+   * The most bytes leased at one time, never above `maxBytes`. With several threads an upper bound: the sum of
+   * their peaks, or the most bytes that they had at one time, leased and idle, whichever is less.
    */
   readonly peakInUseBytes: number
   /** Leases served by V8; part of `allocCount`, not of the figures in use, idle and fresh. */
   readonly unpooledCount: number
   /** Leases that waited for memory. */
   readonly waitCount: number
+  /** Those that wait now, in all threads. */
+  readonly waitingCount: number
+  /** For how long the oldest of them has waited, in milliseconds; 0 where nobody waits. */
+  readonly longestWaitMs: number
   /**
    * Bytes that the pool costs besides its blocks, in native memory: its counters, its record of each block in
    * JavaScript's hands, and the places for idle ones. V8 is told of them. They go when the blocks have gone.

@@ -211,48 +211,73 @@ describe('A lease that nobody has been given yet', () => {
     await balanced(pool)
   })
 
-  test(
-    'is not shown by a promise',
-    inEveryMode(async (pool) => {
-      const descriptor = Object.getOwnPropertyDescriptor(Promise.prototype, 'constructor')
-      const see = (value) => {
-        // Whoever sees a lease, or its Buffer, ends it, and has the block for itself.
-        if (typeof value?.release === 'function' && value !== pool) value.release()
-        if (ArrayBuffer.isView(value) && pool.owns(value)) pool.release(value)
-      }
-      const { then } = Promise.prototype
-      const isWatched = new WeakSet()
-      Object.defineProperty(Promise.prototype, 'constructor', {
-        configurable: true,
-        get() {
-          if (!isWatched.has(this)) {
-            isWatched.add(this)
-            then.call(this, see, () => {})
+  for (const [name, acquire] of [
+    ['acquire', (pool) => pool.acquire(100)],
+    ['acquireLease', (pool) => pool.acquireLease(100)]
+  ]) {
+    test(
+      `is not shown by the promise of ${name}`,
+      inEveryMode(async (pool) => {
+        const descriptor = Object.getOwnPropertyDescriptor(Promise.prototype, 'constructor')
+        const see = (value) => {
+          // Whoever sees a lease, or its Buffer, ends it, and has the block for itself.
+          if (typeof value?.release === 'function' && value !== pool) value.release()
+          if (ArrayBuffer.isView(value) && pool.owns(value)) pool.release(value)
+        }
+        const { then } = Promise.prototype
+        const isWatched = new WeakSet()
+        Object.defineProperty(Promise.prototype, 'constructor', {
+          configurable: true,
+          get() {
+            if (!isWatched.has(this)) {
+              isWatched.add(this)
+              then.call(this, see, () => {})
+            }
+            return Promise
           }
-          return Promise
+        })
+        Object.defineProperty(Object.prototype, 'then', {
+          configurable: true,
+          get() {
+            see(this)
+            return undefined
+          }
+        })
+        let promise
+        try {
+          promise = acquire(pool)
+          for (let i = 0; i < 10; i++) await null
+        } finally {
+          Object.defineProperty(Promise.prototype, 'constructor', descriptor)
+          delete Object.prototype.then
         }
+        const result = await promise
+        const buffer = Buffer.isBuffer(result) ? result : result.buffer
+        assert.ok(pool.owns(buffer), 'its owner has it')
+        const other = pool.allocUnsafe(100)
+        assert.notEqual(other.buffer, buffer.buffer, 'two owners')
+        pool.release(other)
+        pool.release(buffer)
       })
-      Object.defineProperty(Object.prototype, 'then', {
-        configurable: true,
-        get() {
-          see(this)
-          return undefined
-        }
-      })
-      let promise
-      try {
-        promise = pool.acquire(100)
-        for (let i = 0; i < 10; i++) await null
-      } finally {
-        Object.defineProperty(Promise.prototype, 'constructor', descriptor)
-        delete Object.prototype.then
+    )
+  }
+
+  test(
+    'is not shown by a then that the class of leases has been given',
+    inEveryMode(async (pool) => {
+      const prototype = Object.getPrototypeOf(pool.lease(1))
+      // biome-ignore lint/suspicious/noThenProperty: that is what other code does here
+      prototype.then = function end() {
+        this.release()
       }
-      const buffer = await promise
-      assert.ok(pool.owns(buffer), 'its owner has it')
-      const other = pool.allocUnsafe(100)
-      assert.notEqual(other.buffer, buffer.buffer, 'two owners')
-      pool.release(other)
-      pool.release(buffer)
+      let lease
+      try {
+        lease = await pool.acquireLease(100)
+      } finally {
+        delete prototype.then
+      }
+      assert.ok(pool.owns(lease.buffer))
+      lease.release()
     })
   )
 
@@ -270,6 +295,7 @@ describe('A lease that nobody has been given yet', () => {
       try {
         leases.push(pool.lease(100))
         leases.push({ buffer: await pool.acquire(100) })
+        leases.push(await pool.acquireLease(100))
       } finally {
         Object.setPrototypeOf(FastBuffer, parent)
       }

@@ -65,6 +65,8 @@ function seriesOf(stats, prefix = 'cistern_') {
   put('lease_ends_total', { reason: 'released' }, stats.releaseCount)
   put('lease_ends_total', { reason: 'collected' }, stats.collectedCount)
   put('waits_total', {}, stats.waitCount)
+  put('waiting', {}, stats.waitingCount)
+  put('longest_wait_seconds', {}, stats.longestWaitMs / 1000)
   put('fresh_blocks_total', {}, stats.freshCount)
   put('fresh_bytes_total', {}, stats.freshBytes)
   put('discarded_blocks_total', {}, stats.discardCount)

@@ -40,7 +40,7 @@ const EXHAUSTED = { name: 'RangeError', code: 'ERR_CISTERN_EXHAUSTED' }
 /** For what waits in vain: in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
-/** Waiting keeps no event loop alive, so something else must. */
+/** Waiting for what this thread has leased itself keeps no event loop alive, so something else must. */
 let alive
 before(() => {
   alive = setInterval(() => {}, 1000)
@@ -315,6 +315,207 @@ describe('acquire', LIMIT, () => {
     pool.release(await first)
     pool.release(await last)
     await balanced(pool)
+  })
+})
+
+describe('acquireLease', LIMIT, () => {
+  test(
+    'gives a Buffer with its release, waiting or not',
+    inEveryMode(
+      async (pool) => {
+        const first = await pool.acquireLease(MIB)
+        assert.equal(first.buffer.length, MIB)
+        assert.ok(pool.owns(first.buffer))
+        const watched = watch(pool.acquireLease(1000))
+        await settle()
+        assert.equal(watched.state, 'pending')
+        first.release()
+        const second = await watched.promise
+        first.release()
+        assert.equal(second.buffer.length, 1000)
+        assert.ok(pool.owns(second.buffer), 'the first one has ended nothing but itself')
+        second[Symbol.dispose]()
+        second.release()
+        const { waitCount, allocCount, releaseCount } = await balanced(pool)
+        assert.deepEqual(
+          { waitCount, allocCount, releaseCount },
+          { waitCount: 1, allocCount: 2, releaseCount: 2 }
+        )
+      },
+      { maxBytes: MIB }
+    )
+  )
+
+  test(
+    'with zero: true gives zeros, waiting or not',
+    inEveryMode(
+      async (pool) => {
+        pool.release(pool.allocUnsafe(64 * KIB).fill(1))
+        await handedOn()
+        const atOnce = await pool.acquireLease(64 * KIB, { zero: true })
+        assert.ok(atOnce.buffer.equals(Buffer.alloc(64 * KIB)))
+        atOnce.buffer.fill(1)
+        const promise = pool.acquireLease(1000, { zero: true })
+        atOnce.release()
+        const later = await promise
+        assert.ok(later.buffer.equals(Buffer.alloc(1000)))
+        later.release()
+      },
+      { maxBytes: 64 * KIB }
+    )
+  )
+
+  test('gives what V8 serves, too', async () => {
+    const pool = new BufferPool({ maxBlockSize: 64 * KIB })
+    for (const size of [0, 64 * KIB + 1]) {
+      const lease = await pool.acquireLease(size)
+      assert.equal(lease.buffer.length, size)
+      lease.release()
+    }
+    const { unpooledCount, releaseCount } = await balanced(pool)
+    assert.deepEqual({ unpooledCount, releaseCount }, { unpooledCount: 2, releaseCount: 2 })
+  })
+
+  test('is rejected as acquire is', async () => {
+    const pool = new BufferPool({ maxBytes: MIB })
+    const held = pool.allocUnsafe(MIB)
+    await assert.rejects(pool.acquireLease(2 * MIB), EXHAUSTED)
+    await assert.rejects(pool.acquireLease(-1), { code: 'ERR_OUT_OF_RANGE' })
+    await assert.rejects(pool.acquireLease(1, { zeros: true }), { code: 'ERR_INVALID_ARG_VALUE' })
+    await assert.rejects(pool.acquireLease(1, { signal: AbortSignal.abort() }), ABORTED)
+    const controller = new AbortController()
+    const aborted = pool.acquireLease(1, { signal: controller.signal })
+    controller.abort()
+    await assert.rejects(aborted, ABORTED)
+    const waiting = pool.acquireLease(1)
+    pool.close()
+    await assert.rejects(waiting, CLOSED)
+    pool.release(held)
+    await balanced(pool)
+  })
+})
+
+describe('stats()', LIMIT, () => {
+  const waits = (/** @type {BufferPool} */ pool) => {
+    const { waitingCount, longestWaitMs } = pool.stats()
+    return { waitingCount, longestWaitMs }
+  }
+  const NOBODY = { waitingCount: 0, longestWaitMs: 0 }
+
+  test('tells how many wait in all threads, and for how long the oldest has', async (context) => {
+    const pool = new BufferPool({ maxBytes: MIB })
+    const held = pool.allocUnsafe(MIB)
+    assert.deepEqual(waits(pool), NOBODY)
+    const start = performance.now()
+    const [first, second] = [new AbortController(), new AbortController()]
+    const promise = assert.rejects(pool.acquire(1, { signal: first.signal }), ABORTED)
+    assert.equal(waits(pool).waitingCount, 1)
+    const [thread] = await crew(context, pool)
+    await thread.run(({ pool }) => {
+      globalThis.served = pool.acquireLease(1)
+    })
+    assert.equal(waits(pool).waitingCount, 2)
+    await until(() => waits(pool).longestWaitMs > 100, 'the first one waits')
+    const { longestWaitMs } = await thread.run(({ pool }) => pool.stats())
+    assert.ok(longestWaitMs > 100 && longestWaitMs <= performance.now() - start, `${longestWaitMs}`)
+    first.abort()
+    await promise
+    const other = assert.rejects(pool.acquire(1, { signal: second.signal }), ABORTED)
+    assert.equal(waits(pool).waitingCount, 2)
+    second.abort()
+    await other
+    assert.equal(waits(pool).waitingCount, 1)
+    assert.ok(waits(pool).longestWaitMs > 0, "the other thread's")
+    pool.release(held)
+    await thread.run(async () => (await globalThis.served).release())
+    assert.deepEqual(waits(pool), NOBODY)
+  })
+
+  test('tells of no wait that has ended with its thread, or with the pool', async (context) => {
+    const pool = new BufferPool({ maxBytes: MIB })
+    const held = pool.allocUnsafe(MIB)
+    const [thread] = await crew(context, pool)
+    await thread.run(({ pool }) => {
+      for (let i = 0; i < 3; i++) pool.acquire(1)
+    })
+    const promise = assert.rejects(pool.acquire(1), CLOSED)
+    assert.equal(waits(pool).waitingCount, 4)
+    await thread.terminate()
+    assert.equal(waits(pool).waitingCount, 1)
+    pool.close()
+    await promise
+    assert.deepEqual(waits(pool), NOBODY)
+    pool.release(held)
+  })
+
+  test('counts who was granted a block and has not heard of it', async (context) => {
+    const pool = new BufferPool({ maxBytes: MIB })
+    const held = pool.allocUnsafe(MIB)
+    const [thread] = await crew(context, pool)
+    const flag = new Int32Array(new SharedArrayBuffer(8))
+    const served = thread.run(async ({ pool }, flag) => {
+      const promise = pool.acquire(1)
+      Atomics.store(flag, 0, 1)
+      Atomics.wait(flag, 1, 0)
+      pool.release(await promise)
+    }, flag)
+    await until(() => Atomics.load(flag, 0) === 1, 'it waits')
+    pool.release(held)
+    await settle()
+    assert.equal(waits(pool).waitingCount, 1)
+    Atomics.store(flag, 1, 1)
+    Atomics.notify(flag, 1)
+    await served
+    assert.deepEqual(waits(pool), NOBODY)
+  })
+
+  test('never has a peak above the ceiling, and none below what was leased', async (context) => {
+    const pool = new BufferPool({ maxBytes: Math.floor(25.2 * MIB), leakSampleRate: 0 })
+    const threads = await crew(context, pool, 3)
+    const used = threads.map((thread, index) =>
+      thread.run(async ({ pool, random }, seed) => {
+        const next = random(seed)
+        const peaks = []
+        for (let round = 0; round < 100; round++) {
+          const all = []
+          // No thread waits for a second one: all are had at once, or not at all.
+          const first = await pool.acquire(Math.floor(2 ** 20 * (1 + 8 * next())))
+          all.push(first)
+          for (let i = 0; i < 4; i++) {
+            const more = pool.allocUnsafe(Math.floor(2 ** 20 * (1 + 2 * next())))
+            all.push(more)
+          }
+          if (round % 3 === 0) await new Promise(setImmediate)
+          const { inUseBytes, peakInUseBytes } = pool.stats()
+          peaks.push([inUseBytes, peakInUseBytes])
+          for (const buffer of all) pool.release(buffer)
+        }
+        return peaks
+      }, index)
+    )
+    const { maxBytes } = pool.stats()
+    let most = 0
+    for (const [inUseBytes, peakInUseBytes] of (await Promise.all(used)).flat()) {
+      most = Math.max(most, inUseBytes)
+      assert.ok(peakInUseBytes <= maxBytes, `${peakInUseBytes} of ${maxBytes}`)
+      assert.ok(inUseBytes <= peakInUseBytes, `${inUseBytes} of ${peakInUseBytes}`)
+    }
+    const { peakInUseBytes } = await balanced(pool)
+    assert.ok(most <= peakInUseBytes && peakInUseBytes <= maxBytes)
+  })
+
+  test('has a peak of no more than the threads had at a time, one after the other', async (context) => {
+    const pool = new BufferPool({ maxBytes: 64 * MIB })
+    for (const thread of await crew(context, pool, 3)) {
+      await thread.run(async ({ pool }) => {
+        const all = Array.from({ length: 4 }, () => pool.allocUnsafe(2 ** 20))
+        for (const buffer of all) pool.release(buffer)
+        pool.trim()
+        await new Promise(setImmediate)
+      })
+    }
+    await until(() => pool.stats().idleBytes === 0, 'all is back')
+    assert.equal(pool.stats().peakInUseBytes, 4 * MIB)
   })
 })
 
@@ -942,8 +1143,7 @@ describe('close', LIMIT, () => {
 
 describe('a thread', LIMIT, () => {
   /**
-   * A worker with `pool` at hand that does as it is written, and ends when there is nothing to wait
-   * for.
+   * A worker with `pool` at hand that does as it is written.
    *
    * @param {import('node:test').TestContext} context
    * @param {BufferPool} pool
@@ -1068,11 +1268,19 @@ describe('a thread', LIMIT, () => {
   test('ends by itself while it waits, and lets the next be served', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = fill(pool)
-    const worker = startWorker(context, pool, 'pool.acquire(1024 * 1024)')
+    const worker = startWorker(
+      context,
+      pool,
+      `
+        pool.acquire(1024 * 1024)
+        parentPort.once('message', () => process.exit())
+      `
+    )
     const exit = once(worker, 'exit')
     await until(() => pool.stats().waitCount === 1, 'it waits')
     const watched = watch(pool.acquire(64 * KIB))
     pool.release(held.pop())
+    worker.postMessage('end')
     const [code] = await exit
     assert.equal(code, 0)
     releaseAll(pool, [...held, await watched.promise])

@@ -148,6 +148,7 @@ class BufferPool {
     const pool = new BufferPool(undefined, ATTACHED, attachment)
     if (pool.#rack.isClosed) throw new errors.Closed(pool.#name)
     ends.add(key, pool)
+    pool.#rack.share()
     return pool
   }
 
@@ -185,8 +186,28 @@ class BufferPool {
    * @returns {Promise<Buffer>}
    */
   acquire(size, options = {}) {
+    return this.#acquire(size, options, bufferOf)
+  }
+
+  /**
+   * @param {number} size
+   * @param {import('../index').AcquireOptions} [options]
+   * @returns {Promise<Lease>}
+   */
+  acquireLease(size, options = {}) {
+    return this.#acquire(size, options, itself)
+  }
+
+  /**
+   * @template {object} Result
+   * @param {number} size
+   * @param {import('../index').AcquireOptions} options
+   * @param {(lease: Lease) => Result} resultOf the lease, as its user gets it
+   * @returns {Promise<Result>}
+   */
+  #acquire(size, options, resultOf) {
     // No `async`: to wait for a promise shows that, and so a lease, to whoever watches the class of promises.
-    /** @type {(buffer: Buffer) => void} */
+    /** @type {(result: Result) => void} */
     let resolve = () => {}
     /** @type {(reason: unknown) => void} */
     let reject = () => {}
@@ -197,8 +218,12 @@ class BufferPool {
     try {
       const { zero: zeroed, signal } = checkAcquire(options)
       if (signal?.aborted) throw new errors.Abort(signal.reason)
-      if (!isSize(size) || size === 0) resolveWith(resolve, this.#leaseOdd(size, zeroed))
-      else new Acquiring(this, size, zeroed || zeroFill, signal, resolve, reject)
+      if (!isSize(size) || size === 0) {
+        resolveWith(resolve, resultOf(leaseOf(this.#leaseOdd(size, zeroed))))
+      } else {
+        const settle = (/** @type {Lease} */ lease) => resolveWith(resolve, resultOf(lease))
+        new Acquiring(this, size, zeroed || zeroFill, signal, settle, reject)
+      }
     } catch (error) {
       reject(error)
     }
@@ -275,6 +300,7 @@ class BufferPool {
     const key = native.handle(this.#rack.attachment)
     ends.add(key, this)
     this.#rack.caretaker.listen()
+    this.#rack.share()
     return Object.freeze({ type: HANDLE_TYPE, name: this.#name, key })
   }
 
@@ -557,7 +583,7 @@ addEntries(calls.allocUnsafe, calls.alloc, calls.lease, calls.acquire, calls.acq
 addEntries(calls.byteBuffer)
 
 /**
- * One call of `acquire`: a request that a signal can end.
+ * One call of `acquire` or `acquireLease`: a request that a signal can end.
  *
  * The signal is the user's, and may call back at any time: while it is listened to, and while it is no longer.
  */
@@ -575,7 +601,7 @@ class Acquiring {
    * @param {number} size
    * @param {boolean} zeroed
    * @param {AbortSignal | undefined} signal
-   * @param {(buffer: Buffer) => void} resolve
+   * @param {(lease: Lease) => void} resolve
    * @param {(reason: unknown) => void} reject
    */
   constructor(pool, size, zeroed, signal, resolve, reject) {
@@ -600,8 +626,8 @@ class Acquiring {
     // A formatter of stacks may have aborted on the way.
     if (this.#signal?.aborted) this.#onAbort()
     if (!this.#settle()) return endLease(lease)
-    const buffer = bufferOf(lease)
-    resolveWith(this.#resolve, this.#zeroed ? runtime.zeroView(buffer) : buffer)
+    if (this.#zeroed) runtime.zeroView(bufferOf(lease))
+    this.#resolve(lease)
   }
 
   /** @param {unknown} reason */
@@ -627,6 +653,9 @@ class Acquiring {
     return true
   }
 }
+
+/** @param {Lease} lease */
+const itself = (lease) => lease
 
 /** @param {Buffer} buffer just leased */
 function leaseOf(buffer) {
@@ -677,6 +706,7 @@ function openShared() {
   if (here !== undefined) return here
   const pool = new BufferPool(undefined, ATTACHED, attachment)
   ends.add(key, pool)
+  rackOf(pool).share()
   return pool
 }
 

@@ -114,6 +114,20 @@ const METRICS = [
     samples: ({ waitCount }) => [[{}, waitCount]]
   },
   {
+    type: 'Gauge',
+    name: 'waiting',
+    help: 'Leases that wait for memory now.',
+    labels: [],
+    samples: ({ waitingCount }) => [[{}, waitingCount]]
+  },
+  {
+    type: 'Gauge',
+    name: 'longest_wait_seconds',
+    help: 'For how long the oldest of them has waited.',
+    labels: [],
+    samples: ({ longestWaitMs }) => [[{}, longestWaitMs / 1000]]
+  },
+  {
     type: 'Counter',
     name: 'fresh_blocks_total',
     help: 'Blocks got from the operating system.',

@@ -59,6 +59,7 @@
  * @property {(attachment: Attachment, bytes: number) => void} trimOthers
  * @property {(attachment: Attachment) => boolean} nobodyWaits
  * @property {(attachment: Attachment, classIndex: number) => boolean} canEverHold
+ * @property {(attachment: Attachment) => number} holdableBytes beside what is set aside for good
  * @property {(attachment: Attachment, classIndex: number) => number} wait
  * @property {(attachment: Attachment) => number | null} granted
  * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number: the ceiling can't hold such a

@@ -12,10 +12,12 @@
  *   the backing store is gone, and not before, because native code may still hold it.
  */
 
+const { isMainThread } = require('node:worker_threads')
 const { Calibration } = require('./calibration')
 const { Caretaker } = require('./caretaker')
 const { OutOfMemory } = require('./errors')
 const { Lease, bufferOf } = require('./lease')
+const { LeasedElsewhere } = require('./leased-elsewhere')
 const native = require('./native')
 const {
   ASKED_BYTES,
@@ -61,6 +63,7 @@ const { readStats } = require('./stats')
 const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
+const { create } = Object
 const { segmentShift } = native.layout()
 
 const CLASSES = blockSizes.length
@@ -102,9 +105,10 @@ class Rack {
     /**
      * The ledger's segments, by index. Without a prototype: no setter gets to see them.
      *
-     * @type {Record<number, { name: number, words: Float64Array }>}
+     * @type {Record<number, { name: number, words: Float64Array, slots: Record<number, WeakRef<Slot>>,
+     *   blockSize: number }>}
      */
-    this.segments = Object.create(null)
+    this.segments = create(null)
     /** How many segments had gone when the others were looked at last. */
     this.segmentsGone = 0
     /** Units leased, without strays since the last `fold`. */
@@ -128,6 +132,9 @@ class Rack {
     this.isGranting = false
     /** Whether the last fill got nothing. */
     this.isRefused = false
+    /** Whether the slots are known to `elsewhere`. What V8 has is not the pool's any more once it is posted. */
+    this.isShared = isExternal && !isMainThread
+    this.elsewhere = new LeasedElsewhere(this)
     this.caretaker = new Caretaker(this)
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
     this.waiting = new Waiting(this)
@@ -276,6 +283,7 @@ class Rack {
     words[MISSES] += this.words[LAST_IS_FRESH]
     // It goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
+    if (this.isShared) this.elsewhere.know(slot)
     magazine.push(slot)
     this.hold(magazine.units)
     this.caretaker.listen()
@@ -322,7 +330,7 @@ class Rack {
     const known = this.segments[index]
     if (known !== undefined && known.name === name) return known.words
     const words = new Floats(native.segment(this.attachment, index))
-    this.segments[index] = { name, words }
+    this.segments[index] = { name, words, slots: create(null), blockSize: 0 }
     this.sampler.countDown(words)
     return words
   }
@@ -569,6 +577,30 @@ class Rack {
     if (!isLeased(slot)) return
     if (stack) this.sampler.record(slot, size, stack)
     else words[at + STATE] = LEASED
+  }
+
+  /** Other threads may come by this thread's memory from now on. */
+  share() {
+    if (this.isShared || !isExternal) return
+    this.isShared = true
+    const know = (/** @type {Slot} */ slot) => {
+      this.elsewhere.know(slot)
+    }
+    for (let i = 0; i < CLASSES; i++) this.magazines[i].forEach(know)
+  }
+
+  /**
+   * Whether anything but this thread's own code can end the wait for a block: there is room for it beside what this
+   * thread has leased, and has in its hands. `undefined` where it has to be asked again, in another turn.
+   *
+   * @param {number} blockSize
+   */
+  canOthersServe(blockSize) {
+    this.fold()
+    const room = native.holdableBytes(this.attachment) - blockSize
+    const excess = this.leased * UNIT - room
+    if (excess <= 0) return true
+    return this.isShared ? this.elsewhere.isAtLeast(excess) : false
   }
 
   /** The call site of a lease that is to come later, if it is a sampled one. */

@@ -248,7 +248,7 @@ const fill = uncurry(TypedArrayPrototype.fill)
 /** @type {(target: Uint8Array, source: Uint8Array, offset: number) => void} */
 const setBytes = uncurry(TypedArrayPrototype.set)
 
-/** @type {(view: Uint8Array) => number} 0 for one without memory */
+/** @type {(view: Uint8Array | Float64Array) => number} 0 for one without memory */
 const lengthOf = getterOf(TypedArrayPrototype, 'length')
 
 const byteLengthOfTypedArray = getterOf(TypedArrayPrototype, 'byteLength')

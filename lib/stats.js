@@ -19,9 +19,11 @@ const PEAK_IN_USE_BYTES = FIGURES
 const UNPOOLED_COUNT = FIGURES + 1
 const WAIT_COUNT = FIGURES + 2
 const OVERHEAD_BYTES = FIGURES + 3
+const WAITING_COUNT = FIGURES + 4
+const LONGEST_WAIT_MS = FIGURES + 5
 
 /** Then each class that has been used: its block size, and its figures. */
-const CLASSES = FIGURES + 4
+const CLASSES = FIGURES + 6
 const CLASS_WORDS = 1 + FIGURES
 
 const words = new Floats(CLASSES + blockSizes.length * CLASS_WORDS)
@@ -54,6 +56,8 @@ function readStats({ attachment, name, maxBytes }) {
     peakInUseBytes: words[PEAK_IN_USE_BYTES],
     unpooledCount: words[UNPOOLED_COUNT],
     waitCount: words[WAIT_COUNT],
+    waitingCount: words[WAITING_COUNT],
+    longestWaitMs: words[LONGEST_WAIT_MS],
     overheadBytes: words[OVERHEAD_BYTES],
     maxBytes,
     external: isExternal,

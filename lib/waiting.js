@@ -8,7 +8,8 @@
 const { setImmediate } = require('node:timers')
 const native = require('./native')
 const { Closed, Exhausted, NEVER } = require('./errors')
-const { addTo, closeOff, deleteFrom, table } = require('./runtime')
+const { EventLoopHold } = require('./event-loop')
+const { addTo, closeOff, deleteFrom, nextKey, table } = require('./runtime')
 
 /**
  * @typedef {object} Waiter
@@ -33,6 +34,7 @@ class Waiting {
   #waiters = new Map()
   /** For how many turns the event loop goes on in any case. */
   #turns = 0
+  #hold = new EventLoopHold(() => this.#canOthersEnd())
 
   /**
    * @param {import('./rack').Rack} rack
@@ -56,6 +58,7 @@ class Waiting {
     const ticket = native.wait(this.rack.attachment, waiter.magazine.index)
     table.set(this.#waiters, ticket, waiter)
     addTo(awaited, this)
+    this.#hold.hold()
     return ticket
   }
 
@@ -85,8 +88,8 @@ class Waiting {
   }
 
   /**
-   * Has the event loop go on for a while. Memory that was given up may be on its way: finalizers don't keep the
-   * event loop alive, and a program with nothing else to do would end before it is served.
+   * Has the event loop turn for a while. Memory that was given up may be on its way: finalizers run in these turns,
+   * and not only when the timer fires that holds the event loop.
    */
   #goOn() {
     const goesOn = this.#turns > 0
@@ -132,6 +135,15 @@ class Waiting {
     return this.rack.leaseGranted(magazine, lent, size, stack)
   }
 
+  /**
+   * Whether anything but this thread's own code can end the first wait, and so the others; `undefined` where it has
+   * to be asked again, in another turn.
+   */
+  #canOthersEnd() {
+    const first = table.get(this.#waiters, nextKey(table.keys(this.#waiters)).value)
+    return first !== undefined && this.rack.canOthersServe(first.magazine.blockSize)
+  }
+
   #rejectAll() {
     table.forEach(
       this.#waiters,
@@ -149,7 +161,10 @@ class Waiting {
    */
   #leave(ticket) {
     const isKnown = table.delete(this.#waiters, ticket)
-    if (table.size(this.#waiters) === 0) deleteFrom(awaited, this)
+    if (table.size(this.#waiters) === 0) {
+      deleteFrom(awaited, this)
+      this.#hold.letGo()
+    }
     return isKnown
   }
 }

@@ -41,6 +41,9 @@ holders.push()
 const handle: PoolHandle = pool.handle
 BufferPool.attach(handle).release(buffer)
 pool.acquire(10, { zero: true, signal: AbortSignal.timeout(5) }).then((got: Buffer) => got.fill(0))
+pool
+  .acquireLease(10, { zero: true, signal: AbortSignal.timeout(5) })
+  .then((got: Lease) => got.release())
 new BufferPool({ maxBytes: Infinity, onExhausted: 'throw', idleTimeout: 0, leakSampleRate: 1 })
 const bytes: ByteBuffer = pool.byteBuffer(10)
 const written: number = bytes.append('x', 'latin1').append(new Uint8Array(1)).reset().length

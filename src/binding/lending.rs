@@ -227,6 +227,12 @@ pub fn can_ever_hold(end: &External<ThreadEnd>, class: u32) -> Result<bool> {
     Ok(end.pool().can_ever_hold(size_class(class)?))
 }
 
+/// How many bytes the pool may hold beside what is set aside for good.
+#[napi]
+pub fn holdable_bytes(end: &External<ThreadEnd>) -> f64 {
+    to_number(end.pool().holdable_bytes() as u64)
+}
+
 /// Stands in line for a block of a class: the ticket.
 #[napi]
 pub fn wait(end: &External<ThreadEnd>, class: u32) -> Result<f64> {

@@ -16,6 +16,8 @@ pub fn stats(end: &External<ThreadEnd>, mut words: Float64ArraySlice) -> u32 {
         stats.unpooled_count,
         to_number(stats.wait_count),
         to_number(stats.overhead_bytes as u64),
+        to_number(stats.waiting_count as u64),
+        stats.longest_wait.as_secs_f64() * 1000.0,
     ];
     let classes = stats.classes.iter().flat_map(|(class, figures)| {
         once(to_number(class.block_size() as u64)).chain(figures.to_row())

@@ -133,7 +133,7 @@ impl Attachment {
         let record = Record { block, member: self.member.clone(), seat, key, witness: None };
         match self.pool.loans.enter(record) {
             Ok(()) => {
-                self.pool.books.class(class).loaned.add();
+                self.pool.books.lend(class);
                 Ok(loan)
             }
             Err(Record { block, .. }) => {
@@ -170,13 +170,13 @@ impl Attachment {
         was_discarded: bool,
     ) {
         self.ledger().set_state(seat, before);
-        let books = self.pool.books.class(class);
+        let books = &self.pool.books;
         if was_condemned {
-            books.loaned.add();
-            books.freed.take();
+            books.lend(class);
+            books.class(class).freed.take();
         }
         if was_discarded {
-            books.discarded.take();
+            books.class(class).discarded.take();
         }
     }
 

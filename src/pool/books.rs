@@ -3,7 +3,7 @@
 
 use super::size_class::SizeClass;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// One class's counters: numbers of blocks, since the pool was made, except `loaned`, which is a
 /// balance.
@@ -19,7 +19,7 @@ pub struct ClassBooks {
     pub freed: Count,
     /// Came back and were not kept; part of `freed`.
     pub discarded: Count,
-    /// With a backing store now, leased or idle.
+    /// With a backing store now, leased or idle. [`Books::lend`] and [`Books::take_back`] move it.
     pub loaned: Count,
     /// Leases that ended in the garbage collector.
     pub collected: Count,
@@ -35,12 +35,47 @@ pub struct ClassBooks {
 /// All classes' counters, each made when its class is first used.
 pub struct Books {
     classes: [OnceLock<Box<ClassBooks>>; SizeClass::COUNT],
+    /// Bytes of the blocks that count as loaned.
+    loaned_bytes: AtomicUsize,
+    /// The most that these came to.
+    most_loaned_bytes: AtomicUsize,
+    /// The highest peak that was ever told, in bytes.
+    told_peak: AtomicUsize,
 }
 
 impl Books {
     /// Everything at zero.
     pub fn new() -> Self {
-        Self { classes: [const { OnceLock::new() }; SizeClass::COUNT] }
+        Self {
+            classes: [const { OnceLock::new() }; SizeClass::COUNT],
+            loaned_bytes: AtomicUsize::new(0),
+            most_loaned_bytes: AtomicUsize::new(0),
+            told_peak: AtomicUsize::new(0),
+        }
+    }
+
+    /// Counts a block as loaned.
+    pub fn lend(&self, class: SizeClass) {
+        self.class(class).loaned.add();
+        let size = class.block_size();
+        let loaned = self.loaned_bytes.fetch_add(size, Ordering::Relaxed) + size;
+        self.most_loaned_bytes.fetch_max(loaned, Ordering::Relaxed);
+    }
+
+    /// Counts a block as loaned no more.
+    pub fn take_back(&self, class: SizeClass) {
+        self.class(class).loaned.take();
+        self.loaned_bytes.fetch_sub(class.block_size(), Ordering::Relaxed);
+    }
+
+    /// The most bytes that were loaned at one time. So many were never leased: what is leased is loaned.
+    pub fn most_loaned_bytes(&self) -> usize {
+        self.most_loaned_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A peak to be told, in bytes: no lower than one that was told before.
+    pub fn tell_peak(&self, bytes: usize) -> usize {
+        self.told_peak.fetch_max(bytes, Ordering::Relaxed).max(bytes)
     }
 
     /// The counters of one class.

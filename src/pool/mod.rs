@@ -290,9 +290,19 @@ impl Pool {
     ///
     /// Blocks that move while they are counted can be counted twice, or not at all. So what does not
     /// add up is counted again, as long as something moves.
+    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     pub fn stats(&self) -> Stats {
-        const ATTEMPTS: usize = 8;
         self.sweep_and_serve(LOOKS);
+        let mut stats = self.count_until_balanced();
+        // In use is a sum of what threads say one after the other, and may be a block too much.
+        let in_use = to_whole(stats.total.in_use_bytes).min(self.budget.limit());
+        let peak = self.books.tell_peak(in_use.max(to_whole(stats.peak_in_use_bytes)));
+        stats.peak_in_use_bytes = peak as f64;
+        stats
+    }
+
+    fn count_until_balanced(&self) -> Stats {
+        const ATTEMPTS: usize = 8;
         let mut stats = self.count();
         for _ in 0..ATTEMPTS {
             if stats.total.adds_up_to(self.budget.held()) {
@@ -309,6 +319,7 @@ impl Pool {
         stats
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     fn count(&self) -> Stats {
         let (tally, peak_bytes) = {
             let mut threads = self.threads();
@@ -324,12 +335,16 @@ impl Pool {
                 peaks += leased.max(ledger.read(Word::PeakBytes));
             }
             threads.peak_bytes = threads.peak_bytes.max(peaks);
-            (tally, threads.peak_bytes)
+            // Each is a bound, and so is the ceiling: another thread may count a block before this one has
+            // counted it off.
+            let loaned = self.books.most_loaned_bytes().min(self.budget.limit());
+            (tally, threads.peak_bytes.min(loaned as f64))
         };
         let unclaimed = self.waiters.unclaimed();
         let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
         let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.used(class));
         stats.wait_count = self.waiters.count();
+        (stats.waiting_count, stats.longest_wait) = self.waiters.now_waiting();
         stats.overhead_bytes = self.overhead_bytes();
         stats
     }
@@ -368,8 +383,12 @@ impl Pool {
 
     /// Whether a block of `class` fits under the ceiling at all, with everything else given back.
     pub fn can_ever_hold(&self, class: SizeClass) -> bool {
-        let available = self.budget.limit().saturating_sub(self.quarantine.sealed_bytes());
-        class.block_size() <= available
+        class.block_size() <= self.holdable_bytes()
+    }
+
+    /// How many bytes there may be under the ceiling beside what is set aside for good.
+    pub fn holdable_bytes(&self) -> usize {
+        self.budget.limit().saturating_sub(self.quarantine.sealed_bytes())
     }
 
     /// Whether nobody waits for a block.
@@ -578,7 +597,7 @@ impl Pool {
 
     /// A block has come back from its backing store.
     fn take_back(&self, block: Block) {
-        self.books.class(block.class()).loaned.take();
+        self.books.take_back(block.class());
         self.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
         self.keep(block);
         self.serve();
@@ -682,9 +701,8 @@ impl Pool {
 
     /// Books a block as freed that will be when its finalizer comes.
     fn book_condemned(&self, class: SizeClass) {
-        let books = self.books.class(class);
-        books.loaned.take();
-        books.freed.add();
+        self.books.take_back(class);
+        self.books.class(class).freed.add();
     }
 
     /// Frees a block whose freeing is in the books already.
@@ -725,8 +743,8 @@ impl Pool {
             // In the books it is freed.
             return;
         }
+        self.books.take_back(block.class());
         let books = self.books.class(block.class());
-        books.loaned.take();
         books.quarantined.add();
         if state.is_leased() {
             books.seized.add();
@@ -736,6 +754,12 @@ impl Pool {
     fn threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A number of bytes of the books; 0 for one below.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn to_whole(bytes: f64) -> usize {
+    bytes as usize
 }
 
 /// Notes a block that its lender had leased and has not released itself.

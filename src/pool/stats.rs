@@ -3,6 +3,7 @@
 use super::books::ClassBooks;
 use super::ledger::{Ledger, Sums, Word};
 use super::size_class::SizeClass;
+use std::time::Duration;
 
 /// What the threads' ledgers say, added up.
 ///
@@ -79,13 +80,17 @@ pub struct Figures {
 pub struct Stats {
     /// All classes together, unpooled leases included where they count.
     pub total: Figures,
-    /// The most block bytes leased at one time; with several threads an upper bound, the sum of
-    /// the peaks of those that used the pool at the same time.
+    /// The most block bytes leased at one time. With several threads an upper bound: the sum of the peaks of those
+    /// that used the pool at the same time, or the most bytes that were loaned at one time, whichever is less.
     pub peak_in_use_bytes: f64,
     /// Leases that V8 served.
     pub unpooled_count: f64,
     /// How many waited for a block.
     pub wait_count: u64,
+    /// How many wait now.
+    pub waiting_count: usize,
+    /// For how long the oldest of them has waited.
+    pub longest_wait: Duration,
     /// What the pool costs besides its blocks, in bytes.
     pub overhead_bytes: usize,
     /// Each class that has been used, the smallest first.
@@ -178,14 +183,15 @@ impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     pub(super) fn adds_up_to(&self, held: usize) -> bool {
         let got = self.fresh_bytes - self.freed_bytes;
-        (got - self.live_bytes()).abs() < 0.5 && got <= held as f64
+        (got - self.live_bytes()).abs() < 0.5 && got <= held as f64 && self.idle_bytes >= 0.0
     }
 
-    /// Takes blocks that were counted twice, while they moved, off what is idle.
+    /// Takes blocks that were counted twice, while they moved, off what is idle, or else off what is in use.
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     pub(super) fn fit_into(&mut self, held: usize) {
         let got = (self.fresh_bytes - self.freed_bytes).min(held as f64);
         self.freed_bytes = self.fresh_bytes - got;
+        self.in_use_bytes = self.in_use_bytes.min(got);
         self.idle_bytes = (got - self.in_use_bytes - self.quarantined_bytes).max(0.0);
     }
 

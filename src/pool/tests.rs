@@ -342,12 +342,62 @@ fn threads_that_have_left_are_forgotten_but_for_their_figures() {
     equal(stats.total.alloc_count, 10);
     equal(stats.peak_in_use_bytes, 64);
     let (one, other) = (pool.attach(), pool.attach());
+    let loans = [lend(&one, 128), lend(&other, 256)];
     peak(&one, 100);
     peak(&other, 200);
     equal(pool.stats().peak_in_use_bytes, 300);
+    for loan in loans {
+        loan.settle(Lender::Alive);
+    }
     drop(one);
     equal(pool.stats().peak_in_use_bytes, 300);
     assert_eq!(pool.threads().members.len(), 1);
+}
+
+#[test]
+fn peaks_at_different_times_are_no_more_than_was_ever_loaned() {
+    let pool = Pool::new(holds(1024));
+    let threads = [(); 3].map(|()| pool.attach());
+    for thread in &threads {
+        let loan = lease(thread, 1024);
+        thread.ledger().write(Word::PeakBytes, 1024);
+        release_to(thread, &loan, SeatState::Detached);
+        loan.settle(Lender::Alive);
+        equal(balanced(&pool).peak_in_use_bytes, 1024);
+    }
+    // Nor are blocks in it that lie in the depot.
+    equal(balanced(&pool).total.idle_bytes, 1024);
+}
+
+#[test]
+fn waits_are_told_with_the_age_of_the_oldest() {
+    let pool = Pool::new(holds(4096));
+    let (one, other) = (pool.attach(), pool.attach());
+    let waiting = || {
+        let stats = pool.stats();
+        (stats.waiting_count, stats.longest_wait)
+    };
+    assert_eq!(waiting(), (0, Duration::ZERO));
+    let loan = lease(&one, 4096);
+    let first = one.wait(class(64));
+    let pause = Duration::from_millis(5);
+    thread::sleep(pause);
+    let start = Instant::now();
+    let _second = other.wait(class(64));
+    let (count, longest) = waiting();
+    assert!(count == 2 && longest >= pause, "{count} wait, {longest:?}");
+    one.cancel(first);
+    let (count, longest) = waiting();
+    assert!(count == 1 && longest <= start.elapsed(), "{count} wait, {longest:?}");
+    release_to(&one, &loan, SeatState::Detached);
+    loan.settle(Lender::Alive);
+    assert!(other.granted().is_some());
+    assert_eq!(waiting().0, 1, "granted, and not claimed");
+    drop(other);
+    assert_eq!(waiting(), (0, Duration::ZERO));
+    let _third = one.wait(class(8192));
+    pool.close();
+    assert_eq!(waiting(), (0, Duration::ZERO));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::size_class::SizeClass;
 use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The line, and what its first ones were granted.
 ///
@@ -35,6 +36,8 @@ struct Queue {
     /// In the order of arrival, since tickets only grow.
     line: BTreeMap<Ticket, Waiter>,
     granted: BTreeMap<(MemberId, Ticket), Grant>,
+    /// When each ticket came that is in line, or granted and not claimed. The oldest ticket is the first.
+    since: BTreeMap<Ticket, Instant>,
     /// Blocks among what was granted, by class.
     unclaimed: [usize; SizeClass::COUNT],
     /// Since the pool was made.
@@ -74,6 +77,7 @@ impl Queue {
 
     fn take_grant(&mut self, key: (MemberId, Ticket)) -> Option<Result<Found, Refusal>> {
         let outcome = self.granted.remove(&key)?.outcome;
+        self.since.remove(&key.1);
         if let Ok(found) = &outcome {
             self.unclaimed[found.block.class().index()] -= 1;
         }
@@ -93,6 +97,7 @@ impl Waiters {
             last_ticket: 0,
             line: BTreeMap::new(),
             granted: BTreeMap::new(),
+            since: BTreeMap::new(),
             unclaimed: [0; SizeClass::COUNT],
             count: 0,
         };
@@ -106,6 +111,7 @@ impl Waiters {
         queue.last_ticket += 1;
         let ticket = queue.last_ticket;
         queue.line.insert(ticket, Waiter { class, member });
+        queue.since.insert(ticket, Instant::now());
         self.note_length(&queue);
         ticket
     }
@@ -159,6 +165,7 @@ impl Waiters {
         }
         if queue.line.get(&ticket).is_some_and(|waiter| Arc::ptr_eq(&waiter.member, member)) {
             queue.line.remove(&ticket);
+            queue.since.remove(&ticket);
             self.note_length(&queue);
         }
         None
@@ -167,7 +174,14 @@ impl Waiters {
     /// Takes all tickets of a thread, and returns the blocks that it was granted.
     pub fn dismiss(&self, member: &Arc<Member>) -> Vec<Block> {
         let mut queue = self.queue();
-        queue.line.retain(|_, waiter| !Arc::ptr_eq(&waiter.member, member));
+        let Queue { line, since, .. } = &mut *queue;
+        line.retain(|ticket, waiter| {
+            let stays = !Arc::ptr_eq(&waiter.member, member);
+            if !stays {
+                since.remove(ticket);
+            }
+            stays
+        });
         self.note_length(&queue);
         let mut blocks = Vec::new();
         while let Some(key) = queue.first_grant(id_of(member)) {
@@ -182,6 +196,7 @@ impl Waiters {
         let mut queue = self.queue();
         let line = std::mem::take(&mut queue.line);
         let granted = std::mem::take(&mut queue.granted);
+        queue.since.clear();
         queue.unclaimed = [0; SizeClass::COUNT];
         self.note_length(&queue);
         drop(queue);
@@ -205,10 +220,18 @@ impl Waiters {
         self.queue().count
     }
 
+    /// How many wait now, those included that have not claimed their grant, and for how long the oldest has.
+    pub fn now_waiting(&self) -> (usize, Duration) {
+        let queue = self.queue();
+        let oldest = queue.since.first_key_value().map(|(_, since)| since.elapsed());
+        (queue.since.len(), oldest.unwrap_or_default())
+    }
+
     /// About how many bytes those take who wait, or have not claimed what they were granted.
     pub fn bytes(&self) -> usize {
         let queue = self.queue();
-        queue.line.len() * size_of::<(Ticket, Waiter)>()
+        queue.since.len() * size_of::<(Ticket, Instant)>()
+            + queue.line.len() * size_of::<(Ticket, Waiter)>()
             + queue.granted.len() * size_of::<((MemberId, Ticket), Grant)>()
     }
 

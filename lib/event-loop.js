@@ -1,0 +1,121 @@
+'use strict'
+
+/**
+ * Keeps this thread's event loop alive for those who wait, while something other than the thread's own code can
+ * end their wait. Nothing else does: finalizers and wakers keep no event loop alive.
+ *
+ * A timer does it, and looks again each time it fires. Where nothing but the thread's own code can end the wait,
+ * there is no timer, and the thread ends as one that awaits what never comes. That code may still run, and hand its
+ * memory to another thread as the last thing that it does: so there is one more look before the thread ends.
+ */
+
+const { clearTimeout, setImmediate, setTimeout } = require('node:timers')
+const { closeOff, table, uncurry } = require('./runtime')
+
+/** The time until the first look, in milliseconds. What is on its way back then has come, most often. */
+const SHORTEST = 50
+
+/** The longest time between two looks. */
+const LONGEST = 1000
+
+const addListener = uncurry(process.on)
+const removeListener = uncurry(process.removeListener)
+
+const { min } = Math
+
+/**
+ * Those whose waits only their own thread's code can end, as far as the last look has shown.
+ *
+ * @type {Map<EventLoopHold, true>}
+ */
+const stuck = new Map()
+
+class EventLoopHold {
+  #look
+  #isHolding = false
+  #delay = SHORTEST
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer
+
+  /**
+   * @param {() => boolean | undefined} look whether others can end the wait; `undefined` where it has to be asked
+   *   again to tell
+   */
+  constructor(look) {
+    this.#look = look
+  }
+
+  /** Holds the event loop. */
+  hold() {
+    if (this.#isHolding) return
+    this.#isHolding = true
+    this.#delay = SHORTEST
+    this.#arm()
+  }
+
+  /** Holds it no more. */
+  letGo() {
+    if (!this.#isHolding) return
+    this.#isHolding = false
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    leaveStuck(this)
+  }
+
+  #arm() {
+    this.#timer = setTimeout(this.#lookAgain, this.#delay)
+    this.#delay = min(2 * this.#delay, LONGEST)
+  }
+
+  #lookAgain = () => {
+    if (!this.#isHolding) return
+    const canEnd = this.#look()
+    if (canEnd === undefined) {
+      setImmediate(this.#lookAgain)
+    } else if (canEnd) {
+      this.#arm()
+    } else {
+      this.#timer = undefined
+      joinStuck(this)
+    }
+  }
+
+  /** The thread is about to end, and would go on if this came back to it in a later turn. */
+  lookOnceMore() {
+    let canEnd = this.#look()
+    while (canEnd === undefined) canEnd = this.#look()
+    if (!canEnd) return
+    leaveStuck(this)
+    this.#arm()
+  }
+}
+
+closeOff(EventLoopHold)
+
+/** @param {EventLoopHold} hold */
+function joinStuck(hold) {
+  if (table.size(stuck) === 0) addListener(process, 'beforeExit', lookAtAll)
+  table.set(stuck, hold, true)
+}
+
+/** @param {EventLoopHold} hold */
+function leaveStuck(hold) {
+  if (table.delete(stuck, hold) && table.size(stuck) === 0) {
+    removeListener(process, 'beforeExit', lookAtAll)
+  }
+}
+
+/** The thread is about to end. */
+function lookAtAll() {
+  table.forEach(stuck, lookAt)
+}
+
+/**
+ * @param {true} _
+ * @param {EventLoopHold} hold
+ */
+function lookAt(_, hold) {
+  hold.lookOnceMore()
+}
+
+module.exports = { EventLoopHold }

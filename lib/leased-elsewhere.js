@@ -1,0 +1,99 @@
+'use strict'
+
+/**
+ * How much of what a thread has leased is no longer in its hands: posted to another thread, or collected and on its
+ * way back.
+ *
+ * No counter tells, since nobody asks the pool before a Buffer is posted. So each slot is known here by a weak
+ * reference, in threads whose memory others may come to have. A posted Buffer leaves the slot's ArrayBuffer empty.
+ */
+
+const { LEASED, SAMPLED, STATE } = require('./ledger')
+const native = require('./native')
+const { WeakReference, byteLengthOf, closeOff, deref, lengthOf } = require('./runtime')
+
+const { headWords, segmentShift, wordsPerSeat } = native.layout()
+const { max } = Math
+
+const SEAT_MASK = 2 ** segmentShift - 1
+
+/** The most seats that are looked at in one turn of the event loop: less than a millisecond's worth. */
+const SLICE = 4096
+
+class LeasedElsewhere {
+  #rack
+  /** How many segments have slots that are known here, or had. */
+  #segments = 0
+  /** Where the count goes on: the number of a segment, and of a seat in it. */
+  #segment = 0
+  #seat = 0
+  /** Bytes counted so far. */
+  #bytes = 0
+
+  /** @param {import('./rack').Rack} rack */
+  constructor(rack) {
+    this.#rack = rack
+  }
+
+  /**
+   * Knows a slot from now on, for as long as its block has the seat.
+   *
+   * @param {import('./slot').Slot} slot in a magazine
+   */
+  know(slot) {
+    const number = slot.seat >>> segmentShift
+    const segment = this.#rack.segments[number]
+    this.#segments = max(this.#segments, number + 1)
+    segment.slots[slot.seat & SEAT_MASK] = new WeakReference(slot)
+    segment.blockSize = /** @type {import('./magazine').Magazine} */ (slot.magazine).blockSize
+  }
+
+  /**
+   * Whether at least so many bytes are elsewhere; `undefined` where it has to be asked again, in another turn.
+   *
+   * @param {number} bytes above 0
+   */
+  isAtLeast(bytes) {
+    const { segments } = this.#rack
+    let left = SLICE
+    for (; this.#segment < this.#segments; this.#segment++, this.#seat = 0) {
+      const segment = segments[this.#segment]
+      if (segment === undefined || segment.blockSize === 0) continue
+      const { words, slots, blockSize } = segment
+      const end = lengthOf(words)
+      for (;;) {
+        const at = headWords + this.#seat * wordsPerSeat
+        if (at >= end) break
+        const slot = slots[this.#seat++]
+        if (slot !== undefined && isElsewhere(slot, words[at + STATE])) this.#bytes += blockSize
+        if (this.#bytes >= bytes) return this.#end(true)
+        if (--left === 0) return undefined
+      }
+    }
+    return this.#end(false)
+  }
+
+  /** @param {boolean} isEnough */
+  #end(isEnough) {
+    this.#segment = 0
+    this.#seat = 0
+    this.#bytes = 0
+    return isEnough
+  }
+}
+
+closeOff(LeasedElsewhere)
+
+/**
+ * Whether a block is leased, and not in this thread's hands.
+ *
+ * @param {WeakRef<import('./slot').Slot>} reference to its slot
+ * @param {number} state its own
+ */
+function isElsewhere(reference, state) {
+  if (state !== LEASED && state !== SAMPLED) return false
+  const arrayBuffer = deref(reference)?.arrayBuffer
+  return !arrayBuffer || byteLengthOf(arrayBuffer) === 0
+}
+
+module.exports = { LeasedElsewhere }
