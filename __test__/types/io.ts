@@ -17,7 +17,7 @@ createServer(async (req, res) => {
   })
   const same: ServerResponse = end(shared, res, body.buffer.subarray(1))
   const total: number = await pumpFile(shared, 'file', res, { start: 1, end: 2, chunkSize: 3 })
-  for await (const chunk of chunks(shared, req, { chunkSize: 100 })) chunk.fill(0)
+  for await (const chunk of chunks(shared, req, { chunkSize: 100, limit: 1000 })) chunk.fill(0)
   console.log(same, total)
 })
 
