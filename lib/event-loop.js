@@ -9,8 +9,9 @@
  * memory to another thread as the last thing that it does: so there is one more look before the thread ends.
  */
 
-const { clearTimeout, setImmediate, setTimeout } = require('node:timers')
+const process = require('node:process')
 const { closeOff, table, uncurry } = require('./runtime')
+const { clearTimeout, setImmediate, setTimeout } = require('./timers')
 
 /** The time until the first look, in milliseconds. What is on its way back then has come, most often. */
 const SHORTEST = 50

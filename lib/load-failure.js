@@ -3,6 +3,7 @@
 /** Why the addon could not be loaded, and what its user can do about it, as a sentence each. */
 
 const { existsSync } = require('node:fs')
+const process = require('node:process')
 const { platform } = require('./platform')
 
 /** The oldest Node that has all that the addon calls. */

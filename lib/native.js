@@ -88,6 +88,7 @@
  *
  */
 
+const process = require('node:process')
 const { isMainThread } = require('node:worker_threads')
 const { AddonMissing, NoExternalInWorker } = require('./errors')
 const { isNode, platform } = require('./platform')
