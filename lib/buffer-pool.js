@@ -51,7 +51,8 @@ const WORDS_OF_OWN = headWords + wordsPerSeat
 const LEASE_OPTIONS = ['zero']
 const ACQUIRE_OPTIONS = ['zero', 'signal']
 
-/** Who releases memory that it was sent, or has moved, may not have a slot for it. */
+/** What the core knows of memory that was moved, or sent, to an ArrayBuffer without a slot. */
+const LEASED_UNPOOLED = 2
 const LEASED_ELSEWHERE = 1
 const RELEASED = 0
 
@@ -305,7 +306,7 @@ class BufferPool {
     if (slot !== undefined && slot.pool === this) {
       return slot.arrayBuffer === arrayBuffer && isLeased(slot)
     }
-    return this.#stateElsewhere(arrayBuffer) === LEASED_ELSEWHERE
+    return this.#stateElsewhere(arrayBuffer) >= LEASED_ELSEWHERE
   }
 
   /** @returns {import('../index').PoolStats} */
@@ -414,14 +415,18 @@ class BufferPool {
    * @param {boolean} zeroed
    */
   #leaseUnpooled(size, zeroed) {
-    if (this.#rack.isClosed) throw new errors.Closed(this.#name)
-    const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
-    this.#rack.bookUnpooled(size)
+    const rack = this.#rack
+    if (rack.isClosed) throw new errors.Closed(this.#name)
+    // An empty one gets memory, too: without an address nothing could tell it from any other in another thread.
+    const whole = zeroed || size === 0 ? alloc(size === 0 ? 1 : size) : allocUnsafeSlow(size)
+    const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(whole))
+    const guard = native.noteUnpooled(rack.attachment, arrayBuffer)
+    rack.bookUnpooled(size)
     const words = new runtime.Floats(WORDS_OF_OWN)
-    const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
+    const slot = new Slot(this, null, arrayBuffer, words, 0)
     words[slot.at + STATE] = LEASED
-    slot.size = size
-    return buffer
+    slot.guard = guard
+    return size === 0 ? runtime.bufferOver(arrayBuffer, 0) : whole
   }
 
   /**
@@ -440,10 +445,8 @@ class BufferPool {
       return
     }
     if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
-    const isPooled = slot.magazine !== null
-    const isEmpty = byteLengthOf(arrayBuffer) === 0
-    // The seat of a block that was transferred may be another's; V8's memory has one of its own.
-    if (isPooled && isEmpty) throw new errors.Detached(this.#name, view)
+    // The seat of a block that was transferred may be another's.
+    if (byteLengthOf(arrayBuffer) === 0) throw new errors.Detached(this.#name, view)
     const state = slot.words[slot.at + STATE]
     if (state !== LEASED && state !== SAMPLED) throw new errors.AlreadyReleased(this.#name, view)
     if (state === SAMPLED) {
@@ -453,11 +456,46 @@ class BufferPool {
       release(this, arrayBuffer)
       return
     }
-    if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
-    if (isPooled || !this.#discard(arrayBuffer)) throw new errors.Undetachable(this.#name, view)
+    if (slot.magazine !== null) throw new errors.Undetachable(this.#name, view)
+    this.#releaseUnpooled(slot, arrayBuffer, view)
+  }
+
+  /**
+   * Lets go of memory that V8 owns: detached, it goes at once and does not wait for the garbage collector.
+   *
+   * @param {Slot} slot leased
+   * @param {ArrayBuffer} arrayBuffer the slot's
+   * @param {ArrayBufferView | ArrayBuffer} view
+   */
+  #releaseUnpooled(slot, arrayBuffer, view) {
+    const last = this.#detaches ? this.#moved(arrayBuffer, view) : arrayBuffer
+    if (this.#rack.scrubs) zero(last)
     slot.words[slot.at + STATE] = IDLE
+    const { guard } = slot
     slot.forget()
     this.#rack.bookUnpooledRelease()
+    // Before the memory goes: then V8 may give its address to another thread.
+    native.releaseUnpooled(this.#rack.attachment, last, this.#detaches)
+    if (this.#detaches) detach(last)
+    // Until the ArrayBuffer goes, the core knows that its memory was released.
+    else slot.guard = guard
+  }
+
+  /**
+   * The memory of a leased ArrayBuffer in one that no other code knows: what then is done with it can't fail. Where the
+   * runtime can't move memory, the ArrayBuffer itself.
+   *
+   * @param {ArrayBuffer} arrayBuffer
+   * @param {ArrayBufferView | ArrayBuffer} view
+   */
+  #moved(arrayBuffer, view) {
+    if (transfer === undefined) return arrayBuffer
+    try {
+      // Node would abort on one that the user has marked as untransferable; this throws.
+      return transfer(arrayBuffer)
+    } catch {
+      throw new errors.Undetachable(this.#name, view)
+    }
   }
 
   /**
@@ -469,16 +507,9 @@ class BufferPool {
   #releaseElsewhere(arrayBuffer, view) {
     const state = this.#stateElsewhere(arrayBuffer)
     if (state === RELEASED) throw new errors.AlreadyReleased(this.#name, view)
-    if (state !== LEASED_ELSEWHERE) throw new errors.NotPooled(this.#name, view)
-    let last = arrayBuffer
-    if (transfer !== undefined) {
-      try {
-        // Node would abort on one that the user has marked as untransferable; this throws.
-        last = transfer(arrayBuffer)
-      } catch {
-        throw new errors.Undetachable(this.#name, view)
-      }
-    }
+    if (state < LEASED_ELSEWHERE) throw new errors.NotPooled(this.#name, view)
+    const last = this.#moved(arrayBuffer, view)
+    if (state === LEASED_UNPOOLED && this.#rack.scrubs) zero(last)
     if (!native.surrender(this.#rack.attachment, last)) {
       throw new errors.AlreadyReleased(this.#name, view)
     }
@@ -491,33 +522,19 @@ class BufferPool {
    * @param {unknown} value
    */
   #stateElsewhere(value) {
-    if (!runtime.isExternal || !isArrayBuffer(value)) return -1
+    if (!isArrayBuffer(value)) return -1
     return native.stateOf(this.#rack.attachment, value)
   }
+}
 
-  /**
-   * Lets go of memory that V8 owns: detached, it goes at once and does not wait for the garbage
-   * collector. Whether that could be done.
-   *
-   * @param {ArrayBuffer} arrayBuffer
-   */
-  #discard(arrayBuffer) {
-    // Nothing to let go of.
-    if (byteLengthOf(arrayBuffer) === 0) return true
-    const { scrubs } = this.#rack
-    if (!this.#detaches || transfer === undefined) {
-      if (scrubs) zero(arrayBuffer)
-      return !this.#detaches || native.discard(arrayBuffer)
-    }
-    try {
-      const moved = transfer(arrayBuffer)
-      if (scrubs) zero(moved)
-      transfer(moved, 0)
-      return true
-    } catch {
-      return false
-    }
-  }
+/**
+ * Detaches an ArrayBuffer of V8's that nobody has marked as untransferable.
+ *
+ * @param {ArrayBuffer} arrayBuffer
+ */
+function detach(arrayBuffer) {
+  if (transfer === undefined) native.discard(arrayBuffer)
+  else transfer(arrayBuffer, 0)
 }
 
 // As they are now: for the rest of this library, which other code must not come between.

@@ -51,6 +51,7 @@ mod slab;
 mod stats;
 mod sync;
 mod tending;
+mod unpooled;
 mod waiters;
 mod witness;
 
@@ -72,6 +73,7 @@ pub use memory_limit::memory_limit;
 pub use pressure::Pressure;
 pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
 pub use stats::{Figures, Stats, Tally};
+pub use unpooled::{UnpooledKey, UnpooledTable};
 pub use waiters::Ticket;
 pub use witness::Witness;
 
@@ -97,6 +99,7 @@ pub struct Pool {
     loans: Loans,
     quarantine: Quarantine,
     books: Books,
+    unpooled: UnpooledTable,
     waiters: Waiters,
     threads: Mutex<Threads>,
     closed: AtomicBool,
@@ -186,6 +189,7 @@ impl Pool {
             loans: Loans::new(),
             quarantine: Quarantine::default(),
             books: Books::new(),
+            unpooled: UnpooledTable::new(),
             waiters: Waiters::new(),
             threads: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -309,6 +313,7 @@ impl Pool {
     }
 
     fn count(&self) -> Stats {
+        self.unpooled.sweep(LOOKS);
         let (tally, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
@@ -328,6 +333,7 @@ impl Pool {
         let unclaimed = self.waiters.unclaimed();
         let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
         let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.used(class));
+        stats.count_unpooled_ends(&self.unpooled);
         stats.wait_count = self.waiters.count();
         stats.overhead_bytes = self.overhead_bytes();
         stats
@@ -345,6 +351,7 @@ impl Pool {
             + self.depot.shelf_bytes()
             + self.loans.bytes()
             + self.quarantine.bytes()
+            + self.unpooled.bytes()
             + self.waiters.bytes()
             + members
     }
@@ -358,6 +365,8 @@ impl Pool {
         }
         self.loans.shrink();
         self.quarantine.shrink();
+        self.unpooled.sweep(LOOKS);
+        self.unpooled.shrink();
     }
 
     /// How many bytes the pool holds. Never above its ceiling.
@@ -379,6 +388,11 @@ impl Pool {
     /// How many blocks are set aside, because another thread may still hold them.
     pub fn quarantined(&self) -> u64 {
         self.quarantine.count()
+    }
+
+    /// The leases that V8 serves.
+    pub fn unpooled(&self) -> &UnpooledTable {
+        &self.unpooled
     }
 
     /// What the keeper has freed since this was asked last, in bytes.
