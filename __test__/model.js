@@ -118,6 +118,8 @@ class Model {
   #dropped = []
   /** How many leases of V8's memory were dropped since. */
   #droppedOfV8 = 0
+  /** How many of them were dropped where nothing tells of it. */
+  #unwatched = 0
   /** In which threads something may be idle. @type {Set<Place>} */
   #idle = new Set()
   #isThereUsed = false
@@ -513,6 +515,7 @@ class Model {
   /** @param {Held} held */
   #lose(held) {
     if (held.isPooled) this.#dropped.push(held.capacity)
+    else if (held.isOwned && held.isMoved && !endsShow) this.#unwatched++
     else if (held.isOwned) this.#droppedOfV8++
     this.#remove(held)
   }
@@ -557,14 +560,17 @@ class Model {
    * @param {number} expected
    */
   #isCollected(count, expected) {
-    return count >= expected && count <= expected + this.#unwatched
+    return count >= expected && count <= expected + this.#uncertain
   }
 
-  /** Where nothing tells whether moved memory of V8's has a holder, it counts as collected before its release. */
-  get #unwatched() {
+  /**
+   * How many may count as collected, or not: where nothing tells whether moved memory of V8's has a holder, its lease
+   * ends with the ArrayBuffer that it was moved from.
+   */
+  get #uncertain() {
     if (endsShow) return 0
-    return this.held.filter(({ isMoved, isOwned, isPooled }) => isMoved && isOwned && !isPooled)
-      .length
+    const isUncertain = ({ isMoved, isOwned, isPooled }) => isMoved && isOwned && !isPooled
+    return this.#unwatched + this.held.filter(isUncertain).length
   }
 
   /** @param {Held} held */
@@ -641,6 +647,7 @@ class Model {
       return
     }
     await this.do(place, 'misaddress', id, leftOf(held))
+    held.isMoved = true
     this.#lose(held)
   }
 
@@ -772,7 +779,7 @@ class Model {
     assert.ok(stats.peakInUseBytes >= this.peak, 'the peak is no less than what was leased')
     if (this.isClosed) assert.equal(idleBytes, 0, 'a closed pool keeps nothing')
     const collected = collectedCount - this.#collected
-    const most = this.#dropped.length + this.#droppedOfV8 + this.#unwatched
+    const most = this.#dropped.length + this.#droppedOfV8 + this.#uncertain
     assert.ok(collected >= 0 && collected <= most, `${collected} were collected`)
     for (const { blockSize, allocCount } of stats.classes) {
       assert.equal(allocCount, this.#leases.get(blockSize) ?? 0, `leases of ${blockSize} bytes`)

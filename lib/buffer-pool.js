@@ -148,9 +148,10 @@ class BufferPool {
    */
   alloc(size, fill, encoding) {
     if (fill === undefined || fill === 0 || size === 0) return this.#leaseOdd(size, true)
-    const lease = this.#leaseOwned(size, zeroFill)
+    const lease = this.#leaseOwned(size, false)
     const buffer = bufferOf(lease)
     try {
+      runtime.zeroBeyond(buffer)
       fillBuffer(buffer, fill, 0, size, encoding)
     } catch (error) {
       endLease(lease)
@@ -178,7 +179,7 @@ class BufferPool {
       const { zero: zeroed, signal } = checkAcquire(options)
       if (signal?.aborted) throw new errors.Abort(signal.reason)
       if (!isSize(size) || size === 0) resolveWith(resolve, this.#leaseOdd(size, zeroed))
-      else new Acquiring(this, size, zeroed || zeroFill, signal, resolve, reject)
+      else new Acquiring(this, size, zeroed, signal, resolve, reject)
     } catch (error) {
       reject(error)
     }
@@ -280,7 +281,7 @@ class BufferPool {
     checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
-    return this.#leaseOwned(size, Boolean(zero) || zeroFill)
+    return this.#leaseOwned(size, Boolean(zero))
   }
 
   /**
@@ -295,7 +296,7 @@ class BufferPool {
     }
     const lease = this.#rack.lease(size)
     if (lease === undefined) return leaseOf(this.#leaseRefused(size, zeroed))
-    if (zeroed) runtime.zeroView(bufferOf(lease))
+    if (zeroed && !zeroFill) runtime.zeroWhole(bufferOf(lease))
     return lease
   }
 
@@ -358,7 +359,7 @@ class BufferPool {
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const buffer = this.#rack.takeRefusal() ? undefined : this.#rack.way.lease(this.#rack, size)
     if (buffer === undefined) return this.#leaseRefused(size, zeroed)
-    return zeroed ? runtime.zeroView(buffer) : buffer
+    return zeroed ? runtime.zeroWhole(buffer) : buffer
   }
 
   /**
@@ -588,7 +589,7 @@ class Acquiring {
     if (this.#signal?.aborted) this.#onAbort()
     if (!this.#settle()) return endLease(lease)
     const buffer = bufferOf(lease)
-    resolveWith(this.#resolve, this.#zeroed ? runtime.zeroView(buffer) : buffer)
+    resolveWith(this.#resolve, this.#zeroed ? runtime.zeroWhole(buffer) : buffer)
   }
 
   /** @param {unknown} reason */

@@ -52,7 +52,9 @@ const {
   listOf,
   transfer,
   transferByV8,
-  zero
+  zero,
+  zeroFill,
+  zeroWhole
 } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
@@ -430,9 +432,13 @@ class Rack {
     if (size === 0 || size > this.largest) return undefined
     const magazine = this.magazines[classOf(size)]
     const { blockSize } = magazine
-    if (this.way === keeping) return keeping.lease(this, blockSize)
+    if (this.way === keeping) {
+      const view = keeping.lease(this, blockSize)
+      return view !== undefined && zeroFill ? zeroWhole(view) : view
+    }
     const slot = magazine.take()
     if (slot === undefined) return this.fill(magazine) ? this.leaseWhole(size) : undefined
+    if (zeroFill) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
     if (slot.size !== blockSize || slot.view[0] === undefined) {
       // No Buffer: its class is within reach of other code, which would see the ArrayBuffer.
       slot.view = new Bytes(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, blockSize)
@@ -469,6 +475,8 @@ class Rack {
       this.dropMoved(magazine)
       return this.lease(size)
     }
+    // Here, and not where it is used: the flag is for each lease, this library's own included.
+    if (zeroFill) zero(arrayBuffer)
     const buffer = bufferOver(arrayBuffer, size)
     if (this.way === keeping) {
       slot.view = buffer
