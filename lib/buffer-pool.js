@@ -363,14 +363,19 @@ class BufferPool {
   }
 
   /**
-   * A lease that got no block: the pool is closed, or at its ceiling.
+   * A lease that got no block of its class: a larger one is to serve it, or the pool is closed, or at its ceiling.
    *
    * @param {number} size
    * @param {boolean} zeroed
+   * @returns {Buffer}
    */
   #leaseRefused(size, zeroed) {
     // It was this lease's, and not the next one's.
     this.#rack.takeRefusal()
+    const larger = this.#rack.leaseLarger(size)
+    if (larger !== undefined) {
+      return zeroed && !zeroFill ? runtime.zeroWhole(bufferOf(larger)) : bufferOf(larger)
+    }
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     this.#publishExhausted(size, this.#throws ? 'throw' : 'unpooled')

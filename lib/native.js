@@ -14,6 +14,7 @@
  * @property {number} segmentShift how far the number of its segment is shifted in the number of a seat
  * @property {number} headWords how many words a segment has before those of its seats
  * @property {number} wordsPerSeat
+ * @property {number} idleAllowance how much may be idle however little was in use lately, in bytes
  *
  * @typedef {object} Native
  * @property {() => Layout} layout

@@ -194,6 +194,25 @@ impl Depot {
         })
     }
 
+    /// The class with the most bytes that were not needed in this interval; where all were needed, the one with the most
+    /// bytes. `None` where nothing is idle.
+    pub fn coldest(&self) -> Option<SizeClass> {
+        let mut coldest = None;
+        let mut most = (0, 0);
+        for class in SizeClass::all() {
+            let Some(place) = self.shelf(class).map(read) else { continue };
+            let Some(place) = place.as_ref() else { continue };
+            let length = place.blocks.len();
+            let unused = place.fewest.load(Ordering::Relaxed).min(length);
+            let bytes = (unused * class.block_size(), length * class.block_size());
+            if bytes > most {
+                most = bytes;
+                coldest = Some(class);
+            }
+        }
+        coldest
+    }
+
     /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
     pub fn len(&self, class: SizeClass) -> usize {
         let Some(place) = self.shelf(class).map(read) else { return 0 };

@@ -91,6 +91,10 @@ use waiters::{Found, Waiters};
 /// looks at all of them.
 const LOOKS: usize = 1024;
 
+/// So much may be idle however little was in use lately, in bytes: a block or two of each size that a program takes in
+/// turn.
+pub const IDLE_ALLOWANCE: usize = 16 << 20;
+
 /// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
 pub struct Pool {
     config: Config,
@@ -676,6 +680,43 @@ impl Pool {
                 Err(error.into())
             }
         }
+    }
+
+    /// A block of `class` was got from the operating system. Where more is idle than is in proportion to what was in use
+    /// lately, frees idle blocks of the depot, those that were needed least first. Returns how many bytes the thread
+    /// must free of its own.
+    ///
+    /// So idle blocks of other sizes give way to those that are needed, and don't add up.
+    fn replace_idle(&self, class: SizeClass) -> usize {
+        let mut surplus = self.surplus(class.block_size());
+        let mut freed = 0;
+        while surplus > 0
+            && let Some(coldest) = self.depot.coldest()
+            && let Some(block) = self.depot.take(coldest)
+        {
+            let size = block.size();
+            self.free(block, Some(Owner::Depot));
+            freed += size;
+            surplus = surplus.saturating_sub(size);
+        }
+        self.tell(Reason::Idle, freed as u64);
+        surplus
+    }
+
+    /// How many idle bytes are to give way to `got` bytes: at most twice as many, so that a lease takes no longer
+    /// however much is idle.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes")]
+    fn surplus(&self, got: usize) -> usize {
+        let held = self.budget.held().saturating_sub(self.quarantine.sealed_bytes());
+        if held <= IDLE_ALLOWANCE || self.config.idle_timeout.is_none() {
+            return 0;
+        }
+        let peaks = self.threads().members.iter().fold(0.0, |sum, member| {
+            // A thread learns of its peak at a release, or when it needs a block.
+            sum + member.ledger().read(Word::RecentPeakBytes)
+        });
+        let in_use = peaks as usize + got;
+        held.saturating_sub(in_use + IDLE_ALLOWANCE.max(in_use / 2)).min(2 * got)
     }
 
     fn got(&self, class: SizeClass) -> Result<Block, OutOfMemory> {

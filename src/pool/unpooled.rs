@@ -51,6 +51,12 @@ pub struct UnpooledTable {
     collected: Count,
 }
 
+impl Default for UnpooledTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[derive(Default)]
 struct Records {
     all: Vec<Record>,
