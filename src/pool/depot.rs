@@ -328,6 +328,22 @@ mod tests {
     }
 
     #[test]
+    fn coldest_is_the_class_with_most_unneeded_bytes() {
+        let depot = depot(DEPOT_BYTES);
+        assert_eq!(depot.coldest(), None);
+        for size in [4096, 4096, 8192, 8192, 8192] {
+            depot.offer(block(size)).expect("room");
+        }
+        assert_eq!(depot.coldest(), Some(class(8192)), "none is known to be unneeded");
+        [4096, 8192].iter().for_each(|size| assert_eq!(depot.unused(class(*size)), 0));
+        let taken: Vec<_> = (0..3).filter_map(|_| depot.take(class(8192))).collect();
+        for block in taken {
+            depot.offer(block).expect("room");
+        }
+        assert_eq!(depot.coldest(), Some(class(4096)), "the larger ones were all needed");
+    }
+
+    #[test]
     fn classes_do_not_mix() {
         let depot = depot(DEPOT_BYTES);
         depot.offer(block(1024)).expect("room");
