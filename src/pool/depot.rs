@@ -335,7 +335,9 @@ mod tests {
             depot.offer(block(size)).expect("room");
         }
         assert_eq!(depot.coldest(), Some(class(8192)), "none is known to be unneeded");
-        [4096, 8192].iter().for_each(|size| assert_eq!(depot.unused(class(*size)), 0));
+        for size in [4096, 8192] {
+            assert_eq!(depot.unused(class(size)), 0);
+        }
         let taken: Vec<_> = (0..3).filter_map(|_| depot.take(class(8192))).collect();
         for block in taken {
             depot.offer(block).expect("room");

@@ -112,7 +112,9 @@ fn pool_with_idle(idle: usize, peak: usize, config: Config) -> (Arc<Pool>, Attac
     // So that nothing gives way before all is there.
     attachment.ledger().write(Word::RecentPeakBytes, bytes(1024));
     let loans: Vec<_> = (0..idle).map(|_| lend(&attachment, MIB)).collect();
-    loans.into_iter().for_each(|loan| loan.settle(Lender::Alive));
+    for loan in loans {
+        loan.settle(Lender::Alive);
+    }
     attachment.ledger().write(Word::RecentPeakBytes, bytes(peak));
     (pool, attachment)
 }
@@ -148,7 +150,9 @@ fn a_thread_frees_what_the_depot_has_not() {
     let loans: Vec<_> = (0..20).map(|_| lend(&attachment, MIB)).collect();
     let last = attachment.lend_fresh(class(2 * MIB)).expect("memory");
     equal(attachment.ledger().read(Word::SurplusBytes), u32::try_from(4 * MIB).expect("small"));
-    loans.into_iter().chain([last]).for_each(|loan| loan.settle(Lender::Alive));
+    for loan in loans.into_iter().chain([last]) {
+        loan.settle(Lender::Alive);
+    }
 }
 
 #[test]
