@@ -32,7 +32,8 @@ export class BufferPool {
   allocUnsafe(size: number): PooledBuffer
 
   /**
-   * A Buffer of exactly `size` bytes, filled as `Buffer.alloc` fills; zeros by default.
+   * A Buffer of exactly `size` bytes, filled as `Buffer.alloc` fills; zeros by default. What the ArrayBuffer has
+   * beyond it is zero.
    *
    * @throws as {@link allocUnsafe}, and what `buf.fill` throws; nothing stays leased then
    */
@@ -331,7 +332,7 @@ export interface ClassFigures {
   readonly missCount: number
   /** Leases that were released. */
   readonly releaseCount: number
-  /** Leases that the garbage collector ended. */
+  /** Leases that the garbage collector ended; in the pool's total those that V8 served, too. */
   readonly collectedCount: number
   /** Blocks that came back and were not kept. */
   readonly discardCount: number

@@ -154,8 +154,11 @@ class Holder {
     assert.equal(bytes.length, size)
     assert.ok(Buffer.isBuffer(bytes))
     const all = new Uint8Array(bytes.buffer)
-    if (ZEROED.has(how)) assert.ok(isAll(bytes, 0), 'it is zero-filled')
-    if (how.includes('text')) assert.ok(bytes.equals(Buffer.alloc(size, 'text')))
+    if (ZEROED.has(how)) assert.ok(isAll(all, 0), 'all of it is zero-filled')
+    if (how.includes('text')) {
+      assert.ok(bytes.equals(Buffer.alloc(size, 'text')))
+      assert.ok(isAll(all.subarray(size), 0), 'nothing is beyond the text')
+    }
     // Beyond what was asked for, too.
     else if (this.scrubs && this.#hits > before) assert.ok(all.every(isScrubbed), STALE)
     for (const [other, held] of this.#held) {

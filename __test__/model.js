@@ -93,6 +93,11 @@ function leftOf({ isPooled, isMoved }) {
   return isMoved ? 'ERR_CISTERN_NOT_POOLED' : 'ERR_CISTERN_DETACHED'
 }
 
+/** @param {import('..').PoolStats} stats */
+function collectedBlocks({ classes }) {
+  return classes.reduce((sum, { collectedCount }) => sum + collectedCount, 0)
+}
+
 /** A pool, and what is known of it. */
 class Model {
   /** @type {Held[]} the oldest first */
@@ -108,8 +113,13 @@ class Model {
   /** Leases of each block size. @type {Map<number, number>} */
   #leases = new Map()
   #collected = 0
+  #collectedBlocks = 0
   /** The block sizes of what was dropped, and may be collected at any moment. @type {number[]} */
   #dropped = []
+  /** How many leases of V8's memory were dropped since. */
+  #droppedOfV8 = 0
+  /** How many of them were dropped where nothing tells of it. */
+  #unwatched = 0
   /** In which threads something may be idle. @type {Set<Place>} */
   #idle = new Set()
   #isThereUsed = false
@@ -268,7 +278,8 @@ class Model {
     }
     if (outcome === 'closed' || outcome === 'refused') return undefined
     const isPooled = outcome === 'pooled'
-    assert.equal(capacity, isPooled ? blockSizeOf(size) : size)
+    const isByte = size === 0 && capacity === 1
+    assert.equal(capacity, isPooled ? blockSizeOf(size) : size + Number(isByte))
     this.#idle.add(place)
     this.#counts.allocCount++
     if (isPooled) this.#leases.set(capacity, (this.#leases.get(capacity) ?? 0) + 1)
@@ -504,6 +515,8 @@ class Model {
   /** @param {Held} held */
   #lose(held) {
     if (held.isPooled) this.#dropped.push(held.capacity)
+    else if (held.isOwned && held.isMoved && !endsShow) this.#unwatched++
+    else if (held.isOwned) this.#droppedOfV8++
     this.#remove(held)
   }
 
@@ -514,13 +527,13 @@ class Model {
 
   /** Collects garbage, in both threads, until all is back that was dropped. */
   async collect() {
-    if (this.#dropped.length === 0 && !this.hasEnded) return
+    if (this.#dropped.length + this.#droppedOfV8 === 0 && !this.hasEnded) return
     this.log('collect()')
-    const collected = this.#collected + this.#dropped.length
+    const collected = this.#collected + this.#dropped.length + this.#droppedOfV8
     const isBack = () => {
       const { collectedCount, inUseBytes, quarantinedBytes } = this.pool.stats()
       const inUse = this.#bytesOf(this.#inUse)
-      if (collectedCount !== collected || inUseBytes !== inUse) return false
+      if (!this.#isCollected(collectedCount, collected) || inUseBytes !== inUse) return false
       return inUse + quarantinedBytes === this.#bytesOf(this.held)
     }
     const threads = this.#isThereUsed && this.thread !== undefined ? [this.thread] : []
@@ -531,10 +544,33 @@ class Model {
       // What a thread had that has ended is back when V8 has taken that down.
       if (this.hasEnded) await sleep(2 * i)
     }
-    assert.equal(this.pool.stats().collectedCount, collected, 'collectedCount')
+    const { collectedCount } = this.pool.stats()
+    assert.ok(this.#isCollected(collectedCount, collected), `${collectedCount} of ${collected}`)
     assert.ok(isBack(), 'nothing but what is held is leased')
     this.#collected = collected
+    this.#collectedBlocks = collectedBlocks(this.pool.stats())
     this.#dropped = []
+    this.#droppedOfV8 = 0
+  }
+
+  /**
+   * Whether so many leases may count as collected.
+   *
+   * @param {number} count
+   * @param {number} expected
+   */
+  #isCollected(count, expected) {
+    return count >= expected && count <= expected + this.#uncertain
+  }
+
+  /**
+   * How many may count as collected, or not: where nothing tells whether moved memory of V8's has a holder, its lease
+   * ends with the ArrayBuffer that it was moved from.
+   */
+  get #uncertain() {
+    if (endsShow) return 0
+    const isUncertain = ({ isMoved, isOwned, isPooled }) => isMoved && isOwned && !isPooled
+    return this.#unwatched + this.held.filter(isUncertain).length
   }
 
   /** @param {Held} held */
@@ -593,8 +629,8 @@ class Model {
    */
   #noteMove(held, left) {
     if (left === undefined) this.#dropped.push(held.capacity)
+    held.isOwned &&= external || !held.isPooled
     held.isPooled &&= external
-    held.isOwned &&= held.isPooled
     held.isMoved = true
   }
 
@@ -611,6 +647,7 @@ class Model {
       return
     }
     await this.do(place, 'misaddress', id, leftOf(held))
+    held.isMoved = true
     this.#lose(held)
   }
 
@@ -742,7 +779,8 @@ class Model {
     assert.ok(stats.peakInUseBytes >= this.peak, 'the peak is no less than what was leased')
     if (this.isClosed) assert.equal(idleBytes, 0, 'a closed pool keeps nothing')
     const collected = collectedCount - this.#collected
-    assert.ok(collected >= 0 && collected <= this.#dropped.length, `${collected} were collected`)
+    const most = this.#dropped.length + this.#droppedOfV8 + this.#uncertain
+    assert.ok(collected >= 0 && collected <= most, `${collected} were collected`)
     for (const { blockSize, allocCount } of stats.classes) {
       assert.equal(allocCount, this.#leases.get(blockSize) ?? 0, `leases of ${blockSize} bytes`)
     }
@@ -752,7 +790,7 @@ class Model {
       return
     }
     const blocks = this.held.filter(({ isPooled }) => isPooled)
-    const coming = this.#dropped.length - collected
+    const coming = this.#dropped.length - (collectedBlocks(stats) - this.#collectedBlocks)
     assert.equal(stats.inUseCount, blocks.length + coming, 'inUseCount')
     const least = this.#bytesOf(blocks)
     assert.ok(inUseBytes >= least && inUseBytes <= least + this.#droppedBytes, 'inUseBytes')

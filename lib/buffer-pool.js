@@ -56,7 +56,8 @@ const WORDS_OF_OWN = headWords + wordsPerSeat
 const LEASE_OPTIONS = ['zero']
 const ACQUIRE_OPTIONS = ['zero', 'signal']
 
-/** Who releases memory that it was sent, or has moved, may not have a slot for it. */
+/** What the core knows of memory that was moved, or sent, to an ArrayBuffer without a slot. */
+const LEASED_UNPOOLED = 2
 const LEASED_ELSEWHERE = 1
 const RELEASED = 0
 
@@ -169,9 +170,10 @@ class BufferPool {
    */
   alloc(size, fill, encoding) {
     if (fill === undefined || fill === 0 || size === 0) return this.#leaseOdd(size, true)
-    const lease = this.#leaseOwned(size, zeroFill)
+    const lease = this.#leaseOwned(size, false)
     const buffer = bufferOf(lease)
     try {
+      runtime.zeroBeyond(buffer)
       fillBuffer(buffer, fill, 0, size, encoding)
     } catch (error) {
       endLease(lease)
@@ -222,7 +224,7 @@ class BufferPool {
         resolveWith(resolve, resultOf(leaseOf(this.#leaseOdd(size, zeroed))))
       } else {
         const settle = (/** @type {Lease} */ lease) => resolveWith(resolve, resultOf(lease))
-        new Acquiring(this, size, zeroed || zeroFill, signal, settle, reject)
+        new Acquiring(this, size, zeroed, signal, settle, reject)
       }
     } catch (error) {
       reject(error)
@@ -326,7 +328,7 @@ class BufferPool {
     checkOptions(options, LEASE_OPTIONS)
     const { zero = false } = options
     checkBoolean('options.zero', zero)
-    return this.#leaseOwned(size, Boolean(zero) || zeroFill)
+    return this.#leaseOwned(size, Boolean(zero))
   }
 
   /**
@@ -341,7 +343,7 @@ class BufferPool {
     }
     const lease = this.#rack.lease(size)
     if (lease === undefined) return leaseOf(this.#leaseRefused(size, zeroed))
-    if (zeroed) runtime.zeroView(bufferOf(lease))
+    if (zeroed && !zeroFill) runtime.zeroWhole(bufferOf(lease))
     return lease
   }
 
@@ -352,7 +354,7 @@ class BufferPool {
     if (slot !== undefined && slot.pool === this) {
       return slot.arrayBuffer === arrayBuffer && isLeased(slot)
     }
-    return this.#stateElsewhere(arrayBuffer) === LEASED_ELSEWHERE
+    return this.#stateElsewhere(arrayBuffer) >= LEASED_ELSEWHERE
   }
 
   /** @returns {import('../index').PoolStats} */
@@ -409,18 +411,23 @@ class BufferPool {
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     const buffer = this.#rack.takeRefusal() ? undefined : this.#rack.way.lease(this.#rack, size)
     if (buffer === undefined) return this.#leaseRefused(size, zeroed)
-    return zeroed ? runtime.zeroView(buffer) : buffer
+    return zeroed ? runtime.zeroWhole(buffer) : buffer
   }
 
   /**
-   * A lease that got no block: the pool is closed, or at its ceiling.
+   * A lease that got no block of its class: a larger one is to serve it, or the pool is closed, or at its ceiling.
    *
    * @param {number} size
    * @param {boolean} zeroed
+   * @returns {Buffer}
    */
   #leaseRefused(size, zeroed) {
     // It was this lease's, and not the next one's.
     this.#rack.takeRefusal()
+    const larger = this.#rack.leaseLarger(size)
+    if (larger !== undefined) {
+      return zeroed && !zeroFill ? runtime.zeroWhole(bufferOf(larger)) : bufferOf(larger)
+    }
     if (this.#rack.isClosed) throw new errors.Closed(this.#name)
     if (size === 0 || size > this.#largest) return this.#leaseUnpooled(size, zeroed)
     this.#publishExhausted(size, this.#throws ? 'throw' : 'unpooled')
@@ -466,14 +473,18 @@ class BufferPool {
    * @param {boolean} zeroed
    */
   #leaseUnpooled(size, zeroed) {
-    if (this.#rack.isClosed) throw new errors.Closed(this.#name)
-    const buffer = zeroed && size > 0 ? alloc(size) : allocUnsafeSlow(size)
-    this.#rack.bookUnpooled(size)
+    const rack = this.#rack
+    if (rack.isClosed) throw new errors.Closed(this.#name)
+    // An empty one gets memory, too: without an address nothing could tell it from any other in another thread.
+    const whole = zeroed || size === 0 ? alloc(size === 0 ? 1 : size) : allocUnsafeSlow(size)
+    const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(whole))
+    const guard = native.noteUnpooled(rack.attachment, arrayBuffer)
+    rack.bookUnpooled(size)
     const words = new runtime.Floats(WORDS_OF_OWN)
-    const slot = new Slot(this, null, arrayBufferOf(buffer), words, 0)
+    const slot = new Slot(this, null, arrayBuffer, words, 0)
     words[slot.at + STATE] = LEASED
-    slot.size = size
-    return buffer
+    slot.guard = guard
+    return size === 0 ? runtime.bufferOver(arrayBuffer, 0) : whole
   }
 
   /**
@@ -492,10 +503,8 @@ class BufferPool {
       return
     }
     if (slot.arrayBuffer !== arrayBuffer) throw new errors.AlreadyReleased(this.#name, view)
-    const isPooled = slot.magazine !== null
-    const isEmpty = byteLengthOf(arrayBuffer) === 0
-    // The seat of a block that was transferred may be another's; V8's memory has one of its own.
-    if (isPooled && isEmpty) throw new errors.Detached(this.#name, view)
+    // The seat of a block that was transferred may be another's.
+    if (byteLengthOf(arrayBuffer) === 0) throw new errors.Detached(this.#name, view)
     const state = slot.words[slot.at + STATE]
     if (state !== LEASED && state !== SAMPLED) throw new errors.AlreadyReleased(this.#name, view)
     if (state === SAMPLED) {
@@ -505,11 +514,46 @@ class BufferPool {
       release(this, arrayBuffer)
       return
     }
-    if (isEmpty && slot.size > 0) throw new errors.Detached(this.#name, view)
-    if (isPooled || !this.#discard(arrayBuffer)) throw new errors.Undetachable(this.#name, view)
+    if (slot.magazine !== null) throw new errors.Undetachable(this.#name, view)
+    this.#releaseUnpooled(slot, arrayBuffer, view)
+  }
+
+  /**
+   * Lets go of memory that V8 owns: detached, it goes at once and does not wait for the garbage collector.
+   *
+   * @param {Slot} slot leased
+   * @param {ArrayBuffer} arrayBuffer the slot's
+   * @param {ArrayBufferView | ArrayBuffer} view
+   */
+  #releaseUnpooled(slot, arrayBuffer, view) {
+    const last = this.#detaches ? this.#moved(arrayBuffer, view) : arrayBuffer
+    if (this.#rack.scrubs) zero(last)
     slot.words[slot.at + STATE] = IDLE
+    const { guard } = slot
     slot.forget()
     this.#rack.bookUnpooledRelease()
+    // Before the memory goes: then V8 may give its address to another thread.
+    native.releaseUnpooled(this.#rack.attachment, last, this.#detaches)
+    if (this.#detaches) detach(last)
+    // Until the ArrayBuffer goes, the core knows that its memory was released.
+    else slot.guard = guard
+  }
+
+  /**
+   * The memory of a leased ArrayBuffer in one that no other code knows: what then is done with it can't fail. Where the
+   * runtime can't move memory, the ArrayBuffer itself.
+   *
+   * @param {ArrayBuffer} arrayBuffer
+   * @param {ArrayBufferView | ArrayBuffer} view
+   */
+  #moved(arrayBuffer, view) {
+    if (transfer === undefined) return arrayBuffer
+    try {
+      // Node would abort on one that the user has marked as untransferable; this throws.
+      return transfer(arrayBuffer)
+    } catch {
+      throw new errors.Undetachable(this.#name, view)
+    }
   }
 
   /**
@@ -521,16 +565,9 @@ class BufferPool {
   #releaseElsewhere(arrayBuffer, view) {
     const state = this.#stateElsewhere(arrayBuffer)
     if (state === RELEASED) throw new errors.AlreadyReleased(this.#name, view)
-    if (state !== LEASED_ELSEWHERE) throw new errors.NotPooled(this.#name, view)
-    let last = arrayBuffer
-    if (transfer !== undefined) {
-      try {
-        // Node would abort on one that the user has marked as untransferable; this throws.
-        last = transfer(arrayBuffer)
-      } catch {
-        throw new errors.Undetachable(this.#name, view)
-      }
-    }
+    if (state < LEASED_ELSEWHERE) throw new errors.NotPooled(this.#name, view)
+    const last = this.#moved(arrayBuffer, view)
+    if (state === LEASED_UNPOOLED && this.#rack.scrubs) zero(last)
     if (!native.surrender(this.#rack.attachment, last)) {
       throw new errors.AlreadyReleased(this.#name, view)
     }
@@ -543,33 +580,19 @@ class BufferPool {
    * @param {unknown} value
    */
   #stateElsewhere(value) {
-    if (!runtime.isExternal || !isArrayBuffer(value)) return -1
+    if (!isArrayBuffer(value)) return -1
     return native.stateOf(this.#rack.attachment, value)
   }
+}
 
-  /**
-   * Lets go of memory that V8 owns: detached, it goes at once and does not wait for the garbage
-   * collector. Whether that could be done.
-   *
-   * @param {ArrayBuffer} arrayBuffer
-   */
-  #discard(arrayBuffer) {
-    // Nothing to let go of.
-    if (byteLengthOf(arrayBuffer) === 0) return true
-    const { scrubs } = this.#rack
-    if (!this.#detaches || transfer === undefined) {
-      if (scrubs) zero(arrayBuffer)
-      return !this.#detaches || native.discard(arrayBuffer)
-    }
-    try {
-      const moved = transfer(arrayBuffer)
-      if (scrubs) zero(moved)
-      transfer(moved, 0)
-      return true
-    } catch {
-      return false
-    }
-  }
+/**
+ * Detaches an ArrayBuffer of V8's that nobody has marked as untransferable.
+ *
+ * @param {ArrayBuffer} arrayBuffer
+ */
+function detach(arrayBuffer) {
+  if (transfer === undefined) native.discard(arrayBuffer)
+  else transfer(arrayBuffer, 0)
 }
 
 // As they are now: for the rest of this library, which other code must not come between.
@@ -626,7 +649,7 @@ class Acquiring {
     // A formatter of stacks may have aborted on the way.
     if (this.#signal?.aborted) this.#onAbort()
     if (!this.#settle()) return endLease(lease)
-    if (this.#zeroed) runtime.zeroView(bufferOf(lease))
+    if (this.#zeroed) runtime.zeroWhole(bufferOf(lease))
     this.#resolve(lease)
   }
 

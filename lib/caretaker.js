@@ -167,6 +167,7 @@ class Caretaker {
    */
   tick(frees, reason) {
     const { magazines } = this.rack
+    if (frees) this.rack.beginInterval()
     for (let i = 0; i < magazines.length && frees; i++) {
       if (magazines[i] !== UNUSED[i])
         this.cut(magazines[i], magazines[i].takeUnused(), true, reason)
@@ -179,6 +180,8 @@ class Caretaker {
     if (!this.isWatched) return
     this.isWatched = false
     native.setIdle(this.rack.attachment, false)
+    // No more ticks come: what was leased before must not count for ever.
+    this.rack.beginInterval()
     this.beAlert()
   }
 
@@ -238,6 +241,26 @@ class Caretaker {
       wanted -= count * magazine.blockSize
     }
     return before + this.letGo(bytes - before, most)
+  }
+
+  /**
+   * Frees idle blocks because more is idle than is in proportion to what was in use lately: those of the classes with
+   * the most bytes that were not needed in this interval first, then of those with the most bytes.
+   *
+   * @param {number} bytes
+   * @param {import('./magazine').Magazine} needed whose blocks stay
+   */
+  freeColdest(bytes, needed) {
+    for (let wanted = bytes; wanted > 0; ) {
+      const coldest = coldestOf(this.rack.magazines, needed)
+      if (coldest === undefined) break
+      const { blockSize, fewest, count } = coldest
+      const most = fewest > 0 ? fewest : 1
+      const cut = min(ceil(wanted / blockSize), most, count)
+      this.cut(coldest, cut, true, 'idle')
+      wanted -= cut * blockSize
+    }
+    this.letGo(bytes, SLICE)
   }
 
   /**
@@ -390,6 +413,28 @@ class Caretaker {
 }
 
 closeOff(Caretaker)
+
+/**
+ * @param {import('./magazine').Magazine[]} magazines
+ * @param {import('./magazine').Magazine} needed not this one
+ */
+function coldestOf(magazines, needed) {
+  let coldest
+  let unused = 0
+  let idle = 0
+  for (let i = 0; i < magazines.length; i++) {
+    const magazine = magazines[i]
+    const { blockSize, count, fewest } = magazine
+    if (count === 0 || magazine === needed) continue
+    if (fewest * blockSize < unused) continue
+    if (fewest * blockSize > unused || count * blockSize > idle) {
+      coldest = magazine
+      unused = fewest * blockSize
+      idle = count * blockSize
+    }
+  }
+  return coldest
+}
 
 const callIt = (/** @type {() => void} */ giveUp) => giveUp()
 

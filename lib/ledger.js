@@ -15,6 +15,8 @@ const LAST_SEAT = 5
 const LAST_SEGMENT = 6
 const SEGMENTS_GONE = 7
 const LAST_IS_FRESH = 8
+const RECENT_PEAK_BYTES = 9
+const SURPLUS_BYTES = 10
 
 /** Words at the head of a segment, as `HeadWord` numbers them. */
 const LEASES = 0
@@ -43,12 +45,14 @@ module.exports = {
   LEASES,
   MISSES,
   PEAK_BYTES,
+  RECENT_PEAK_BYTES,
   RELEASES,
   SAMPLE,
   SAMPLED,
   SEGMENTS_GONE,
   STATE,
   STRAY_BYTES,
+  SURPLUS_BYTES,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,
   UNPOOLED_RELEASES

@@ -14,6 +14,7 @@
  * @property {number} segmentShift how far the number of its segment is shifted in the number of a seat
  * @property {number} headWords how many words a segment has before those of its seats
  * @property {number} wordsPerSeat
+ * @property {number} idleAllowance how much may be idle however little was in use lately, in bytes
  *
  * @typedef {object} Native
  * @property {() => Layout} layout
@@ -49,7 +50,11 @@
  * @property {(attachment: Attachment, seat: number) => boolean} withdraw
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, seat: number, classIndex: number, fate: number) => boolean} detach 0: to be kept, 1: to be
  *   freed, 2: to be freed because it is not wanted
- * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf 1: leased, 0: released, -1: not of this pool
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => object | null} noteUnpooled what must live as long as
+ *   the ArrayBuffer of V8's that serves a lease, if anything
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, detached: boolean) => void} releaseUnpooled
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf 2: leased memory of V8's, 1: a leased
+ *   block, 0: released, -1: not of this pool
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} surrender
  * @property {() => boolean} canMoveMemory
  * @property {(arrayBuffer: ArrayBuffer) => ArrayBuffer | null} moveMemory

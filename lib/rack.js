@@ -29,12 +29,14 @@ const {
   LEASES,
   MISSES,
   PEAK_BYTES,
+  RECENT_PEAK_BYTES,
   RELEASES,
   SAMPLE,
   SAMPLED,
   SEGMENTS_GONE,
   STATE,
   STRAY_BYTES,
+  SURPLUS_BYTES,
   UNPOOLED_BYTES,
   UNPOOLED_COUNT,
   UNPOOLED_RELEASES
@@ -54,7 +56,9 @@ const {
   listOf,
   transfer,
   transferByV8,
-  zero
+  zero,
+  zeroFill,
+  zeroWhole
 } = require('./runtime')
 const { Sampler } = require('./sampler')
 const { blockSizes, classOf } = require('./size-class')
@@ -64,9 +68,13 @@ const { slotOf } = require('./tag')
 const { Waiting } = require('./waiting')
 
 const { create } = Object
-const { segmentShift } = native.layout()
+const { idleAllowance, segmentShift } = native.layout()
 
 const CLASSES = blockSizes.length
+const { max, min } = Math
+
+/** A block of at most so many classes above serves a request where much is idle: one up to twice as large. */
+const MOST_LARGER = 4
 
 /** What becomes of a block whose ArrayBuffer is detached, as the addon numbers it. */
 const KEEP = 0
@@ -113,8 +121,10 @@ class Rack {
     this.segmentsGone = 0
     /** Units leased, without strays since the last `fold`. */
     this.leased = 0
-    /** The most units that were leased at a time, as far as a release has shown. */
+    /** The most units that were leased at a time in this interval, as far as a release has shown. */
     this.peak = 0
+    /** The same of the interval before. */
+    this.lastPeak = 0
     /** Units leased or idle here, without strays since the last `fold`. */
     this.held = 0
     /** Whether each release is attended to. */
@@ -128,6 +138,13 @@ class Rack {
     /** Stray bytes that `leased` and `held` know of. */
     this.folded = 0
     this.keepsNothing = settings.idleTimeout === 0
+    this.keepsAll = settings.idleTimeout === Infinity
+    /**
+     * Where too much is idle, the magazine that serves instead of one that is empty.
+     *
+     * @type {Magazine | undefined}
+     */
+    this.larger = undefined
     /** Whether a lease is of one who waited: then the call site here is not the user's. */
     this.isGranting = false
     /** Whether the last fill got nothing. */
@@ -220,10 +237,18 @@ class Rack {
       if (lent === null) break
       this.seat(magazine, lent)
     }
+    if (magazine.count === 0 && this.findLarger(index)) {
+      this.isRefused = true
+      return false
+    }
     if (magazine.count === 0) {
       let lent = native.lendFresh(this.attachment, magazine.index)
       if (typeof lent === 'number') lent = this.makeRoom(magazine, lent)
-      if (lent !== null) this.seat(magazine, lent)
+      if (lent !== null) {
+        this.seat(magazine, lent)
+        const surplus = this.words[SURPLUS_BYTES]
+        if (surplus > 0) this.caretaker.freeColdest(surplus, magazine)
+      }
     }
     const { count } = magazine
     // What is fetched beyond the one that is wanted may lie here without a release ever.
@@ -242,6 +267,45 @@ class Rack {
       this.magazines[index] = new Magazine(index, blockSizes[index])
     }
     return this.magazines[index]
+  }
+
+  /**
+   * Looks for an idle block that is larger than needed, where much is idle compared to what was leased lately: to
+   * get another one would add to that. Whether there is one, for `leaseLarger`.
+   *
+   * @param {number} index of the class that has none
+   */
+  findLarger(index) {
+    this.larger = undefined
+    if (this.keepsAll) return false
+    const idle = (this.held - this.leased) * UNIT + native.depotBytes(this.attachment)
+    if (idle <= max(idleAllowance, this.words[RECENT_PEAK_BYTES] / 2)) return false
+    // Those who wait come first.
+    if (this.isClosed || !native.nobodyWaits(this.attachment)) return false
+    const last = min(index + MOST_LARGER, CLASSES - 1)
+    for (let i = index + 1; i <= last; i++) {
+      if (this.magazines[i].count === 0) {
+        const lent = native.lendIdle(this.attachment, i)
+        if (lent === null) continue
+        this.seat(this.magazineOf(i), lent)
+      }
+      this.larger = this.magazines[i]
+      return true
+    }
+    return false
+  }
+
+  /**
+   * A lease of the block that `findLarger` has found, if any.
+   *
+   * @param {number} size
+   */
+  leaseLarger(size) {
+    const { larger } = this
+    this.larger = undefined
+    if (larger === undefined || larger.blockSize < size) return undefined
+    this.isRefused = false
+    return this.leaseFrom(larger, size)
   }
 
   /** Whether the lease that led here was refused already; asked once. */
@@ -438,9 +502,13 @@ class Rack {
     if (size === 0 || size > this.largest) return undefined
     const magazine = this.magazines[classOf(size)]
     const { blockSize } = magazine
-    if (this.way === keeping) return keeping.lease(this, blockSize)
+    if (this.way === keeping) {
+      const view = keeping.lease(this, blockSize)
+      return view !== undefined && zeroFill ? zeroWhole(view) : view
+    }
     const slot = magazine.take()
     if (slot === undefined) return this.fill(magazine) ? this.leaseWhole(size) : undefined
+    if (zeroFill) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
     if (slot.size !== blockSize || slot.view[0] === undefined) {
       // No Buffer: its class is within reach of other code, which would see the ArrayBuffer.
       slot.view = new Bytes(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, blockSize)
@@ -469,14 +537,24 @@ class Rack {
    * @returns {Lease | undefined}
    */
   lease(size) {
-    const magazine = this.magazines[classOf(size)]
+    return this.leaseFrom(this.magazines[classOf(size)], size)
+  }
+
+  /**
+   * @param {Magazine} magazine of blocks that are large enough
+   * @param {number} size
+   * @returns {Lease | undefined}
+   */
+  leaseFrom(magazine, size) {
     const slot = magazine.take()
-    if (slot === undefined) return this.fill(magazine) ? this.lease(size) : undefined
+    if (slot === undefined) return this.fill(magazine) ? this.lease(size) : this.leaseLarger(size)
     const arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
     if (byteLengthOf(arrayBuffer) === 0) {
       this.dropMoved(magazine)
       return this.lease(size)
     }
+    // Here, and not where it is used: the flag is for each lease, this library's own included.
+    if (zeroFill) zero(arrayBuffer)
     const buffer = bufferOver(arrayBuffer, size)
     if (this.way === keeping) {
       slot.view = buffer
@@ -663,8 +741,22 @@ class Rack {
     const most = leased - (strays - this.leased)
     if (most <= this.peak) return
     this.peak = most
-    this.words[PEAK_BYTES] = most * UNIT
+    this.tellPeaks()
+  }
+
+  tellPeaks() {
+    const { peak, lastPeak, words } = this
+    words[RECENT_PEAK_BYTES] = max(peak, lastPeak) * UNIT
+    if (peak * UNIT > words[PEAK_BYTES]) words[PEAK_BYTES] = peak * UNIT
     this.attendTo(this.attendsToEach)
+  }
+
+  /** An interval is over: what was leased in the one before it is no measure any more. */
+  beginInterval() {
+    this.raisePeak(this.leased)
+    this.lastPeak = this.peak
+    this.peak = this.leased
+    this.tellPeaks()
   }
 }
 

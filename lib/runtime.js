@@ -300,14 +300,29 @@ function zero(arrayBuffer) {
 }
 
 /**
- * Overwrites a view with zeros.
+ * Overwrites all of a Buffer's memory with zeros, beyond its length, too: a copy of the Buffer, by `structuredClone` or in
+ * a message, takes the whole ArrayBuffer along.
  *
  * @template {Uint8Array} View
- * @param {View} view
+ * @param {View} view from the beginning of its memory
  * @returns {View}
  */
-function zeroView(view) {
-  return fill(view, 0)
+function zeroWhole(view) {
+  const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(view))
+  if (byteLengthOf(arrayBuffer) === lengthOf(view)) return fill(view, 0)
+  zero(arrayBuffer)
+  return view
+}
+
+/**
+ * Overwrites with zeros what a Buffer's memory has beyond its length.
+ *
+ * @param {Uint8Array} view from the beginning of its memory
+ */
+function zeroBeyond(view) {
+  const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(view))
+  const length = lengthOf(view)
+  if (byteLengthOf(arrayBuffer) > length) fill(new Bytes(arrayBuffer, length), 0)
 }
 
 /** Whether Node was told to hand out no memory that is not zero-filled. */
@@ -347,6 +362,7 @@ module.exports = {
   uncurry,
   weakTable,
   zero,
+  zeroBeyond,
   zeroFill,
-  zeroView
+  zeroWhole
 }

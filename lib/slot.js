@@ -51,7 +51,7 @@ class Slot {
     /** That length; 0 without a Buffer. The Buffer's own word on it may be the user's. */
     this.size = 0
     /**
-     * Where V8 has the memory, what tells the core that it is gone.
+     * Where V8 has the memory, what tells the core that JavaScript has lost the ArrayBuffer.
      *
      * @type {object | null}
      */
@@ -84,9 +84,8 @@ closeOff(Slot)
 function isLeased(slot) {
   const state = slot.words[slot.at + STATE]
   if (state !== LEASED && state !== SAMPLED) return false
-  if (slot.arrayBuffer === null) return false
-  // Empty is what was transferred; but V8's own may be so from the start.
-  return byteLengthOf(slot.arrayBuffer) > 0 || (slot.magazine === null && slot.size === 0)
+  // Empty is what was transferred.
+  return slot.arrayBuffer !== null && byteLengthOf(slot.arrayBuffer) > 0
 }
 
 module.exports = { Slot, isLeased }

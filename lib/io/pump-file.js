@@ -12,7 +12,7 @@ const { addEntries } = require('../call-site')
 const { rackOf, requestLease } = require('../buffer-pool')
 const { Abort, AlreadyReleased, InvalidArgType, PrematureClose } = require('../errors')
 const { bufferOf, endLease, isOver } = require('../lease')
-const { OwnPromise, arrayBufferOf, bufferOver, zeroFill, zeroView } = require('../runtime')
+const { OwnPromise, arrayBufferOf, bufferOver } = require('../runtime')
 const { clearTimeout } = require('../timers')
 const { checkInteger, checkOptions, checkPool, checkSignal, checkWritable } = require('./checks')
 const { detaches } = require('./detaches')
@@ -160,7 +160,6 @@ class Pump {
 
   /** @param {import('../lease').Lease} lease */
   #onLease = (lease) => {
-    if (zeroFill) zeroView(bufferOf(lease))
     this.#put(lease)
     if (!this.#isOver) this.#step()
   }
@@ -192,7 +191,6 @@ class Pump {
     if (!this.#mayGrow || this.#readyBytes < this.#blockBytes) return undefined
     this.#mayGrow = false
     const lease = leaseAtOnce(this.#pool, this.#blockBytes)
-    if (lease !== undefined && zeroFill) zeroView(bufferOf(lease))
     return lease
   }
 

@@ -6,8 +6,8 @@ use super::error::Code;
 use super::number::{narrow, to_bytes, to_number};
 use super::settings::Settings;
 use crate::pool::{
-    Attachment, HEAD_WORDS, Handle, MAX_BLOCK_SIZE, Pool, Reason, SEGMENT_SHIFT, SeatState,
-    SizeClass, WORDS_PER_SEAT, memory_limit,
+    Attachment, HEAD_WORDS, Handle, IDLE_ALLOWANCE, MAX_BLOCK_SIZE, Pool, Reason, SEGMENT_SHIFT,
+    SeatState, SizeClass, WORDS_PER_SEAT, memory_limit,
 };
 use napi::bindgen_prelude::{External, Function, Unknown};
 use napi::{Env, Error};
@@ -89,6 +89,8 @@ pub struct Layout {
     pub head_words: u32,
     /// Words for each seat.
     pub words_per_seat: u32,
+    /// How much may be idle however little was in use lately, in bytes.
+    pub idle_allowance: u32,
 }
 
 /// The layout that this build has.
@@ -100,6 +102,7 @@ pub fn layout() -> Layout {
         segment_shift: SEGMENT_SHIFT,
         head_words: narrow(HEAD_WORDS),
         words_per_seat: narrow(WORDS_PER_SEAT),
+        idle_allowance: narrow(IDLE_ALLOWANCE),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::array_buffer;
 use super::attachment::{Result, ThreadEnd, size_class, unknown};
-use super::backing_store::Held;
+use super::backing_store::{self, Held};
 use super::error::Code;
 use super::number::{to_bytes, to_number, to_size};
-use crate::pool::{Lender, Loan, Refusal, SeatState};
+use crate::pool::{Lender, Loan, Pool, Refusal, SeatState, UnpooledKey};
 use napi::bindgen_prelude::{ArrayBuffer, Either, External, FromNapiValue, Function, Unknown};
 use napi::{Env, Error, JsValue};
 use napi_derive::napi;
+use std::sync::Arc;
 
 /// Ends the loan of a hollow block when JavaScript has lost the last trace of it.
 ///
@@ -124,25 +125,71 @@ pub fn detach(
     Ok(true)
 }
 
+/// Where no witness tells that V8's memory is gone, what tells that JavaScript has lost the `ArrayBuffer` that a lease
+/// was given.
+pub struct UnpooledGuard {
+    pool: Arc<Pool>,
+    key: UnpooledKey,
+}
+
+impl Drop for UnpooledGuard {
+    fn drop(&mut self) {
+        self.pool.unpooled().lose(self.key);
+    }
+}
+
+/// Notes that V8 serves a lease with an `ArrayBuffer` of its own. Returns what must live as long as that, if anything.
+#[napi]
+pub fn note_unpooled(
+    end: &External<ThreadEnd>,
+    array_buffer: ArrayBuffer<'_>,
+) -> Option<External<UnpooledGuard>> {
+    let (address, size) = place_of(&array_buffer);
+    if size == 0 {
+        return None;
+    }
+    // SAFETY: the value was converted in this call, and is attached: it is not empty.
+    let witness = unsafe { backing_store::witness(array_buffer.raw()) };
+    let is_watched = witness.is_some();
+    let pool = end.pool();
+    let key = pool.unpooled().insert(address, size, witness);
+    (!is_watched).then(|| External::new(UnpooledGuard { pool: pool.clone(), key }))
+}
+
+/// Notes that the thread that leased such an `ArrayBuffer` releases it; `detached`: it is detached next.
+#[napi]
+pub fn release_unpooled(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>, detached: bool) {
+    let (address, size) = place_of(&array_buffer);
+    end.pool().unpooled().release(address, size, detached);
+}
+
 /// What the pool knows of an `ArrayBuffer` that carries no slot of this thread's: one that was posted
-/// here, or that the memory was moved to. 1: it has a leased block of this pool; 0: one that was
-/// released; -1: none.
+/// here, or that the memory was moved to. 2: it has memory of V8's that is leased from this pool; 1: it has
+/// a leased block; 0: what was released; -1: nothing of this pool's.
 #[napi]
 pub fn state_of(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> i32 {
     let (address, size) = place_of(&array_buffer);
     match end.pool().state_of(address, size) {
         Some(state) if state.is_leased() => 1,
         Some(_) => 0,
-        None => -1,
+        None => end.pool().unpooled().is_leased(address, size).map_or(-1, |is| i32::from(is) * 2),
     }
 }
 
-/// Releases such an `ArrayBuffer`, by detaching it. Whether it had a leased block of this pool, and
+/// Releases such an `ArrayBuffer`, by detaching it. Whether it had memory that was leased from this pool, and
 /// could be detached.
 #[napi]
 pub fn surrender(env: &Env, end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> bool {
     let (address, size) = place_of(&array_buffer);
-    if size == 0 || !end.pool().surrender(address, size) {
+    if size == 0 {
+        return false;
+    }
+    // Before it is detached: then V8 may give the address to another thread.
+    if end.pool().unpooled().release_at(address, size) {
+        // SAFETY: as in `detach`.
+        return unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) };
+    }
+    if !end.pool().surrender(address, size) {
         return false;
     }
     // SAFETY: as in `detach`.

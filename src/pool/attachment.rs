@@ -60,6 +60,7 @@ impl Attachment {
         let block = self.pool.obtain(class).inspect_err(|_| self.pool.serve())?;
         self.pool.census.hand_over(&block, None, Some(Owner::Depot));
         let loan = self.lend(block, true);
+        self.ledger().show_surplus(self.pool.replace_idle(class));
         // What gave way may have been more than it took, and someone may have come to stand in line.
         self.pool.serve();
         Ok(loan?)

@@ -194,6 +194,25 @@ impl Depot {
         })
     }
 
+    /// The class with the most bytes that were not needed in this interval; where all were needed, the one with the most
+    /// bytes. `None` where nothing is idle.
+    pub fn coldest(&self) -> Option<SizeClass> {
+        let mut coldest = None;
+        let mut most = (0, 0);
+        for class in SizeClass::all() {
+            let Some(place) = self.shelf(class).map(read) else { continue };
+            let Some(place) = place.as_ref() else { continue };
+            let length = place.blocks.len();
+            let unused = place.fewest.load(Ordering::Relaxed).min(length);
+            let bytes = (unused * class.block_size(), length * class.block_size());
+            if bytes > most {
+                most = bytes;
+                coldest = Some(class);
+            }
+        }
+        coldest
+    }
+
     /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
     pub fn len(&self, class: SizeClass) -> usize {
         let Some(place) = self.shelf(class).map(read) else { return 0 };
@@ -306,6 +325,24 @@ mod tests {
         assert_eq!(depot.take(class(4096)).map(|block| block.address()), Some(b));
         assert!(depot.take(class(4096)).is_none());
         assert_eq!(depot.bytes(), 0);
+    }
+
+    #[test]
+    fn coldest_is_the_class_with_most_unneeded_bytes() {
+        let depot = depot(DEPOT_BYTES);
+        assert_eq!(depot.coldest(), None);
+        for size in [4096, 4096, 8192, 8192, 8192] {
+            depot.offer(block(size)).expect("room");
+        }
+        assert_eq!(depot.coldest(), Some(class(8192)), "none is known to be unneeded");
+        for size in [4096, 8192] {
+            assert_eq!(depot.unused(class(size)), 0);
+        }
+        let taken: Vec<_> = (0..3).filter_map(|_| depot.take(class(8192))).collect();
+        for block in taken {
+            depot.offer(block).expect("room");
+        }
+        assert_eq!(depot.coldest(), Some(class(4096)), "the larger ones were all needed");
     }
 
     #[test]

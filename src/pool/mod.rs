@@ -52,6 +52,7 @@ mod slab;
 mod stats;
 mod sync;
 mod tending;
+mod unpooled;
 mod waiters;
 mod witness;
 
@@ -73,6 +74,7 @@ pub use memory_limit::memory_limit;
 pub use pressure::Pressure;
 pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
 pub use stats::{Figures, Stats, Tally};
+pub use unpooled::{UnpooledKey, UnpooledTable};
 pub use waiters::Ticket;
 pub use witness::Witness;
 
@@ -91,6 +93,10 @@ use waiters::{Found, Waiters};
 /// looks at all of them.
 const LOOKS: usize = 1024;
 
+/// So much may be idle however little was in use lately, in bytes: a block or two of each size that a program takes in
+/// turn.
+pub const IDLE_ALLOWANCE: usize = 16 << 20;
+
 /// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
 pub struct Pool {
     config: Config,
@@ -99,6 +105,7 @@ pub struct Pool {
     loans: Loans,
     quarantine: Quarantine,
     books: Books,
+    unpooled: UnpooledTable,
     waiters: Waiters,
     threads: Mutex<Threads>,
     closed: AtomicBool,
@@ -187,6 +194,7 @@ impl Pool {
             loans: Loans::new(),
             quarantine: Quarantine::default(),
             books: Books::new(),
+            unpooled: UnpooledTable::new(),
             waiters: Waiters::new(),
             threads: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -321,6 +329,7 @@ impl Pool {
 
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     fn count(&self) -> Stats {
+        self.unpooled.sweep(LOOKS);
         let (tally, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
@@ -343,6 +352,7 @@ impl Pool {
         let unclaimed = self.waiters.unclaimed();
         let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
         let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.used(class));
+        stats.count_unpooled_ends(&self.unpooled);
         stats.wait_count = self.waiters.count();
         (stats.waiting_count, stats.longest_wait) = self.waiters.now_waiting();
         stats.overhead_bytes = self.overhead_bytes();
@@ -361,6 +371,7 @@ impl Pool {
             + self.depot.shelf_bytes()
             + self.loans.bytes()
             + self.quarantine.bytes()
+            + self.unpooled.bytes()
             + self.waiters.bytes()
             + members
     }
@@ -374,6 +385,8 @@ impl Pool {
         }
         self.loans.shrink();
         self.quarantine.shrink();
+        self.unpooled.sweep(LOOKS);
+        self.unpooled.shrink();
     }
 
     /// How many bytes the pool holds. Never above its ceiling.
@@ -399,6 +412,11 @@ impl Pool {
     /// How many blocks are set aside, because another thread may still hold them.
     pub fn quarantined(&self) -> u64 {
         self.quarantine.count()
+    }
+
+    /// The leases that V8 serves.
+    pub fn unpooled(&self) -> &UnpooledTable {
+        &self.unpooled
     }
 
     /// What the keeper has freed since this was asked last, in bytes.
@@ -682,6 +700,43 @@ impl Pool {
                 Err(error.into())
             }
         }
+    }
+
+    /// A block of `class` was got from the operating system. Where more is idle than is in proportion to what was in use
+    /// lately, frees idle blocks of the depot, those that were needed least first. Returns how many bytes the thread
+    /// must free of its own.
+    ///
+    /// So idle blocks of other sizes give way to those that are needed, and don't add up.
+    fn replace_idle(&self, class: SizeClass) -> usize {
+        let mut surplus = self.surplus(class.block_size());
+        let mut freed = 0;
+        while surplus > 0
+            && let Some(coldest) = self.depot.coldest()
+            && let Some(block) = self.depot.take(coldest)
+        {
+            let size = block.size();
+            self.free(block, Some(Owner::Depot));
+            freed += size;
+            surplus = surplus.saturating_sub(size);
+        }
+        self.tell(Reason::Idle, freed as u64);
+        surplus
+    }
+
+    /// How many idle bytes are to give way to `got` bytes: at most twice as many, so that a lease takes no longer
+    /// however much is idle.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes")]
+    fn surplus(&self, got: usize) -> usize {
+        let held = self.budget.held().saturating_sub(self.quarantine.sealed_bytes());
+        if held <= IDLE_ALLOWANCE || self.config.idle_timeout.is_none() {
+            return 0;
+        }
+        let peaks = self.threads().members.iter().fold(0.0, |sum, member| {
+            // A thread learns of its peak at a release, or when it needs a block.
+            sum + member.ledger().read(Word::RecentPeakBytes)
+        });
+        let in_use = peaks as usize + got;
+        held.saturating_sub(in_use + IDLE_ALLOWANCE.max(in_use / 2)).min(2 * got)
     }
 
     fn got(&self, class: SizeClass) -> Result<Block, OutOfMemory> {

@@ -3,6 +3,7 @@
 use super::books::ClassBooks;
 use super::ledger::{Ledger, Sums, Word};
 use super::size_class::SizeClass;
+use super::unpooled::UnpooledTable;
 use std::time::Duration;
 
 /// What the threads' ledgers say, added up.
@@ -118,6 +119,13 @@ impl Stats {
         stats.total.alloc_bytes += tally.unpooled_bytes;
         stats.total.release_count += tally.unpooled_releases;
         stats
+    }
+
+    /// Counts the leases of V8's memory that ended otherwise than by a release where they were taken.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    pub(super) fn count_unpooled_ends(&mut self, unpooled: &UnpooledTable) {
+        self.total.release_count += unpooled.released() as f64;
+        self.total.collected_count += unpooled.collected() as f64;
     }
 }
 

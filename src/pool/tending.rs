@@ -80,7 +80,7 @@ impl Pool {
         self.threads().members.iter().filter(|m| m.has_idle()).for_each(|m| m.tick(tick));
     }
 
-    fn tell(&self, reason: Reason, bytes: u64) {
+    pub(super) fn tell(&self, reason: Reason, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         if bytes > 0 {
             self.untold[reason as usize].fetch_add(bytes, Ordering::Relaxed);

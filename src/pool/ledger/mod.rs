@@ -57,10 +57,14 @@ pub enum Word {
     SegmentsGone = 7,
     /// Whether the block that was lent last was got from the operating system for that: 1 or 0. The core writes it.
     LastIsFresh = 8,
+    /// The most block bytes leased at one time in this interval and the one before. JavaScript writes it.
+    RecentPeakBytes = 9,
+    /// Idle bytes that this thread is to free, because of the block that was lent last. The core writes it.
+    SurplusBytes = 10,
 }
 
 /// Words of the whole thread.
-const WORDS: usize = 9;
+const WORDS: usize = 11;
 
 /// One thread's counters, and the blocks that it has.
 pub struct Ledger {
@@ -182,6 +186,13 @@ impl Ledger {
         store(Word::LastSeat, seat);
         store(Word::LastSegment, name);
         store(Word::LastIsFresh, fresh.into());
+    }
+
+    /// Tells JavaScript how many idle bytes it is to free.
+    #[expect(clippy::cast_precision_loss, reason = "no pool holds 2^52 bytes")]
+    pub fn show_surplus(&self, bytes: usize) {
+        let word = Word::SurplusBytes as usize;
+        self.lock_words().all()[word].store((bytes as f64).to_bits(), Ordering::Relaxed);
     }
 
     /// The loan of the block that has `seat`, or had it last; `None` where there is no such seat.
