@@ -306,10 +306,12 @@ const CASES = [
   ['allocUnsafe', 'size', size('size'), ({ pool }, value) => pool.allocUnsafe(value)],
   ['alloc', 'size', size('size'), ({ pool }, value) => pool.alloc(value)],
   ['alloc', 'size', size('size'), ({ pool }, value) => pool.alloc(value, 'x', 'latin1')],
-  ['acquire', 'size', size('size'), ({ pool }, value) => pool.acquire(value)],
-  ['acquire', 'options', knownOptions('zero, signal'), ({ pool }, value) => pool.acquire(1, value)],
-  ['acquire', 'options.zero', optional(boolean), ({ pool }, zero) => pool.acquire(1, { zero })],
-  ['acquire', 'options.signal', signal, ({ pool }, signal) => pool.acquire(1, { signal })],
+  ...['acquire', 'acquireLease'].flatMap((name) => [
+    [name, 'size', size('size'), ({ pool }, value) => pool[name](value)],
+    [name, 'options', knownOptions('zero, signal'), ({ pool }, value) => pool[name](1, value)],
+    [name, 'options.zero', optional(boolean), ({ pool }, zero) => pool[name](1, { zero })],
+    [name, 'options.signal', signal, ({ pool }, signal) => pool[name](1, { signal })]
+  ]),
   ['release', 'view', notPooled('view'), ({ pool }, value) => pool.release(value)],
   ['lease', 'size', size('size'), ({ pool }, value) => pool.lease(value)],
   ['lease', 'size', size('size'), ({ pool }, value) => pool.lease(value, { zero: true })],
@@ -417,7 +419,7 @@ const CASES = [
   [
     'chunks',
     'options',
-    knownOptions('chunkSize, signal'),
+    knownOptions('chunkSize, limit, signal'),
     ({ pool, req }, value) => io.chunks(pool, req, value)
   ],
   [
@@ -425,6 +427,12 @@ const CASES = [
     'options.chunkSize',
     optional(integer(1, 2 ** 31 - 1)),
     ({ pool, req, signal }, chunkSize) => io.chunks(pool, req, { chunkSize, signal })
+  ],
+  [
+    'chunks',
+    'options.limit',
+    optional(orInfinity(integer(0))),
+    ({ pool, req, signal }, limit) => io.chunks(pool, req, { limit, signal })
   ],
   ['chunks', 'options.signal', signal, ({ pool, req }, v) => io.chunks(pool, req, { signal: v })],
   ['onread', 'pool', aPool, (_, value) => io.onread(value, {}, () => {})],
@@ -513,7 +521,7 @@ function pumping(optionsOf) {
 }
 
 /** These give a promise, and never throw. */
-const ASYNC = new Set(['acquire', 'readBody', 'pumpFile'])
+const ASYNC = new Set(['acquire', 'acquireLease', 'readBody', 'pumpFile'])
 
 /**
  * What a call is answered with.
@@ -584,6 +592,8 @@ const BAGS = [
   ['attach', 'type', (_, value) => BufferPool.attach(value)],
   ['acquire', 'zero', ({ pool }, value) => pool.acquire(1, value)],
   ['acquire', 'signal', ({ pool }, value) => pool.acquire(1, value)],
+  ['acquireLease', 'zero', ({ pool }, value) => pool.acquireLease(1, value)],
+  ['acquireLease', 'signal', ({ pool }, value) => pool.acquireLease(1, value)],
   ['lease', 'zero', ({ pool }, value) => pool.lease(1, value)],
   ['readBody', 'limit', ({ pool, req }, value) => io.readBody(pool, req, value)],
   ['readBody', 'length', ({ pool, req }, value) => io.readBody(pool, req, value)],
@@ -597,6 +607,7 @@ const BAGS = [
   ['pumpFile', 'fd', ({ pool, sink }, value) => io.pumpFile(pool, value, sink)],
   ['pumpFile', 'write', ({ pool }, value) => io.pumpFile(pool, __filename, value)],
   ['chunks', 'chunkSize', ({ pool, req }, value) => io.chunks(pool, req, value)],
+  ['chunks', 'limit', ({ pool, req }, value) => io.chunks(pool, req, value)],
   ['chunks', 'signal', ({ pool, req }, value) => io.chunks(pool, req, value)],
   ['chunks', 'getReader', ({ pool }, value) => io.chunks(pool, value)],
   ['onread', 'size', ({ pool }, value) => io.onread(pool, value, () => {})],
@@ -708,7 +719,7 @@ test('What takes no argument heeds none', async () => {
 describe('A method of something else is refused, and nothing happens', () => {
   const world = new World()
   for (const [name, object, rejects] of [
-    ['BufferPool', world.pool, ['acquire']],
+    ['BufferPool', world.pool, ['acquire', 'acquireLease']],
     ['Lease', world.lease, []],
     ['ByteBuffer', world.bytes, []]
   ]) {
@@ -739,7 +750,7 @@ describe('A method of something else is refused, and nothing happens', () => {
 test('Every public function has its cases', () => {
   const { bytes, lease, pool } = new World()
   const withoutArguments = [
-    ...['stats', 'close', 'handle', 'release', 'owns'],
+    ...['stats', 'holders', 'close', 'handle', 'release', 'owns'],
     ...['length', 'capacity', 'view', 'toBuffer', 'reset', 'buffer', 'constructor']
   ]
   const tried = new Set([...CASES.map(([name]) => name), ...withoutArguments])
