@@ -119,7 +119,13 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
     test('answers 413 to what is too long, and keeps nothing of it', async () => {
       const body = Buffer.alloc(4 * MIB)
       for (const headers of [{}, { 'content-length': body.length }]) {
-        assert.equal((await post(`${url}hash`, body, headers)).status, 413)
+        const outcome = await post(`${url}hash`, body, headers).catch(({ code }) => ({ code }))
+        // fastify and hapi close the connection after a refusal, and may cut off their own answer by that.
+        if (['fastify', 'hapi'].includes(name) && outcome.code !== undefined) {
+          assert.match(outcome.code, /^(EPIPE|ECONNRESET)$/)
+        } else {
+          assert.equal(outcome.status, 413)
+        }
       }
       // By what is announced, at once.
       const req = http.request(`${url}hash`, { method: 'POST' })
