@@ -361,6 +361,40 @@ for (const kind of /** @type {const} */ (['cjs', 'mjs'])) {
         assert.deepEqual({ status, stdout }, { status: 0, stdout: '1000' })
       })
 
+      test('goes on as the main thread, whose memory was posted before the pool had a handle, or without one', {
+        skip: !posts || !external
+      }, () => {
+        const worker = JSON.stringify(
+          write(
+            'cjs',
+            `
+            let [handle, buffer] = await new Promise((r) => threads.parentPort.once('message', r))
+            const own = handle && cistern.BufferPool.attach(handle)
+            await new Promise((resolve) => setTimeout(resolve, 500))
+            own?.release(buffer)
+            buffer = undefined
+            await new Promise((resolve) => setTimeout(resolve, 10))
+            gc()
+            await new Promise(() => threads.parentPort.on('message', () => {}))
+          `
+          )
+        )
+        for (const handle of ['shared.handle', 'undefined']) {
+          const { status, stdout } = runProcess(
+            kind,
+            `
+            const shared = new cistern.BufferPool({ maxBytes: 1024 * 1024 })
+            const buffer = shared.allocUnsafe(1024 * 1024)
+            const worker = new threads.Worker(${worker})
+            worker.postMessage([${handle}, buffer], [buffer.buffer])
+            worker.unref()
+            console.log((await shared.acquire(1000)).length)
+          `
+          )
+          assert.deepEqual({ status, stdout }, { status: 0, stdout: '1000' }, handle)
+        }
+      })
+
       test('ends as a process that waits for what it has itself', () => {
         const { status, stdout } = runProcess(
           kind,
