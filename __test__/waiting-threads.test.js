@@ -460,3 +460,45 @@ test('what runs before a process ends runs once, however long it waits before', 
   )
   assert.equal(stdout, 'served\nbefore exit')
 })
+
+test('A process goes on that posts its memory as the very last thing before it ends', {
+  skip: !posts || !external,
+  ...LIMIT
+}, () => {
+  const worker = JSON.stringify(
+    write(
+      'cjs',
+      `
+        threads.parentPort.on('message', (buffer) => setTimeout(() => pool.release(buffer), 300))
+        tell('listens')
+      `
+    )
+  )
+  for (const last of [
+    'post()',
+    'Promise.resolve().then(() => 0).then(post)',
+    'process.nextTick(post)'
+  ]) {
+    const { stdout } = runProcess(
+      'cjs',
+      `
+        const own = new cistern.BufferPool({ maxBytes: 1024 * 1024 })
+        let held = own.allocUnsafe(1024 * 1024)
+        const worker = new threads.Worker(${worker}, { workerData: { handle: own.handle } })
+        await new Promise((resolve) => worker.once('message', resolve))
+        worker.unref()
+        const post = () => {
+          if (held) worker.postMessage(held, [held.buffer])
+          held = undefined
+        }
+        const lease = own.acquire(1000)
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        process.on('beforeExit', () => { ${last} })
+        own.release(await lease)
+        console.log('served')
+        worker.terminate()
+      `
+    )
+    assert.equal(stdout, 'served', last)
+  }
+})

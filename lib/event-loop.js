@@ -11,7 +11,7 @@
 
 const process = require('node:process')
 const { closeOff, table, uncurry } = require('./runtime')
-const { clearTimeout, setImmediate, setTimeout } = require('./timers')
+const { clearTimeout, setImmediate, setTimeout, soon } = require('./timers')
 
 /** The time until the first look, in milliseconds. What is on its way back then has come, most often. */
 const SHORTEST = 50
@@ -22,6 +22,7 @@ const LONGEST = 1000
 const addListener = uncurry(process.on)
 const removeListener = uncurry(process.removeListener)
 
+const { nextTick } = process
 const { min } = Math
 
 /**
@@ -106,8 +107,14 @@ function leaveStuck(hold) {
   }
 }
 
-/** The thread is about to end. */
+/** The thread is about to end, unless another listener, or what one has awaited, sees to it that it does not. */
 function lookAtAll() {
+  lookAtStuck()
+  // Once they all have run. An immediate would come later, but have all of them called again.
+  if (table.size(stuck) > 0) nextTick(() => soon(() => nextTick(lookAtStuck)))
+}
+
+function lookAtStuck() {
   table.forEach(stuck, lookAt)
 }
 
