@@ -6,6 +6,8 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
+const { Caretaker } = require('../lib/caretaker')
+const { Magazine } = require('../lib/magazine')
 const { MODES, balanced, external, givesAtOnce, settle } = require('./helpers')
 const { below } = require('../soak/marks')
 
@@ -118,6 +120,21 @@ test('Blocks of sizes that nobody takes any more give way to those that are take
     idleBytes <= bound(peakInUseBytes) + 8 * MIB,
     `${idleBytes} idle, ${peakInUseBytes} in use`
   )
+})
+
+test('What was needed stays so where the rest of its class gives way', () => {
+  const magazine = new Magazine(0, 64)
+  const slots = Array.from({ length: 5 }, () => /** @type {any} */ ({ magazine, colder: null }))
+  const rack = /** @type {any} */ ({ magazines: [magazine], held: 1, leased: 0, recall: () => 64 })
+  const caretaker = new Caretaker(rack)
+  caretaker.isGoingOn = true
+  for (const slot of slots) magazine.push(slot)
+  assert.equal(magazine.takeUnused(), 0)
+  const needed = [magazine.take(), magazine.take()]
+  for (const slot of needed) magazine.push(/** @type {any} */ (slot))
+  caretaker.freeColdest(3 * 64, /** @type {any} */ (undefined))
+  assert.equal(magazine.count, 2)
+  assert.equal(magazine.takeUnused(), 0)
 })
 
 test('With idleTimeout: Infinity all is kept', async () => {

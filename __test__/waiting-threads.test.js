@@ -361,6 +361,56 @@ for (const kind of /** @type {const} */ (['cjs', 'mjs'])) {
         assert.deepEqual({ status, stdout }, { status: 0, stdout: '1000' })
       })
 
+      test('goes on as the main thread, whose memory was posted before the pool had a handle, or without one', {
+        skip: !posts || !external
+      }, () => {
+        const worker = JSON.stringify(
+          write(
+            'cjs',
+            `
+            let [handle, buffer] = await new Promise((r) => threads.parentPort.once('message', r))
+            const own = handle && cistern.BufferPool.attach(handle)
+            await new Promise((resolve) => setTimeout(resolve, 500))
+            own?.release(buffer)
+            buffer = undefined
+            await new Promise((resolve) => setTimeout(resolve, 10))
+            gc()
+            await new Promise(() => threads.parentPort.on('message', () => {}))
+          `
+          )
+        )
+        for (const handle of ['shared.handle', 'undefined']) {
+          const { status, stdout } = runProcess(
+            kind,
+            `
+            const shared = new cistern.BufferPool({ maxBytes: 1024 * 1024 })
+            const buffer = shared.allocUnsafe(1024 * 1024)
+            const worker = new threads.Worker(${worker})
+            worker.postMessage([${handle}, buffer], [buffer.buffer])
+            worker.unref()
+            console.log((await shared.acquire(1000)).length)
+          `
+          )
+          assert.deepEqual({ status, stdout }, { status: 0, stdout: '1000' }, handle)
+        }
+      })
+
+      test('goes on where it has dropped its memory, and nothing else would collect it', {
+        skip: !external || process.platform !== 'linux'
+      }, async () => {
+        const body = `
+          const own = pool ?? new cistern.BufferPool({ maxBytes: 4 * 1024 * 1024 })
+          for (let i = 0; i < 4; i++) own.allocUnsafe(1024 * 1024)
+          const { length } = await own.acquire(1024 * 1024)
+        `
+        const { status, stdout } = runProcess(kind, `${body}; console.log(length)`)
+        assert.deepEqual({ status, stdout }, { status: 0, stdout: '1048576' })
+        const pool = new BufferPool({ maxBytes: 4 * MIB })
+        const { told, ended } = start(pool, kind, `${body}; tell(length)`)
+        assert.equal(await ended, 0)
+        assert.deepEqual(told, [MIB])
+      })
+
       test('ends as a process that waits for what it has itself', () => {
         const { status, stdout } = runProcess(
           kind,
@@ -425,4 +475,71 @@ test('what runs before a process ends runs once, however long it waits before', 
     `
   )
   assert.equal(stdout, 'served\nbefore exit')
+})
+
+test('A wait that ends in the midst of a look leaves no timer behind', LIMIT, () => {
+  const { stdout } = runProcess(
+    'mjs',
+    `
+      const own = new cistern.BufferPool({ maxBytes: 10_000 * 64, leakSampleRate: 0 })
+      const all = Array.from({ length: 10_000 }, () => own.allocUnsafe(64))
+      const wait = () => {
+        const controller = new AbortController()
+        own.acquire(64, { signal: controller.signal }).catch(() => {})
+        return controller
+      }
+      const first = wait()
+      // Right after the first look has begun, which takes more than one turn.
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      first.abort()
+      const second = wait()
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      second.abort()
+      const timers = process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout')
+      console.log(timers.length, all.length)
+    `
+  )
+  assert.equal(stdout, '0 10000')
+})
+
+test('A process goes on that posts its memory as the very last thing before it ends', {
+  skip: !posts || !external,
+  ...LIMIT
+}, () => {
+  const worker = JSON.stringify(
+    write(
+      'cjs',
+      `
+        threads.parentPort.on('message', (buffer) => setTimeout(() => pool.release(buffer), 300))
+        tell('listens')
+      `
+    )
+  )
+  for (const last of [
+    'post()',
+    'Promise.resolve().then(() => 0).then(post)',
+    'process.nextTick(post)'
+  ]) {
+    const { stdout } = runProcess(
+      'cjs',
+      `
+        const own = new cistern.BufferPool({ maxBytes: 1024 * 1024 })
+        let held = own.allocUnsafe(1024 * 1024)
+        const worker = new threads.Worker(${worker}, { workerData: { handle: own.handle } })
+        await new Promise((resolve) => worker.once('message', resolve))
+        worker.unref()
+        const post = () => {
+          if (held) worker.postMessage(held, [held.buffer])
+          held = undefined
+        }
+        const lease = own.acquire(1000)
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        process.on('beforeExit', () => { ${last} })
+        own.release(await lease)
+        console.log('served')
+        worker.terminate()
+      `
+    )
+    assert.equal(stdout, 'served', last)
+  }
 })

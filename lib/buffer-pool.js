@@ -149,7 +149,6 @@ class BufferPool {
     const pool = new BufferPool(undefined, ATTACHED, attachment)
     if (pool.#rack.isClosed) throw new errors.Closed(pool.#name)
     ends.add(key, pool)
-    pool.#rack.share()
     return pool
   }
 
@@ -302,7 +301,6 @@ class BufferPool {
     const key = native.handle(this.#rack.attachment)
     ends.add(key, this)
     this.#rack.caretaker.listen()
-    this.#rack.share()
     return Object.freeze({ type: HANDLE_TYPE, name: this.#name, key })
   }
 
@@ -729,7 +727,6 @@ function openShared() {
   if (here !== undefined) return here
   const pool = new BufferPool(undefined, ATTACHED, attachment)
   ends.add(key, pool)
-  rackOf(pool).share()
   return pool
 }
 

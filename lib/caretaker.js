@@ -258,6 +258,8 @@ class Caretaker {
       const most = fewest > 0 ? fewest : 1
       const cut = min(ceil(wanted / blockSize), most, count)
       this.cut(coldest, cut, true, 'idle')
+      // Those that were needed stay so.
+      coldest.fewest = min(coldest.fewest, fewest > cut ? fewest - cut : 0)
       wanted -= cut * blockSize
     }
     this.letGo(bytes, SLICE)

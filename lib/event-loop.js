@@ -6,12 +6,14 @@
  *
  * A timer does it, and looks again each time it fires. Where nothing but the thread's own code can end the wait,
  * there is no timer, and the thread ends as one that awaits what never comes. That code may still run, and hand its
- * memory to another thread as the last thing that it does: so there is one more look before the thread ends.
+ * memory to another thread as the last thing that it does: so there is one more look before the thread ends, after a
+ * collection of garbage.
  */
 
 const process = require('node:process')
+const native = require('./native')
 const { closeOff, table, uncurry } = require('./runtime')
-const { clearTimeout, setImmediate, setTimeout } = require('./timers')
+const { clearImmediate, clearTimeout, setImmediate, setTimeout, soon } = require('./timers')
 
 /** The time until the first look, in milliseconds. What is on its way back then has come, most often. */
 const SHORTEST = 50
@@ -22,6 +24,7 @@ const LONGEST = 1000
 const addListener = uncurry(process.on)
 const removeListener = uncurry(process.removeListener)
 
+const { nextTick } = process
 const { min } = Math
 
 /**
@@ -37,6 +40,8 @@ class EventLoopHold {
   #delay = SHORTEST
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
+  /** @type {ReturnType<typeof setImmediate> | undefined} */
+  #immediate
 
   /**
    * @param {() => boolean | undefined} look whether others can end the wait; `undefined` where it has to be asked
@@ -59,7 +64,9 @@ class EventLoopHold {
     if (!this.#isHolding) return
     this.#isHolding = false
     clearTimeout(this.#timer)
+    clearImmediate(this.#immediate)
     this.#timer = undefined
+    this.#immediate = undefined
     leaveStuck(this)
   }
 
@@ -72,7 +79,7 @@ class EventLoopHold {
     if (!this.#isHolding) return
     const canEnd = this.#look()
     if (canEnd === undefined) {
-      setImmediate(this.#lookAgain)
+      this.#immediate = setImmediate(this.#lookAgain)
     } else if (canEnd) {
       this.#arm()
     } else {
@@ -106,8 +113,21 @@ function leaveStuck(hold) {
   }
 }
 
-/** The thread is about to end. */
+/** The thread is about to end, unless another listener, or what one has awaited, sees to it that it does not. */
 function lookAtAll() {
+  lookAtStuck()
+  // Once they all have run. An immediate would come later, but have all of them called again.
+  if (table.size(stuck) > 0) nextTick(() => soon(() => nextTick(lookForTheLastTime)))
+}
+
+/** What was dropped comes back once it is collected, which nothing else would bring about any more. */
+function lookForTheLastTime() {
+  if (table.size(stuck) === 0) return
+  native.collectGarbage()
+  lookAtStuck()
+}
+
+function lookAtStuck() {
   table.forEach(stuck, lookAt)
 }
 

@@ -4,8 +4,8 @@
  * How much of what a thread has leased is no longer in its hands: posted to another thread, or collected and on its
  * way back.
  *
- * No counter tells, since nobody asks the pool before a Buffer is posted. So each slot is known here by a weak
- * reference, in threads whose memory others may come to have. A posted Buffer leaves the slot's ArrayBuffer empty.
+ * No counter tells, since nobody asks the pool before a Buffer is posted, with the pool's handle or without. So each slot
+ * is known here by a weak reference. A posted Buffer leaves the slot's ArrayBuffer empty.
  */
 
 const { LEASED, SAMPLED, STATE } = require('./ledger')

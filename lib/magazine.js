@@ -102,12 +102,6 @@ class Magazine {
     this.depth++
   }
 
-  /** @param {(slot: import('./slot').Slot) => void} each */
-  forEach(each) {
-    if (this.warmest !== null) each(this.warmest)
-    for (let slot = this.stack; slot !== null; slot = slot.colder) each(slot)
-  }
-
   /**
    * How many blocks were not needed since this was asked last, for their removal: those that lay at
    * the bottom of the stack all the time, and the warmest if it was never leased meanwhile.

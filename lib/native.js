@@ -57,6 +57,7 @@
  *   block, 0: released, -1: not of this pool
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} surrender
  * @property {() => boolean} canMoveMemory
+ * @property {() => boolean} collectGarbage
  * @property {(arrayBuffer: ArrayBuffer) => ArrayBuffer | null} moveMemory
  * @property {(transfer: (arrayBuffer: ArrayBuffer) => ArrayBuffer) => boolean} movesMemory
  * @property {(arrayBuffer: ArrayBuffer) => boolean} discard

@@ -12,7 +12,6 @@
  *   the backing store is gone, and not before, because native code may still hold it.
  */
 
-const { isMainThread } = require('node:worker_threads')
 const { Calibration } = require('./calibration')
 const { Caretaker } = require('./caretaker')
 const { OutOfMemory } = require('./errors')
@@ -149,8 +148,6 @@ class Rack {
     this.isGranting = false
     /** Whether the last fill got nothing. */
     this.isRefused = false
-    /** Whether the slots are known to `elsewhere`. What V8 has is not the pool's any more once it is posted. */
-    this.isShared = isExternal && !isMainThread
     this.elsewhere = new LeasedElsewhere(this)
     this.caretaker = new Caretaker(this)
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
@@ -347,7 +344,8 @@ class Rack {
     words[MISSES] += this.words[LAST_IS_FRESH]
     // It goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
-    if (this.isShared) this.elsewhere.know(slot)
+    // What V8 has is not the pool's any more once it is posted.
+    if (isExternal) this.elsewhere.know(slot)
     magazine.push(slot)
     this.hold(magazine.units)
     this.caretaker.listen()
@@ -657,16 +655,6 @@ class Rack {
     else words[at + STATE] = LEASED
   }
 
-  /** Other threads may come by this thread's memory from now on. */
-  share() {
-    if (this.isShared || !isExternal) return
-    this.isShared = true
-    const know = (/** @type {Slot} */ slot) => {
-      this.elsewhere.know(slot)
-    }
-    for (let i = 0; i < CLASSES; i++) this.magazines[i].forEach(know)
-  }
-
   /**
    * Whether anything but this thread's own code can end the wait for a block: there is room for it beside what this
    * thread has leased, and has in its hands. `undefined` where it has to be asked again, in another turn.
@@ -678,7 +666,7 @@ class Rack {
     const room = native.holdableBytes(this.attachment) - blockSize
     const excess = this.leased * UNIT - room
     if (excess <= 0) return true
-    return this.isShared ? this.elsewhere.isAtLeast(excess) : false
+    return isExternal ? this.elsewhere.isAtLeast(excess) : false
   }
 
   /** The call site of a lease that is to come later, if it is a sampled one. */

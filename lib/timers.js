@@ -6,7 +6,7 @@
  */
 
 const { performance } = require('node:perf_hooks')
-const { clearTimeout, setImmediate, setTimeout } = require('node:timers')
+const { clearImmediate, clearTimeout, setImmediate, setTimeout } = require('node:timers')
 const { OwnPromise, uncurry } = require('./runtime')
 
 /** Milliseconds since some moment; no setting of the system's clock changes them. */
@@ -37,4 +37,12 @@ function throwUncaught(error) {
   })
 }
 
-module.exports = { clearTimeout, now, setImmediate, setTimeout, soon, throwUncaught }
+module.exports = {
+  clearImmediate,
+  clearTimeout,
+  now,
+  setImmediate,
+  setTimeout,
+  soon,
+  throwUncaught
+}

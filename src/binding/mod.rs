@@ -10,6 +10,7 @@ mod backing_store;
 mod deleter;
 mod doorbell;
 mod error;
+mod garbage;
 mod lending;
 mod number;
 mod settings;

@@ -194,9 +194,22 @@ impl Depot {
         })
     }
 
-    /// The class with the most bytes that were not needed in this interval; where all were needed, the one with the most
-    /// bytes. `None` where nothing is idle.
-    pub fn coldest(&self) -> Option<SizeClass> {
+    /// Takes a block of the class with the most bytes that were not needed in this interval; where all were needed, of the
+    /// one with the most bytes. Those that were needed stay so. `None` where nothing is idle.
+    pub fn take_coldest(&self) -> Option<Block> {
+        let class = self.coldest()?;
+        let shelf = self.shelf(class)?;
+        let fewest = |place: &Shelf| place.fewest.load(Ordering::Relaxed);
+        let unused = read(shelf).as_deref().map_or(0, fewest);
+        let block = self.take(class)?;
+        if let Some(place) = read(shelf).as_ref() {
+            // It was one of these.
+            place.fewest.fetch_min(unused.saturating_sub(1), Ordering::Relaxed);
+        }
+        Some(block)
+    }
+
+    fn coldest(&self) -> Option<SizeClass> {
         let mut coldest = None;
         let mut most = (0, 0);
         for class in SizeClass::all() {
@@ -343,6 +356,23 @@ mod tests {
             depot.offer(block).expect("room");
         }
         assert_eq!(depot.coldest(), Some(class(4096)), "the larger ones were all needed");
+    }
+
+    #[test]
+    fn what_was_needed_stays_so_when_the_rest_is_taken_as_coldest() {
+        let depot = depot(DEPOT_BYTES);
+        for size in [4096; 5] {
+            depot.offer(block(size)).expect("room");
+        }
+        assert_eq!(depot.unused(class(4096)), 0);
+        let needed: Vec<_> = (0..2).filter_map(|_| depot.take(class(4096))).collect();
+        for block in needed {
+            depot.offer(block).expect("room");
+        }
+        for _ in 0..2 {
+            assert_eq!(depot.take_coldest().map(|block| block.size()), Some(4096));
+        }
+        assert_eq!(depot.unused(class(4096)), 1, "three of five were not needed");
     }
 
     #[test]

@@ -711,8 +711,7 @@ impl Pool {
         let mut surplus = self.surplus(class.block_size());
         let mut freed = 0;
         while surplus > 0
-            && let Some(coldest) = self.depot.coldest()
-            && let Some(block) = self.depot.take(coldest)
+            && let Some(block) = self.depot.take_coldest()
         {
             let size = block.size();
             self.free(block, Some(Owner::Depot));
