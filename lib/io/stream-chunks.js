@@ -75,6 +75,12 @@ class StreamChunks {
   #isFilling = false
   /** Whether something has changed while a block was being filled. */
   #hasChanged = false
+  /**
+   * What the source has failed with, after bytes that are told of first.
+   *
+   * @type {{ error: unknown } | undefined}
+   */
+  #failure
   #isStopped = false
 
   /**
@@ -158,9 +164,10 @@ class StreamChunks {
 
   /** Fills a block with what is there, and hands it on once that is enough. */
   #fill() {
+    if (this.#failure !== undefined) throw this.#failure.error
     const size = this.#blockBytes
     for (;;) {
-      const isThere = this.#piece !== undefined || this.#take()
+      const isThere = this.#piece !== undefined || this.#takeOrHandOn()
       // Other code has run.
       if (this.#isStopped || this.#consumer === undefined) return
       if (!isThere) {
@@ -177,6 +184,18 @@ class StreamChunks {
       }
       this.#putPiece()
       if (this.#length === size) return this.#handOn()
+    }
+  }
+
+  /** As `#take`. Where that fails, the bytes that came before are handed on, and the next call is told. */
+  #takeOrHandOn() {
+    try {
+      return this.#take()
+    } catch (error) {
+      if (this.#length === 0) throw error
+      this.#failure = { error }
+      this.#handOn()
+      return false
     }
   }
 
