@@ -256,6 +256,12 @@ describe('timers', () => {
     }
   })
 
+  test('that are those of node:test before cistern is loaded change nothing', () => {
+    const before = "require('node:test').mock.timers.enable()"
+    runEveryday({ before })
+    runEveryday({ before, after: "require('node:test').mock.timers.reset()" })
+  })
+
   test('of a window, which are numbers, and no setImmediate, change nothing', () => {
     runEveryday({ before: WINDOW })
     runEveryday({ after: WINDOW })
