@@ -1649,6 +1649,35 @@ describe('chunks', () => {
     await atRest(pool)
   })
 
+  test('Blocks that follow the stream grow only where the pool has room for it at once', async () => {
+    const bytes = Buffer.alloc(20 * CHUNK, 1)
+    const lengthOfAll = async (pool) => {
+      let length = 0
+      for await (const chunk of chunks(pool, Readable.from([bytes, bytes]))) length += chunk.length
+      return length
+    }
+    const roomy = new BufferPool()
+    assert.equal(await lengthOfAll(roomy), 2 * bytes.length)
+    assert.ok(roomy.stats().allocCount < 20)
+    for (const options of [
+      { maxBytes: CHUNK },
+      { maxBytes: 2 * CHUNK },
+      { maxBytes: 4 * CHUNK },
+      { maxBlockSize: CHUNK }
+    ]) {
+      const pool = new BufferPool(options)
+      assert.equal(await lengthOfAll(pool), 2 * bytes.length)
+      const { inUseCount, unpooledCount, waitCount } = pool.stats()
+      assert.deepEqual([inUseCount, unpooledCount, waitCount], [0, 0, 0])
+    }
+    // The rest is held by the one who reads.
+    const pool = new BufferPool({ maxBytes: 4 * CHUNK })
+    const held = pool.lease(2 * CHUNK)
+    assert.equal(await lengthOfAll(pool), 2 * bytes.length)
+    held.release()
+    await atRest(pool)
+  })
+
   test('Pieces of every kind', async () => {
     const pool = new BufferPool()
     const all = (source, options) => drain(chunks(pool, source, options)).then(String)

@@ -16,6 +16,7 @@ const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../errors'
 const { bufferOf, endLease, isOver } = require('../lease')
 const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime')
 const { setImmediate } = require('../timers')
+const { leaseAtOnce } = require('./lease-at-once')
 const { END, NOTHING_YET } = require('./stream-source')
 
 const { max, min } = Math
@@ -165,8 +166,8 @@ class StreamChunks {
   /** Fills a block with what is there, and hands it on once that is enough. */
   #fill() {
     if (this.#failure !== undefined) throw this.#failure.error
-    const size = this.#blockBytes
     for (;;) {
+      const size = this.#blockBytes
       const isThere = this.#piece !== undefined || this.#takeOrHandOn()
       // Other code has run.
       if (this.#isStopped || this.#consumer === undefined) return
@@ -181,9 +182,10 @@ class StreamChunks {
       if (this.#lease === undefined) {
         this.#request()
         if (this.#lease === undefined) return
+      } else {
+        this.#putPiece()
+        if (this.#length === size) return this.#handOn()
       }
-      this.#putPiece()
-      if (this.#length === size) return this.#handOn()
     }
   }
 
@@ -243,9 +245,14 @@ class StreamChunks {
     }
   }
 
-  /** Leases a block, perhaps at once. */
+  /** Leases a block, perhaps at once. A larger one is not worth a wait, which the user's own leases could make endless. */
   #request() {
     this.#isWaiting = true
+    if (this.#isAdaptive && this.#blockBytes > SMALLEST) {
+      const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+      if (lease !== undefined) return this.#onLease(lease)
+      this.#blockBytes = SMALLEST
+    }
     const cancel = requestLease(this.#pool, this.#blockBytes, this.#onLease, this.#onRefused)
     this.#cancel = cancel
     // Whoever is told that the pool is exhausted may have stopped it.
