@@ -112,7 +112,9 @@ async function bundle(program, options) {
  * @param {string[]} [flags]
  */
 function run(file, flags = []) {
-  return spawnSync(process.execPath, [...flags, file], { encoding: 'utf8', timeout: 60_000 })
+  // Nothing puts another addon in the place of the one that the bundle has.
+  const env = { ...process.env, NODE_OPTIONS: '' }
+  return spawnSync(process.execPath, [...flags, file], { encoding: 'utf8', timeout: 60_000, env })
 }
 
 const COPY = /** @type {const} */ ({ loader: { '.node': 'copy' } })
@@ -164,6 +166,32 @@ describe('in a bundle by esbuild', () => {
       assert.ok(!stacks[0].includes(lib), `${name}: ${stacks[0]}`)
     }
     assert.match(sites.byAllocUnsafe[0], /project-.*[\\/]main\.js:/)
+  })
+
+  test('that is an ES module, which has no name of its own file, all of it works', async () => {
+    const program = `
+      const { BufferPool } = require('cistern')
+      const { chunks } = require('cistern/io')
+      const pool = new BufferPool({ leakSampleRate: 1 })
+      ;(function byAllocUnsafe() { globalThis.held = pool.allocUnsafe(1000) })()
+      const sites = pool.holders().map(({ stack }) => stack)
+      let refused
+      try { chunks({}, 'file') } catch ({ code }) { refused = code }
+      console.log(JSON.stringify({ sites, refused }))`
+    const { file, leave } = await bundle(program, {
+      ...COPY,
+      format: 'esm',
+      outExtension: { '.js': '.mjs' },
+      banner: {
+        js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)"
+      }
+    })
+    leave()
+    const { status, stdout, stderr } = run(file.replace(/js$/, 'mjs'))
+    assert.equal(status, 0, stderr)
+    const { sites, refused } = JSON.parse(stdout)
+    assert.match(sites[0], /^ *at byAllocUnsafe \(/)
+    assert.equal(refused, 'ERR_INVALID_ARG_TYPE')
   })
 
   test('that leaves cistern out as external, it is loaded from node_modules', async () => {

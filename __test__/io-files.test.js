@@ -1501,6 +1501,99 @@ describe('chunks', () => {
     await atRest(pool)
   })
 
+  test('What came before an error is given before it, as for await gives it', async () => {
+    const pool = new BufferPool()
+    const broken = async function* broken() {
+      yield 'a'
+      yield 'bc'
+      throw new Error('mine')
+    }
+    const unfit = async function* unfit() {
+      yield 'abc'
+      yield 5
+    }
+    const late = () => {
+      const readable = new Readable({ read() {} })
+      setImmediate(() => {
+        readable.push('abc')
+        setImmediate(() => readable.destroy(new Error('mine')))
+      })
+      return readable
+    }
+    const cut = () => {
+      const readable = new Readable({ read() {} })
+      setImmediate(() => {
+        readable.push('abc')
+        setImmediate(() => readable.destroy())
+      })
+      return readable
+    }
+    const mine = { message: 'mine' }
+    for (const [source, error] of [
+      [broken(), mine],
+      [Readable.from(broken()), mine],
+      [ReadableStream.from?.(broken()) ?? broken(), mine],
+      [unfit(), { code: 'ERR_INVALID_ARG_TYPE' }],
+      [Readable.from(unfit()), { code: 'ERR_INVALID_ARG_TYPE' }],
+      [late(), mine],
+      [cut(), { code: 'ERR_STREAM_PREMATURE_CLOSE' }]
+    ]) {
+      let given = ''
+      const all = async () => {
+        for await (const chunk of chunks(pool, source)) given += chunk
+      }
+      await assert.rejects(all, error)
+      assert.equal(given, 'abc')
+      assert.equal(pool.stats().inUseCount, 0)
+    }
+  })
+
+  test('An iterator that has ended, or failed, is not asked to return, as for await does not', async () => {
+    const pool = new BufferPool()
+    const made = (last) => {
+      const calls = []
+      const results = [{ value: 'abc' }, last]
+      const next = async () => {
+        calls.push('next')
+        const result = results.shift()
+        if (result instanceof Error) throw result
+        return result
+      }
+      const iterator = { next, return: async () => calls.push('return') }
+      return { calls, [Symbol.asyncIterator]: () => iterator }
+    }
+    const ended = made({ done: true })
+    for await (const chunk of chunks(pool, ended)) assert.equal(String(chunk), 'abc')
+    assert.deepEqual(ended.calls, ['next', 'next'])
+    const failed = made(new Error('mine'))
+    await assert.rejects(
+      async () => {
+        for await (const chunk of chunks(pool, failed)) assert.equal(String(chunk), 'abc')
+      },
+      { message: 'mine' }
+    )
+    assert.deepEqual(failed.calls, ['next', 'next'])
+    const left = made({ value: 5 })
+    await assert.rejects(async () => {
+      for await (const chunk of chunks(pool, left)) assert.equal(String(chunk), 'abc')
+    })
+    assert.deepEqual(left.calls, ['next', 'next', 'return'])
+  })
+
+  test('A duplex that ends is left as Node leaves it: it finishes, and fails with nothing', async () => {
+    const pool = new BufferPool()
+    for (const iterable of [(stream) => stream, (stream) => chunks(pool, stream)]) {
+      const duplex = new PassThrough()
+      const events = []
+      for (const event of ['error', 'finish', 'close']) duplex.on(event, () => events.push(event))
+      duplex.end()
+      duplex.resume()
+      for await (const chunk of iterable(duplex)) assert.fail(chunk)
+      await until(() => duplex.closed, 'the duplex is closed')
+      assert.deepEqual(events, ['finish', 'close'])
+    }
+  })
+
   test(
     'A body that is uploaded, over http, https and http2',
     onDisturbedPools(async (pool, context) => {
@@ -1553,6 +1646,35 @@ describe('chunks', () => {
       }),
       { numRuns: 100 }
     )
+    await atRest(pool)
+  })
+
+  test('Blocks that follow the stream grow only where the pool has room for it at once', async () => {
+    const bytes = Buffer.alloc(20 * CHUNK, 1)
+    const lengthOfAll = async (pool) => {
+      let length = 0
+      for await (const chunk of chunks(pool, Readable.from([bytes, bytes]))) length += chunk.length
+      return length
+    }
+    const roomy = new BufferPool()
+    assert.equal(await lengthOfAll(roomy), 2 * bytes.length)
+    assert.ok(roomy.stats().allocCount < 20)
+    for (const options of [
+      { maxBytes: CHUNK },
+      { maxBytes: 2 * CHUNK },
+      { maxBytes: 4 * CHUNK },
+      { maxBlockSize: CHUNK }
+    ]) {
+      const pool = new BufferPool(options)
+      assert.equal(await lengthOfAll(pool), 2 * bytes.length)
+      const { inUseCount, unpooledCount, waitCount } = pool.stats()
+      assert.deepEqual([inUseCount, unpooledCount, waitCount], [0, 0, 0])
+    }
+    // The rest is held by the one who reads.
+    const pool = new BufferPool({ maxBytes: 4 * CHUNK })
+    const held = pool.lease(2 * CHUNK)
+    assert.equal(await lengthOfAll(pool), 2 * bytes.length)
+    held.release()
     await atRest(pool)
   })
 

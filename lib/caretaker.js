@@ -10,11 +10,11 @@
  * The core tells by a bell that there is something to look at.
  */
 
-const { setImmediate } = require('node:timers')
 const channels = require('./channels')
 const { RACK_BYTES, RACK_UNITS, UNIT, UNUSED } = require('./magazine')
 const native = require('./native')
 const { WeakReference, closeOff, deref, forEachIn } = require('./runtime')
+const { setImmediate } = require('./timers')
 
 const { ceil, min } = Math
 

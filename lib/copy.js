@@ -15,8 +15,8 @@ const { defineProperty, freeze, getOwnPropertyDescriptor, getPrototypeOf } = Obj
 /** Every copy's name for its mark. */
 const MARK = Symbol.for('cistern.copy')
 
-/** Where this one is loaded from. */
-const folder = path.dirname(__dirname)
+/** Where this one is loaded from; a bundle that is an ES module has no such name. */
+const folder = typeof __dirname === 'string' ? path.dirname(__dirname) : 'a bundle'
 
 /** This copy's: an object, since the same files may be loaded twice. */
 const here = freeze({ __proto__: null, folder })

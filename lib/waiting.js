@@ -5,11 +5,11 @@
  * see `src/pool/waiters.rs`.
  */
 
-const { setImmediate } = require('node:timers')
 const native = require('./native')
 const { Closed, Exhausted, NEVER } = require('./errors')
 const { EventLoopHold } = require('./event-loop')
 const { addTo, closeOff, deleteFrom, nextKey, table } = require('./runtime')
+const { setImmediate } = require('./timers')
 
 /**
  * @typedef {object} Waiter

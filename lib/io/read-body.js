@@ -18,7 +18,6 @@
 
 const { Buffer, constants } = require('node:buffer')
 const { IncomingMessage } = require('node:http')
-const { setImmediate } = require('node:timers')
 const { addEntries } = require('../call-site')
 const { canEverHold, leaseFrom, rackOf, requestLease } = require('../buffer-pool')
 const {
@@ -46,6 +45,7 @@ const {
   lengthOf,
   setBytes
 } = require('../runtime')
+const { setImmediate } = require('../timers')
 const { slotOf } = require('../tag')
 const { BY_HEADER, announcedBy, isBodiless } = require('./announced')
 const { firstSize, nextSize } = require('./body-size')

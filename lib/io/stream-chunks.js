@@ -16,6 +16,7 @@ const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../errors'
 const { bufferOf, endLease, isOver } = require('../lease')
 const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime')
 const { setImmediate } = require('../timers')
+const { leaseAtOnce } = require('./lease-at-once')
 const { END, NOTHING_YET } = require('./stream-source')
 
 const { max, min } = Math
@@ -75,6 +76,12 @@ class StreamChunks {
   #isFilling = false
   /** Whether something has changed while a block was being filled. */
   #hasChanged = false
+  /**
+   * What the source has failed with, after bytes that are told of first.
+   *
+   * @type {{ error: unknown } | undefined}
+   */
+  #failure
   #isStopped = false
 
   /**
@@ -158,9 +165,10 @@ class StreamChunks {
 
   /** Fills a block with what is there, and hands it on once that is enough. */
   #fill() {
-    const size = this.#blockBytes
+    if (this.#failure !== undefined) throw this.#failure.error
     for (;;) {
-      const isThere = this.#piece !== undefined || this.#take()
+      const size = this.#blockBytes
+      const isThere = this.#piece !== undefined || this.#takeOrHandOn()
       // Other code has run.
       if (this.#isStopped || this.#consumer === undefined) return
       if (!isThere) {
@@ -174,9 +182,22 @@ class StreamChunks {
       if (this.#lease === undefined) {
         this.#request()
         if (this.#lease === undefined) return
+      } else {
+        this.#putPiece()
+        if (this.#length === size) return this.#handOn()
       }
-      this.#putPiece()
-      if (this.#length === size) return this.#handOn()
+    }
+  }
+
+  /** As `#take`. Where that fails, the bytes that came before are handed on, and the next call is told. */
+  #takeOrHandOn() {
+    try {
+      return this.#take()
+    } catch (error) {
+      if (this.#length === 0) throw error
+      this.#failure = { error }
+      this.#handOn()
+      return false
     }
   }
 
@@ -224,9 +245,14 @@ class StreamChunks {
     }
   }
 
-  /** Leases a block, perhaps at once. */
+  /** Leases a block, perhaps at once. A larger one is not worth a wait, which the user's own leases could make endless. */
   #request() {
     this.#isWaiting = true
+    if (this.#isAdaptive && this.#blockBytes > SMALLEST) {
+      const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+      if (lease !== undefined) return this.#onLease(lease)
+      this.#blockBytes = SMALLEST
+    }
     const cancel = requestLease(this.#pool, this.#blockBytes, this.#onLease, this.#onRefused)
     this.#cancel = cancel
     // Whoever is told that the pool is exhausted may have stopped it.

@@ -9,6 +9,7 @@ const { IncomingMessage } = require('node:http')
 const { Readable, destroy: destroyByNode, finished } = /** @type {any} */ (require('node:stream'))
 const { PrematureClose } = require('../errors')
 const { closeOff } = require('../runtime')
+const { soon } = require('../timers')
 const { discardBody } = require('./discard-body')
 const { wasCutOff, watchReset } = require('./http2-reset')
 
@@ -72,7 +73,8 @@ class ReadableSource {
   /** @param {unknown} [error] */
   #onFinished = (error) => {
     this.#outcome = { error }
-    this.#onChange()
+    // As late as Node's own iterator: a duplex that ends may be about to finish, and must not be destroyed before.
+    soon(this.#onChange)
   }
 
   read() {
@@ -228,8 +230,9 @@ function piecesOfIterable(iterable) {
   return {
     next: () => iterator.next(),
     stop: async (hasEnded) => {
+      if (hasEnded) return
       // At once: a generator would wait for the piece that it was asked for.
-      if (!hasEnded && typeof iterable.destroy === 'function') iterable.destroy()
+      if (typeof iterable.destroy === 'function') iterable.destroy()
       await iterator.return?.()
     },
     // A generator of the user's goes on where it was.
