@@ -149,6 +149,7 @@ class BufferPool {
     const pool = new BufferPool(undefined, ATTACHED, attachment)
     if (pool.#rack.isClosed) throw new errors.Closed(pool.#name)
     ends.add(key, pool)
+    pool.#rack.isShared = true
     return pool
   }
 
@@ -301,6 +302,7 @@ class BufferPool {
     const key = native.handle(this.#rack.attachment)
     ends.add(key, this)
     this.#rack.caretaker.listen()
+    this.#rack.isShared = true
     return Object.freeze({ type: HANDLE_TYPE, name: this.#name, key })
   }
 
@@ -727,6 +729,7 @@ function openShared() {
   if (here !== undefined) return here
   const pool = new BufferPool(undefined, ATTACHED, attachment)
   ends.add(key, pool)
+  rackOf(pool).isShared = true
   return pool
 }
 

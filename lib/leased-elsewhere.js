@@ -4,8 +4,8 @@
  * How much of what a thread has leased is no longer in its hands: posted to another thread, or collected and on its
  * way back.
  *
- * No counter tells, since nobody asks the pool before a Buffer is posted, with the pool's handle or without. So each slot
- * is known here by a weak reference. A posted Buffer leaves the slot's ArrayBuffer empty.
+ * No counter tells, since nobody asks the pool before a Buffer is posted, perhaps before the pool has a handle. So each
+ * slot is known here by a weak reference. A posted Buffer leaves the slot's ArrayBuffer empty.
  */
 
 const { LEASED, SAMPLED, STATE } = require('./ledger')
@@ -52,8 +52,9 @@ class LeasedElsewhere {
    * Whether at least so many bytes are elsewhere; `undefined` where it has to be asked again, in another turn.
    *
    * @param {number} bytes above 0
+   * @param {boolean} isShared whether another thread may give back what was posted
    */
-  isAtLeast(bytes) {
+  isAtLeast(bytes, isShared) {
     const { segments } = this.#rack
     let left = SLICE
     for (; this.#segment < this.#segments; this.#segment++, this.#seat = 0) {
@@ -65,7 +66,8 @@ class LeasedElsewhere {
         const at = headWords + this.#seat * wordsPerSeat
         if (at >= end) break
         const slot = slots[this.#seat++]
-        if (slot !== undefined && isElsewhere(slot, words[at + STATE])) this.#bytes += blockSize
+        const isOut = slot !== undefined && isElsewhere(slot, words[at + STATE], isShared)
+        if (isOut) this.#bytes += blockSize
         if (this.#bytes >= bytes) return this.#end(true)
         if (--left === 0) return undefined
       }
@@ -89,11 +91,14 @@ closeOff(LeasedElsewhere)
  *
  * @param {WeakRef<import('./slot').Slot>} reference to its slot
  * @param {number} state its own
+ * @param {boolean} isShared
  */
-function isElsewhere(reference, state) {
+function isElsewhere(reference, state, isShared) {
   if (state !== LEASED && state !== SAMPLED) return false
   const arrayBuffer = deref(reference)?.arrayBuffer
-  return !arrayBuffer || byteLengthOf(arrayBuffer) === 0
+  if (!arrayBuffer) return true
+  // Empty is also what this thread has moved to another ArrayBuffer, or posted to itself.
+  return isShared && byteLengthOf(arrayBuffer) === 0
 }
 
 module.exports = { LeasedElsewhere }

@@ -12,6 +12,7 @@
  *   the backing store is gone, and not before, because native code may still hold it.
  */
 
+const { isMainThread } = require('node:worker_threads')
 const { Calibration } = require('./calibration')
 const { Caretaker } = require('./caretaker')
 const { OutOfMemory } = require('./errors')
@@ -148,6 +149,8 @@ class Rack {
     this.isGranting = false
     /** Whether the last fill got nothing. */
     this.isRefused = false
+    /** Whether other threads may come by this thread's memory, and give it back. */
+    this.isShared = !isMainThread
     this.elsewhere = new LeasedElsewhere(this)
     this.caretaker = new Caretaker(this)
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
@@ -666,7 +669,7 @@ class Rack {
     const room = native.holdableBytes(this.attachment) - blockSize
     const excess = this.leased * UNIT - room
     if (excess <= 0) return true
-    return isExternal ? this.elsewhere.isAtLeast(excess) : false
+    return isExternal ? this.elsewhere.isAtLeast(excess, this.isShared) : false
   }
 
   /** The call site of a lease that is to come later, if it is a sampled one. */

@@ -198,11 +198,11 @@ impl Depot {
     /// one with the most bytes. Those that were needed stay so. `None` where nothing is idle.
     pub fn take_coldest(&self) -> Option<Block> {
         let class = self.coldest()?;
-        let shelf = self.shelf(class)?;
+        let lock = self.shelf(class)?;
         let fewest = |place: &Shelf| place.fewest.load(Ordering::Relaxed);
-        let unused = read(shelf).as_deref().map_or(0, fewest);
+        let unused = read(lock).as_deref().map_or(0, fewest);
         let block = self.take(class)?;
-        if let Some(place) = read(shelf).as_ref() {
+        if let Some(place) = read(lock).as_ref() {
             // It was one of these.
             place.fewest.fetch_min(unused.saturating_sub(1), Ordering::Relaxed);
         }
