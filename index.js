@@ -1,6 +1,6 @@
 'use strict'
 
-const { BufferPool, openShared } = require('./lib/buffer-pool')
+const { BufferPool, openShared } = require('./lib/pool/buffer-pool')
 
 /** @type {BufferPool | undefined} */
 let shared

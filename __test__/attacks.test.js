@@ -12,10 +12,10 @@ const { once } = require('node:events')
 const { describe, test } = require('node:test')
 const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('..')
-const { rackOf } = require('../lib/buffer-pool')
-const { SEGMENTS_GONE } = require('../lib/ledger')
-const native = require('../lib/native')
-const { slotOf } = require('../lib/tag')
+const { cacheOf } = require('../lib/pool/buffer-pool')
+const { SEGMENTS_GONE } = require('../lib/cache/thread-counters')
+const native = require('../lib/runtime/native')
+const { slotOf } = require('../lib/cache/tag')
 const {
   balanced,
   collectUntil,
@@ -205,7 +205,7 @@ test('A WeakRef or a Map that is watched shows nothing of a pool', async () => {
     Object.assign(Map.prototype, { get, set })
     WeakRef.prototype.deref = deref
   }
-  const ours = ['BufferPool', 'Caretaker', 'Rack', 'Slot']
+  const ours = ['BufferPool', 'Trimmer', 'ThreadCache', 'Slot']
   const names = seen.map((value) => {
     const held = value instanceof WeakRef ? value.deref() : value
     return held?.constructor?.name
@@ -333,7 +333,7 @@ describe('The class of Buffers, made to show what it is given,', () => {
   )
 
   test('can not say that memory is there that was moved', { skip: !moves }, async (context) => {
-    if (!shared.stats().external) return context.skip('what V8 has moves no seat')
+    if (!shared.stats().external) return context.skip('what V8 has moves no row')
     const pool = new BufferPool({ detachOnRelease: false })
     let lease
     const lie = (view) => new Proxy(view, { get: (target, key) => (key === '0' ? 1 : target[key]) })
@@ -517,13 +517,13 @@ describe('Blocks that are moved away, through stale views, while they lie idle',
     })
   }
 
-  // What can't be moved away keeps its seat.
-  test('are let go of when their seats have gone', { skip: !external || !posts }, async () => {
+  // What can't be moved away keeps its row.
+  test('are let go of when their rows have gone', { skip: !external || !posts }, async () => {
     const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
     const kept = pool.allocUnsafe(64)
     moveAway(pool, 1000)
-    const { words } = rackOf(pool)
-    await collectUntil(() => words[SEGMENTS_GONE] > 0, 'seats have gone')
+    const { words } = cacheOf(pool)
+    await collectUntil(() => words[SEGMENTS_GONE] > 0, 'rows have gone')
     // Idle slots without memory are all that this thread has. An error in a later turn would end the process.
     pool.trim()
     pool.close()
@@ -642,7 +642,7 @@ describe('A pool shows nothing of another', () => {
 
   test('of which a ByteBuffer was not worth keeping', { skip: !external }, async () => {
     const pool = new BufferPool({ zeroOnRelease: true, idleTimeout: Infinity })
-    rackOf(pool).calibration.largestKept = 1024
+    cacheOf(pool).calibration.largestKept = 1024
     const text = 'secret!?'.repeat(300)
     const buffers = Array.from({ length: 100 }, () => pool.byteBuffer(3000).append(text))
     const kept = buffers.filter((_, i) => i % 2 === 0)
@@ -659,7 +659,7 @@ test('A ticket that nobody knows any more keeps no block', async () => {
   const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
   const held = pool.allocUnsafe(64)
   // As where code is ended in the midst of `acquire`, by the timeout of vm.
-  native.wait(rackOf(pool).attachment, 0)
+  native.wait(cacheOf(pool).attachment, 0)
   assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
   pool.release(held)
   // To the depot, and to who waits.
@@ -705,16 +705,16 @@ describe('A patched prototype', () => {
     ['keeping', { detachOnRelease: false }]
   ]) {
     test(`sees none of the library's own objects through setters: ${mode}`, async (context) => {
-      const names = Object.getOwnPropertyNames(rackOf(new BufferPool()))
-      const sample = rackOf(new BufferPool())
+      const names = Object.getOwnPropertyNames(cacheOf(new BufferPool()))
+      const sample = cacheOf(new BufferPool())
       const kept = sample.pool.allocUnsafe(64)
       const slot = /** @type {object} */ (slotOf(kept.buffer))
       sample.pool.release(kept)
-      for (const inner of [sample.caretaker, sample.waiting, sample.magazineOf(0), slot]) {
+      for (const inner of [sample.trimmer, sample.waiting, sample.magazineOf(0), slot]) {
         names.push(...Object.getOwnPropertyNames(inner))
       }
       // Of what cut() and wait() make, and of leases, too.
-      names.push('slots', 'condemn', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
+      names.push('slots', 'frees', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
       /** @type {object[]} */
       const seen = []
       const setter = (/** @type {string} */ name) =>
@@ -745,7 +745,7 @@ describe('A patched prototype', () => {
       unpatch()
       const own = seen.filter((value) => {
         const { name } = value.constructor ?? {}
-        return ['Rack', 'Slot', 'Magazine', 'Caretaker', 'Waiting'].includes(name)
+        return ['ThreadCache', 'Slot', 'Magazine', 'Trimmer', 'Waiting'].includes(name)
       })
       assert.deepEqual(own, [])
       pool.release(await waiting)

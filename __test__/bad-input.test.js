@@ -13,8 +13,8 @@ const { describe, test } = require('node:test')
 const { inspect, types } = require('node:util')
 const promClient = require('prom-client')
 const { BufferPool } = require('..')
-const io = require('../io')
-const metrics = require('../metrics')
+const io = require('../lib/io')
+const metrics = require('../lib/metrics')
 const { balanced } = require('./helpers')
 
 const { isUint8Array } = types

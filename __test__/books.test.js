@@ -130,7 +130,7 @@ describe('a pool that is dropped', () => {
 })
 
 describe('the magazines', () => {
-  test('are bounded from one turn to the next, and spill to the depot', {
+  test('are bounded from one turn to the next, and flush to the depot', {
     skip: !moves || !external
   }, async () => {
     const pool = new BufferPool()
@@ -143,7 +143,7 @@ describe('the magazines', () => {
     const stats = await balanced(pool)
     assert.equal(stats.idleCount, 1000)
     for (const buffer of leaseAll()) pool.release(buffer)
-    assert.equal(pool.stats().freshCount, fresh, 'what was spilled is fetched again')
+    assert.equal(pool.stats().freshCount, fresh, 'what was flushed is fetched again')
   })
 
   test(

@@ -16,7 +16,7 @@ const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
 const { build } = require('esbuild')
-const { addonPath } = require('../lib/addon-path')
+const { addonPath } = require('../lib/runtime/addon-path')
 
 const root = path.join(__dirname, '..')
 

@@ -12,7 +12,7 @@ const { describe, test } = require('node:test')
 const { Worker, markAsUntransferable } = require('node:worker_threads')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
-const { Calibration } = require('../lib/calibration')
+const { Calibration } = require('../lib/pool/calibration')
 const {
   balanced,
   collectUntil,

@@ -13,9 +13,9 @@ const path = require('node:path')
 const { PassThrough } = require('node:stream')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { chunks } = require('../io')
-const { rackOf } = require('../lib/buffer-pool')
-const { Lease } = require('../lib/lease')
+const { chunks } = require('../lib/io')
+const { cacheOf } = require('../lib/pool/buffer-pool')
+const { Lease } = require('../lib/pool/lease')
 const { watch } = require('./watcher')
 
 const CHUNK = 16 * 1024
@@ -97,7 +97,7 @@ async function main() {
       }
       // Until the next is read; then somebody waits for its block.
       for (let i = 0; i < 20; i++) await turn()
-      rackOf(pool).caretaker.giveUpForOthers()
+      cacheOf(pool).trimmer.giveUpForOthers()
       next(step)
     }
     next(step)

@@ -16,8 +16,8 @@ const { pathToFileURL } = require('node:url')
 const vm = require('node:vm')
 const promClient = require('prom-client')
 const cistern = require('..')
-const io = require('../io')
-const metrics = require('../metrics')
+const io = require('../lib/io')
+const metrics = require('../lib/metrics')
 const { everyday } = require('./everyday')
 const { MODES, balanced, external, inEveryMode, moves } = require('./helpers')
 const { TRANSPORTS, serving } = require('./io-servers')
@@ -69,8 +69,8 @@ function runEveryday({ before = '', after = '', flags = [], env = {} }) {
     ;(() => { ${before} })()
     const modules = {
       cistern: require(${name('index.js')}),
-      io: require(${name('io.js')}),
-      metrics: require(${name('metrics.js')})
+      io: require(${name('lib/io/index.js')}),
+      metrics: require(${name('lib/metrics/index.js')})
     }
     ;(() => { ${after} })()
     everyday(modules).then(() => console.log('done'))`
@@ -235,7 +235,7 @@ async function answerByHttp2({ cistern: { BufferPool }, io }) {
 /** The package once more, with an addon of its own. */
 function copyPackage() {
   const other = path.join(fs.realpathSync(folder), 'other')
-  for (const name of ['index.js', 'io.js', 'metrics.js', 'lib', 'native']) {
+  for (const name of ['index.js', 'lib', 'native']) {
     fs.cpSync(path.join(root, name), path.join(other, name), { recursive: true })
   }
   return other

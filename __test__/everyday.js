@@ -27,8 +27,8 @@ const BYTES = randomBytes(700_001)
 /**
  * @typedef {object} Cistern
  * @property {typeof import('..')} cistern
- * @property {typeof import('../io')} io
- * @property {typeof import('../metrics')} metrics
+ * @property {typeof import('../lib/io')} io
+ * @property {typeof import('../lib/metrics')} metrics
  */
 
 /**
@@ -197,7 +197,7 @@ async function serve({ io }, pool, file) {
 /**
  * Reads an answer by `onread`.
  *
- * @param {typeof import('../io')} io
+ * @param {typeof import('../lib/io')} io
  * @param {import('..').BufferPool} pool
  * @param {number} port
  */

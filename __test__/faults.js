@@ -6,7 +6,7 @@ const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const { BufferPool, shared } = require('..')
-const io = require('../io')
+const io = require('../lib/io')
 const {
   balanced,
   collectUntil,

@@ -18,7 +18,7 @@ const path = require('node:path')
 const { PassThrough } = require('node:stream')
 const { after, before, describe, test } = require('node:test')
 const { BufferPool } = require('..')
-const { chunks, pumpFile } = require('../io')
+const { chunks, pumpFile } = require('../lib/io')
 const { flagsOf } = require('../scripts/project')
 const { openFiles } = require('./faults')
 const {
@@ -185,7 +185,7 @@ describe('A call is refused', onlyLinux, () => {
               acquire: (pool) => pool.acquire(SIZE)
             }
             for (const call of Object.values(calls)) {
-              // The second call is that for the ledger, where the pool is new.
+              // The second call is that for the counters, where the pool is new.
               for (let n = 1; n <= 4; n++) {
                 const pool = new BufferPool({ detachOnRelease })
                 refuse('napi_create_external_arraybuffer', n, n, n === 2 ? 'before' : way)
@@ -345,7 +345,7 @@ describe('A call is refused', onlyLinux, () => {
           for (const detachOnRelease of [true, false]) {
             for (let n = 1; n <= 6; n++) {
               refuse(name, n)
-              // A pool, its ledger, its first block: any of them may be refused.
+              // A pool, its counters, its first block: any of them may be refused.
               const { got: pools } = await tryEach(3, () => new BufferPool({ detachOnRelease }))
               const pool = pools[0]
               const { got } = await tryEach(20, (i) => pool.allocUnsafe(1000 * i + 2))

@@ -9,7 +9,7 @@ const path = require('node:path')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { markAsUntransferable } = require('node:worker_threads')
 const { BufferPool } = require('..')
-const { canMoveMemory } = require('../lib/native')
+const { canMoveMemory } = require('../lib/runtime/native')
 
 if (typeof globalThis.gc !== 'function') {
   throw new Error('These tests collect garbage: run them with node --expose-gc')

@@ -407,9 +407,9 @@ const PRELUDE = `
     const use = \${use}
     \${script}
   \`, { eval: true, workerData: { entry: ${ENTRY}, handle } })
-  const hasKeeper = () => readdirSync('/proc/self/task').some((task) => {
+  const hasTrimmer = () => readdirSync('/proc/self/task').some((task) => {
     try {
-      return readFileSync('/proc/self/task/' + task + '/comm', 'utf8').trim() === 'cistern-keeper'
+      return readFileSync('/proc/self/task/' + task + '/comm', 'utf8').trim() === 'cistern-trimmer'
     } catch {
       return false // It has ended meanwhile.
     }
@@ -537,41 +537,41 @@ describe('the process', () => {
   }
 })
 
-describe('the keeper', { skip: process.platform !== 'linux' }, () => {
+describe('the trimmer', { skip: process.platform !== 'linux' }, () => {
   test('is there while something is idle, and only then', () => {
     const output = runScript(`
       ${PRELUDE}
       ;(async () => {
         // Long enough for a late look to see it.
         let pool = new cistern.BufferPool({ idleTimeout: 3000 })
-        console.log('at first', hasKeeper())
+        console.log('at first', hasTrimmer())
         let held = pool.allocUnsafe(MIB)
         await sleep(50)
-        console.log('leased', hasKeeper())
+        console.log('leased', hasTrimmer())
         pool.release(held)
-        console.log('idle', await until(hasKeeper))
-        console.log('gone', await until(() => !hasKeeper()), pool.stats().idleBytes)
+        console.log('idle', await until(hasTrimmer))
+        console.log('gone', await until(() => !hasTrimmer()), pool.stats().idleBytes)
         await sleep(700)
-        console.log('and stays away', !hasKeeper())
+        console.log('and stays away', !hasTrimmer())
 
         use(pool, 3, MIB)
-        console.log('idle again', await until(hasKeeper))
+        console.log('idle again', await until(hasTrimmer))
         pool.trim()
-        console.log('gone after trim', await until(() => !hasKeeper()))
+        console.log('gone after trim', await until(() => !hasTrimmer()))
 
         use(pool, 3, MIB)
-        await until(hasKeeper)
+        await until(hasTrimmer)
         pool.close()
-        console.log('gone after close', await until(() => !hasKeeper()))
+        console.log('gone after close', await until(() => !hasTrimmer()))
 
         pool = new cistern.BufferPool({ idleTimeout: 60_000 })
         use(pool, 3, MIB)
-        await until(hasKeeper)
+        await until(hasTrimmer)
         pool = undefined
         held = undefined
         console.log('gone with the pool', await until(() => {
           globalThis.gc()
-          return !hasKeeper()
+          return !hasTrimmer()
         }))
       })()
     `)
@@ -594,9 +594,9 @@ describe('the keeper', { skip: process.platform !== 'linux' }, () => {
       ;(async () => {
         const pool = new cistern.BufferPool({ idleTimeout: Infinity })
         use(pool, 3, MIB)
-        console.log(await until(hasKeeper))
+        console.log(await until(hasTrimmer))
         pool.trim()
-        console.log(await until(() => !hasKeeper()))
+        console.log(await until(() => !hasTrimmer()))
       })()
     `)
     assert.equal(output.trim(), 'true\ntrue')
@@ -607,7 +607,7 @@ describe('the keeper', { skip: process.platform !== 'linux' }, () => {
       ${PRELUDE}
       ;(async () => {
         for (const detachOnRelease of [true, false]) {
-          // Long enough for a late look to see the keeper.
+          // Long enough for a late look to see the trimmer.
           const pool = new cistern.BufferPool({ idleTimeout: 3000, detachOnRelease })
           const worker = startWorker(pool.handle, \`
             use(pool, 8, 1024 * 1024)
@@ -616,17 +616,17 @@ describe('the keeper', { skip: process.platform !== 'linux' }, () => {
             setInterval(() => {}, 1000)
           \`)
           await new Promise((resolve) => worker.once('message', resolve))
-          console.log('there', await until(hasKeeper))
+          console.log('there', await until(hasTrimmer))
           await worker.terminate()
           // Nobody asks the pool for anything meanwhile.
-          console.log('gone', await until(() => !hasKeeper()))
+          console.log('gone', await until(() => !hasTrimmer()))
           const { idleBytes, inUseBytes, quarantinedBytes } = pool.stats()
           console.log(idleBytes, inUseBytes, quarantinedBytes)
         }
       })()
     `)
     // What the thread had leased, and what else stale views may reach, is set aside for good where it does not show
-    // that there are none; the keeper goes all the same.
+    // that there are none; the trimmer goes all the same.
     const [one, all] = endsShow || !external ? [0, 0] : [MIB, 8 * MIB]
     const lines = (/** @type {number} */ bytes) => ['there true', 'gone true', `0 0 ${bytes}`]
     assert.deepEqual(output.trim().split('\n'), [...lines(one), ...lines(all)])

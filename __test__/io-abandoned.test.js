@@ -16,7 +16,7 @@ const path = require('node:path')
 const { PassThrough, Readable } = require('node:stream')
 const { after, before, describe, test } = require('node:test')
 const { BufferPool } = require('..')
-const { chunks } = require('../io')
+const { chunks } = require('../lib/io')
 const { balanced, eventually, openFiles, settle, until } = require('./helpers')
 
 const CHUNK = 64 * 1024

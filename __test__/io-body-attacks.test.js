@@ -10,7 +10,7 @@ const { PassThrough, Readable } = require('node:stream')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { readBody } = require('../io')
+const { readBody } = require('../lib/io')
 const { inEveryMode, until } = require('./helpers')
 const { allBack, pieces, randomBytes, serving } = require('./io-servers')
 

@@ -11,7 +11,7 @@ const { PassThrough } = require('node:stream')
 const { test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { readBody } = require('../io')
+const { readBody } = require('../lib/io')
 const { MODES, until } = require('./helpers')
 const { allBack } = require('./io-servers')
 

@@ -11,7 +11,7 @@ const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const undici = require('undici')
 const { BufferPool } = require('..')
-const { chunks, readBody } = require('../io')
+const { chunks, readBody } = require('../lib/io')
 const { inEveryMode, until } = require('./helpers')
 const { HOST, TRANSPORTS, allBack, hash, pieces, randomBytes, serving } = require('./io-servers')
 

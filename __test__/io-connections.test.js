@@ -13,7 +13,7 @@ const { Duplex } = require('node:stream')
 const { after, describe, test } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { chunks, end, pumpFile, readBody } = require('../io')
+const { chunks, end, pumpFile, readBody } = require('../lib/io')
 const { MODES, eventually, until } = require('./helpers')
 const { ALIEN, HOST, allBack, vandalize } = require('./io-servers')
 
@@ -130,7 +130,7 @@ describe('end', () => {
     test(`gives an agent's own stream a copy, ${mode}`, async () => {
       const pool = new BufferPool(options)
       const kept = []
-      class Keeper extends Duplex {
+      class Trimmer extends Duplex {
         _read() {}
         _write(chunk, _encoding, callback) {
           kept.push(chunk)
@@ -144,7 +144,7 @@ describe('end', () => {
       }
       class OwnAgent extends http.Agent {
         addRequest(req) {
-          process.nextTick(() => req.onSocket(new Keeper()))
+          process.nextTick(() => req.onSocket(new Trimmer()))
         }
       }
       const own = new http.Agent()

@@ -15,7 +15,7 @@ const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises'
 const { markAsUntransferable } = require('node:worker_threads')
 const zlib = require('node:zlib')
 const { BufferPool } = require('..')
-const { end } = require('../io')
+const { end } = require('../lib/io')
 const { MODES, external, inEveryMode, moves, posts, until } = require('./helpers')
 const {
   ALIEN,
@@ -480,14 +480,14 @@ describe('end', () => {
         end(pool, gzip, pooled(pool, content))
         assert.equal(hash(zlib.gunzipSync(await readSlowly(gzip))), hash(content))
         const kept = []
-        const keeper = new Writable({
+        const trimmer = new Writable({
           write(chunk, _encoding, done) {
             kept.push(chunk)
             setTimeout(done, 5)
           }
         })
-        end(pool, keeper, pooled(pool, content))
-        await once(keeper, 'finish')
+        end(pool, trimmer, pooled(pool, content))
+        await once(trimmer, 'finish')
         await sleep(5)
         assert.equal(hash(Buffer.concat(kept)), hash(content))
       } finally {

@@ -30,7 +30,7 @@ const zlib = require('node:zlib')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
 const { chunks } = require('../lib/io/chunks')
-const { PATIENCE } = require('../lib/io/patience')
+const { PATIENCE } = require('../lib/io/grace-period')
 const { pumpFile } = require('../lib/io/pump-file')
 const { makeCertificate } = require('./certificate')
 const { balanced, openFiles, until } = require('./helpers')
@@ -88,7 +88,7 @@ function assertBytes(actual, expected) {
 }
 
 /**
- * What a pump has left when it is over: nothing, at once. Where a system call took longer than its patience, what that
+ * What a pump has left when it is over: nothing, at once. Where a system call took longer than its grace period, what that
  * has follows.
  *
  * @param {BufferPool} pool
@@ -347,26 +347,26 @@ const DESTINATIONS = {
   },
   'a Writable that keeps what it gets': async (serve) => {
     const kept = []
-    const keeper = new Writable({
+    const trimmer = new Writable({
       write(chunk, _encoding, callback) {
         kept.push(chunk)
         setImmediate(callback)
       }
     })
-    const total = await serve(keeper)
+    const total = await serve(trimmer)
     await sleep(20)
     return { bytes: Buffer.concat(kept), total }
   },
   'a Writable in object mode': async (serve) => {
     const kept = []
-    const keeper = new Writable({
+    const trimmer = new Writable({
       objectMode: true,
       write(chunk, _encoding, callback) {
         kept.push(chunk)
         callback()
       }
     })
-    const total = await serve(keeper)
+    const total = await serve(trimmer)
     return { bytes: Buffer.concat(kept), total }
   },
   'a socket with a method of its own': async (serve, context) => {
@@ -469,7 +469,7 @@ describe('pumpFile', () => {
       const name = fileOf(bytes)
       const handle = await fs.promises.open(name)
       for (const source of [name, Buffer.from(name), pathToFileURL(name), handle]) {
-        const sink = keeper()
+        const sink = trimmer()
         assert.equal(await pumpFile(pool, source, sink, { chunkSize }), size)
         assertBytes(Buffer.concat(sink.kept), bytes)
       }
@@ -490,7 +490,7 @@ describe('pumpFile', () => {
     await fc.assert(
       fc.asyncProperty(range, fc.boolean(), async (options, byHandle) => {
         const { start = 0, end = Infinity } = options
-        const sink = keeper()
+        const sink = trimmer()
         const total = await pumpFile(pool, byHandle ? handle : name, sink, options)
         const expected = bytes.subarray(start, end + 1)
         assert.equal(total, expected.length)
@@ -508,7 +508,7 @@ describe('pumpFile', () => {
     const handle = await fs.promises.open(file)
     const head = Buffer.alloc(10)
     await handle.read(head, 0, 10, null)
-    const sink = keeper()
+    const sink = trimmer()
     await pumpFile(pool, handle, sink)
     await assert.rejects(pumpFile(pool, handle, failing('after one'), { chunkSize: CHUNK }))
     assertBytes(Buffer.concat(sink.kept), contents)
@@ -717,7 +717,7 @@ describe('pumpFile', () => {
 
     test('One that its user ends meanwhile gets no more, and what it has arrives', async () => {
       const pool = new BufferPool()
-      const sink = keeper({ first: () => sink.end() })
+      const sink = trimmer({ first: () => sink.end() })
       const pumping = pumpFile(pool, file, sink, { chunkSize: CHUNK })
       await assert.rejects(pumping, /write after end|Premature close/)
       await until(() => sink.writableFinished, 'it has finished')
@@ -797,7 +797,7 @@ describe('pumpFile', () => {
     for (const [name, { source, error }] of Object.entries(failures)) {
       test(name, async (context) => {
         const pool = new BufferPool()
-        const sink = keeper()
+        const sink = trimmer()
         const before = listenersOf(sink)
         const from = await source(context)
         const start = performance.now()
@@ -831,7 +831,7 @@ describe('pumpFile', () => {
     test('a handle that is closed meanwhile: its close waits for the read', async () => {
       const pool = new BufferPool()
       const handle = await fs.promises.open(file)
-      const sink = keeper()
+      const sink = trimmer()
       const pumping = pumpFile(pool, handle, sink, { chunkSize: 1000 })
       await until(() => sink.kept.length > 5, 'some of it has come')
       const failed = assert.rejects(pumping, { code: 'EBADF' })
@@ -864,7 +864,7 @@ describe('pumpFile', () => {
 
   test('A pump is aborted before it begins: nothing is opened, nobody listens', async () => {
     const pool = new BufferPool()
-    const sink = keeper()
+    const sink = trimmer()
     const before = listenersOf(sink)
     const signal = AbortSignal.abort('never')
     const none = path.join(folder, 'none')
@@ -898,7 +898,7 @@ describe('pumpFile', () => {
     for (let turns = 0; turns < 60; turns++) {
       const controller = new AbortController()
       const { signal } = controller
-      const sink = keeper()
+      const sink = trimmer()
       const pumping = pumpFile(pool, source, sink, { chunkSize: CHUNK, signal }).catch((error) => {
         assert.equal(error.name, 'AbortError')
         aborted++
@@ -919,7 +919,7 @@ describe('pumpFile', () => {
   test('A file that shrinks meanwhile: what was there', async () => {
     const pool = new BufferPool()
     const source = fileOf(contents.subarray(0, 10 * CHUNK))
-    const sink = keeper({ first: () => fs.truncateSync(source, 3 * CHUNK) })
+    const sink = trimmer({ first: () => fs.truncateSync(source, 3 * CHUNK) })
     assert.equal(await pumpFile(pool, source, sink, { chunkSize: CHUNK }), 3 * CHUNK)
     assertBytes(Buffer.concat(sink.kept), contents.subarray(0, 3 * CHUNK))
     await atRest(pool)
@@ -933,7 +933,7 @@ describe('pumpFile', () => {
       [size - 1, size]
     ]) {
       const source = fileOf(contents.subarray(0, size))
-      const sink = keeper({
+      const sink = trimmer({
         first: () => fs.appendFileSync(source, contents.subarray(size, size + 2 * CHUNK))
       })
       assert.equal(await pumpFile(pool, source, sink, { chunkSize: CHUNK, end }), expected)
@@ -944,11 +944,11 @@ describe('pumpFile', () => {
 
   test('Files without a size or an end', onlyLinux, async () => {
     const pool = new BufferPool()
-    const status = keeper()
+    const status = trimmer()
     const total = await pumpFile(pool, '/proc/self/status', status, { chunkSize: 100 })
     assert.ok(total > 100)
     assert.match(String(Buffer.concat(status.kept)), /^Name:/)
-    const zeros = keeper()
+    const zeros = trimmer()
     const options = { chunkSize: CHUNK, end: 3 * CHUNK + 6 }
     assert.equal(await pumpFile(pool, '/dev/zero', zeros, options), 3 * CHUNK + 7)
     assertBytes(Buffer.concat(zeros.kept), Buffer.alloc(3 * CHUNK + 7))
@@ -961,7 +961,7 @@ describe('pumpFile', () => {
       const name = fifo()
       const writer = fs.openSync(name, 'r+')
       const source = by === 'path' ? name : await fs.promises.open(name)
-      const sink = keeper()
+      const sink = trimmer()
       const pumping = pumpFile(pool, source, sink)
       fs.writeSync(writer, 'first')
       await until(() => sink.kept.length === 1, 'the first has come')
@@ -980,7 +980,7 @@ describe('pumpFile', () => {
     const name = fifo()
     const writer = fs.openSync(name, 'r+')
     const controller = new AbortController()
-    const pumping = pumpFile(pool, name, keeper(), { signal: controller.signal })
+    const pumping = pumpFile(pool, name, trimmer(), { signal: controller.signal })
     await until(() => pool.stats().inUseCount === 1, 'it reads')
     controller.abort()
     await assert.rejects(pumping, { name: 'AbortError' })
@@ -995,7 +995,7 @@ describe('pumpFile', () => {
     const pool = new BufferPool()
     const name = fifo()
     const signal = abortedAfter(20)
-    await assert.rejects(pumpFile(pool, name, keeper(), { signal }), { name: 'AbortError' })
+    await assert.rejects(pumpFile(pool, name, trimmer(), { signal }), { name: 'AbortError' })
     // Lets its open end.
     fs.closeSync(fs.openSync(name, 'r+'))
     await atRest(pool)
@@ -1027,11 +1027,11 @@ describe('pumpFile', () => {
       const block = pool.allocUnsafe(CHUNK)
       const options = { chunkSize: CHUNK }
       const ending = new AbortController()
-      const aborted = pumpFile(pool, file, keeper(), { ...options, signal: ending.signal })
+      const aborted = pumpFile(pool, file, trimmer(), { ...options, signal: ending.signal })
       await until(() => pool.stats().waitCount === 1, 'it waits')
       ending.abort()
       await assert.rejects(aborted, { name: 'AbortError' })
-      const sink = keeper()
+      const sink = trimmer()
       const pumping = pumpFile(pool, file, sink, options)
       await until(() => pool.stats().waitCount === 2, 'it waits')
       sink.destroy(new Error('mine'))
@@ -1039,7 +1039,7 @@ describe('pumpFile', () => {
       await until(() => openFiles(folder).length === 0, 'no file is open')
       pool.release(block)
       // Nobody stands in line any more.
-      const last = keeper()
+      const last = trimmer()
       await pumpFile(pool, file, last, options)
       assertBytes(Buffer.concat(last.kept), contents)
       await atRest(pool)
@@ -1048,7 +1048,7 @@ describe('pumpFile', () => {
     test('a pool that is closed meanwhile', async () => {
       const pool = new BufferPool({ maxBytes: CHUNK })
       const block = pool.allocUnsafe(CHUNK)
-      const waiting = pumpFile(pool, file, keeper(), { chunkSize: CHUNK })
+      const waiting = pumpFile(pool, file, trimmer(), { chunkSize: CHUNK })
       await until(() => pool.stats().waitCount === 1, 'it waits')
       pool.close()
       await assert.rejects(waiting, { code: 'ERR_CISTERN_CLOSED' })
@@ -1058,7 +1058,7 @@ describe('pumpFile', () => {
 
     test('a pool that is closed in the middle of a pump lets it end', async () => {
       const pool = new BufferPool()
-      const sink = keeper({ first: () => pool.close() })
+      const sink = trimmer({ first: () => pool.close() })
       assert.equal(await pumpFile(pool, file, sink, { chunkSize: CHUNK }), contents.length)
       assertBytes(Buffer.concat(sink.kept), contents)
       await atRest(pool)
@@ -1068,10 +1068,10 @@ describe('pumpFile', () => {
       const small = new BufferPool({ maxBytes: CHUNK })
       const options = { chunkSize: 2 * CHUNK }
       const error = { code: 'ERR_CISTERN_EXHAUSTED' }
-      await assert.rejects(pumpFile(small, file, keeper(), options), error)
+      await assert.rejects(pumpFile(small, file, trimmer(), options), error)
       await atRest(small)
       const pool = new BufferPool({ maxBlockSize: 1024 })
-      const sink = keeper()
+      const sink = trimmer()
       await pumpFile(pool, file, sink, options)
       assertBytes(Buffer.concat(sink.kept), contents)
       await atRest(pool)
@@ -1234,7 +1234,7 @@ describe('pumpFile', () => {
 
   test('A wrong argument names itself', async () => {
     const pool = new BufferPool()
-    const sink = keeper()
+    const sink = trimmer()
     const type = 'ERR_INVALID_ARG_TYPE'
     const range = 'ERR_OUT_OF_RANGE'
     const stream = fs.createReadStream(file)
@@ -2018,7 +2018,7 @@ function abortedAfter(delay) {
 }
 
 /** A Writable that keeps what it gets, and does something before it takes the second chunk. */
-function keeper({ first = () => {} } = {}) {
+function trimmer({ first = () => {} } = {}) {
   const sink = new Writable({
     write(chunk, _encoding, callback) {
       sink.kept.push(chunk)

@@ -18,8 +18,8 @@ const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises'
 const tls = require('node:tls')
 const { MessageChannel } = require('node:worker_threads')
 const { BufferPool } = require('..')
-const { end, onread, pumpFile } = require('../io')
-const { kindOf } = require('../lib/io/borrowers')
+const { end, onread, pumpFile } = require('../lib/io')
+const { kindOf } = require('../lib/io/writable-kinds')
 const { MODES, eventually, inEveryMode, until } = require('./helpers')
 const {
   ALIEN,

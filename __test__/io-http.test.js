@@ -12,7 +12,7 @@ const { PassThrough, Readable } = require('node:stream')
 const { describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { end, readBody } = require('../io')
+const { end, readBody } = require('../lib/io')
 const { inEveryMode, runScript, until } = require('./helpers')
 const {
   HOST,
@@ -247,7 +247,7 @@ describe('readBody', () => {
 
   test('reads under --zero-fill-buffers', () => {
     const out = runScript(
-      `const { readBody } = require(${JSON.stringify(require.resolve('../io'))})
+      `const { readBody } = require(${JSON.stringify(require.resolve('../lib/io'))})
        const { Readable } = require('node:stream')
        const pool = new cistern.BufferPool()
        const body = Buffer.alloc(50_000, 'abc')
@@ -797,7 +797,7 @@ describe('readBody, from clients that misbehave', () => {
     await allBack(pool)
   })
 
-  test('has patience with a client that sends a byte now and then', async () => {
+  test('has grace period with a client that sends a byte now and then', async () => {
     const pool = new BufferPool()
     const { server, outcomes } = hashing(plain, pool)
     const body = randomBytes(60)

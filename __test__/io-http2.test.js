@@ -12,7 +12,7 @@ const path = require('node:path')
 const { after, before, describe, test } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { chunks, end, pumpFile, readBody } = require('../io')
+const { chunks, end, pumpFile, readBody } = require('../lib/io')
 const { eventually, openFiles, until } = require('./helpers')
 const { HOST, TRANSPORTS, allBack, cert, frames, serving } = require('./io-servers')
 

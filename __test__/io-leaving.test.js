@@ -14,7 +14,7 @@ const { Readable } = require('node:stream')
 const { after, describe, test } = require('node:test')
 const { MessageChannel, receiveMessageOnPort } = require('node:worker_threads')
 const { BufferPool } = require('..')
-const { chunks } = require('../io')
+const { chunks } = require('../lib/io')
 const { moves, posts, until } = require('./helpers')
 const {
   HOST,

@@ -10,7 +10,7 @@ const { describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const tls = require('node:tls')
 const { BufferPool } = require('..')
-const { onread } = require('../io')
+const { onread } = require('../lib/io')
 const { MODES, external, inEveryMode, posts, runScript, until } = require('./helpers')
 const { HOST, allBack, cert, hash, key, randomBytes, serving } = require('./io-servers')
 
@@ -278,7 +278,7 @@ describe('onread', () => {
 
   test('reads no more into a block that was released by a callback that throws', () => {
     const out = runScript(
-      `const { onread } = require(${JSON.stringify(require.resolve('../io'))})
+      `const { onread } = require(${JSON.stringify(require.resolve('../lib/io'))})
        const net = require('node:net')
        const pool = new cistern.BufferPool()
        let caught = 0

@@ -12,7 +12,7 @@ const diagnostics = require('node:diagnostics_channel')
 const path = require('node:path')
 const { after, beforeEach, describe, test } = require('node:test')
 const { BufferPool } = require('..')
-const { Sampler } = require('../lib/sampler')
+const { Sampler } = require('../lib/cache/sampler')
 const {
   balanced,
   eventually,
@@ -889,11 +889,11 @@ describe('a record', () => {
           }
         }
         const start = () => {
-          const [keeper, leaker] = [new Owner(), new Owner()]
+          const [trimmer, leaker] = [new Owner(), new Owner()]
           const leaked = leaker.lease()
           return {
-            kept: keeper.lease(),
-            gone: [keeper, leaker, leaked, leaked.buffer].map((value) => new WeakRef(value))
+            kept: trimmer.lease(),
+            gone: [trimmer, leaker, leaked, leaked.buffer].map((value) => new WeakRef(value))
           }
         }
         const { kept, gone } = start()

@@ -8,12 +8,12 @@ const { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = 
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
-const { addonPackage, addonPath } = require('../lib/addon-path')
-const { explain } = require('../lib/load-failure')
-const { platform } = require('../lib/platform')
+const { addonPackage, addonPath } = require('../lib/runtime/addon-path')
+const { explain } = require('../lib/runtime/load-failure')
+const { platform } = require('../lib/runtime/platform')
 
 const root = path.join(__dirname, '..')
-const NATIVE = path.join(root, 'lib', 'native.js')
+const NATIVE = path.join(root, 'lib', 'runtime', 'native.js')
 const ADDON = path.basename(addonPath)
 
 const folder = mkdtempSync(path.join(tmpdir(), 'cistern-loading-'))
@@ -33,7 +33,7 @@ function aProject({ addon, binding } = {}) {
   const project = mkdtempSync(path.join(folder, 'project-'))
   const copy = path.join(project, 'node_modules', 'cistern')
   mkdirSync(path.join(copy, 'native'), { recursive: true })
-  for (const name of ['index.js', 'io.js', 'package.json', 'lib']) {
+  for (const name of ['index.js', 'package.json', 'lib']) {
     cpSync(path.join(root, name), path.join(copy, name), { recursive: true })
   }
   if (addon !== undefined) writeFileSync(path.join(copy, 'native', ADDON), addon)

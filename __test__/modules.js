@@ -58,8 +58,8 @@ class Modules {
   loadCistern() {
     return {
       cistern: this.load(path.join(root, 'index.js')),
-      io: this.load(path.join(root, 'io.js')),
-      metrics: this.load(path.join(root, 'metrics.js'))
+      io: this.load(path.join(root, 'lib', 'io', 'index.js')),
+      metrics: this.load(path.join(root, 'lib', 'metrics', 'index.js'))
     }
   }
 

@@ -15,11 +15,11 @@ const require = createRequire(import.meta.url)
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..')
 const { npm } = require('./npm.js')
 const { linksOf } = require('./documents.js')
-const { addonPackage } = require('../lib/addon-path.js')
-const native = require('../lib/native.js')
-const { toSettings } = require('../lib/options.js')
-const { libcOf, platform } = require('../lib/platform.js')
-const { blockSizes, classOf } = require('../lib/size-class.js')
+const { addonPackage } = require('../lib/runtime/addon-path.js')
+const native = require('../lib/runtime/native.js')
+const { toSettings } = require('../lib/pool/options.js')
+const { libcOf, platform } = require('../lib/runtime/platform.js')
+const { blockSizes, classOf } = require('../lib/cache/size-class.js')
 
 /**
  * Whether a lock file has what Node would find by `name` from the folder `at`.
@@ -57,7 +57,7 @@ describe('the package', () => {
   })
 
   test('opens nothing else', () => {
-    for (const subpath of ['cistern/lib/native', 'cistern/lib/io/end', 'cistern/io.js']) {
+    for (const subpath of ['cistern/lib/runtime/native', 'cistern/lib/io/end', 'cistern/lib/io']) {
       assert.throws(() => require(subpath), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
     }
   })
@@ -106,16 +106,14 @@ describe('the package', () => {
     const packed = packedFiles()
     assert.ok(![...packed].some((file) => /(models|tests)\.rs$/.test(file)))
     for (const file of readdirSync(path.join(root, 'lib'), { recursive: true })) {
-      if (file.endsWith('.js')) assert.ok(packed.delete(`lib/${file.replaceAll(path.sep, '/')}`))
+      if (/\.[a-z]+$/.test(file)) assert.ok(packed.delete(`lib/${file.replaceAll(path.sep, '/')}`))
     }
     for (const file of readdirSync(path.join(root, 'src'), { recursive: true })) {
       packed.delete(`src/${file.replaceAll(path.sep, '/')}`)
     }
     const rest = [...packed].filter((file) => !/^native\/cistern\.[a-z0-9-]+\.node$/.test(file))
     const endings = ['.d.mts', '.d.ts', '.js', '.mjs']
-    const expected = ['index', 'io', 'metrics'].flatMap((entry) =>
-      endings.map((end) => entry + end)
-    )
+    const expected = endings.map((end) => `index${end}`)
     expected.push('.cargo/config.toml', 'CHANGELOG.md', 'Cargo.lock', 'Cargo.toml', 'LICENSE')
     expected.push('README.md', 'SECURITY.md', 'build.rs', 'package.json')
     expected.push('CONTRIBUTING.md', 'DESIGN.md', 'compare/README.md')
@@ -211,7 +209,7 @@ describe('Rust and JavaScript', () => {
         () => native.detach(attachment, new ArrayBuffer(8), 0, 1000, 0),
         noSuch('no size class 1000')
       ],
-      [() => native.detach(attachment, new ArrayBuffer(8), 5, 0, 0), noSuch('no seat 5')],
+      [() => native.detach(attachment, new ArrayBuffer(8), 5, 0, 0), noSuch('no row 5')],
       [() => native.detach(attachment, {}, 0, 0, 0), wrongType]
     ]) {
       assert.throws(call, expected)

@@ -830,15 +830,15 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
 
     test(`is in a third thread as it was posted, and comes back when that ends, ${mode}`, async () => {
       const pool = new BufferPool({ detachOnRelease })
-      const keeper = startThread(pool)
+      const trimmer = startThread(pool)
       const buffer = await received(pool)
-      await keeper.run(keep, buffer.it, [buffer.it.buffer])
+      await trimmer.run(keep, buffer.it, [buffer.it.buffer])
       overwrite(pool, size)
-      await keeper.run(({ pool }) => {
+      await trimmer.run(({ pool }) => {
         for (let i = 0; i < 20; i++) pool.release(pool.allocUnsafe(100_000).fill(i))
       })
-      assert.ok(await keeper.run(holds, 42))
-      await keeper.terminate()
+      assert.ok(await trimmer.run(holds, 42))
+      await trimmer.terminate()
       if (!endsShow) return
       await eventually(() => pool.stats().quarantinedBytes === 0, 'the quarantine is empty')
       await balanced(pool)

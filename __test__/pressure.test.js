@@ -2,7 +2,7 @@
 
 /**
  * Memory limits and memory pressure, in a cgroup of the test's own: it takes root, and a memory
- * controller that can be written to. Everything short of that is tested in `src/pool/pressure.rs`.
+ * controller that can be written to. Everything short of that is tested in `src/os/pressure.rs`.
  */
 
 const assert = require('node:assert/strict')

@@ -6,8 +6,8 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { Caretaker } = require('../lib/caretaker')
-const { Magazine } = require('../lib/magazine')
+const { Trimmer } = require('../lib/cache/trimmer')
+const { Magazine } = require('../lib/cache/magazine')
 const { MODES, balanced, external, givesAtOnce, settle } = require('./helpers')
 const { below } = require('../soak/marks')
 
@@ -124,15 +124,20 @@ test('Blocks of sizes that nobody takes any more give way to those that are take
 
 test('What was needed stays so where the rest of its class gives way', () => {
   const magazine = new Magazine(0, 64)
-  const slots = Array.from({ length: 5 }, () => /** @type {any} */ ({ magazine, colder: null }))
-  const rack = /** @type {any} */ ({ magazines: [magazine], held: 1, leased: 0, recall: () => 64 })
-  const caretaker = new Caretaker(rack)
-  caretaker.isGoingOn = true
+  const slots = Array.from({ length: 5 }, () => /** @type {any} */ ({ magazine, next: null }))
+  const cache = /** @type {any} */ ({
+    magazines: [magazine],
+    held: 1,
+    leased: 0,
+    flushSlot: () => 64
+  })
+  const trimmer = new Trimmer(cache)
+  trimmer.isGoingOn = true
   for (const slot of slots) magazine.push(slot)
   assert.equal(magazine.takeUnused(), 0)
   const needed = [magazine.take(), magazine.take()]
   for (const slot of needed) magazine.push(/** @type {any} */ (slot))
-  caretaker.freeColdest(3 * 64, /** @type {any} */ (undefined))
+  trimmer.freeColdest(3 * 64, /** @type {any} */ (undefined))
   assert.equal(magazine.count, 2)
   assert.equal(magazine.takeUnused(), 0)
 })

@@ -7,7 +7,7 @@ const diagnostics = require('node:diagnostics_channel')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('..')
-const { Magazine } = require('../lib/magazine')
+const { Magazine } = require('../lib/cache/magazine')
 const {
   MODES,
   balanced,
@@ -166,7 +166,7 @@ describe('overheadBytes', () => {
       use(pool, COUNT, 64)
       const full = pool.stats().overheadBytes
       assert.ok(full > COUNT * 16, `${full} bytes for so many blocks`)
-      // Where V8 has the memory it has the seats' words, too: they stay, and the record of each loan goes.
+      // Where V8 has the memory it has the rows' words, too: they stay, and the record of each loan goes.
       const rest = external ? first + 8 * KIB : COUNT * 48
       await collectUntil(() => {
         pool.trim()
@@ -213,16 +213,16 @@ describe('A magazine', () => {
   /** @param {number} count */
   function filled(count) {
     const magazine = new Magazine(0, 64)
-    const slots = Array.from({ length: count }, (_, seat) => ({ seat, colder: null, touched: 0 }))
+    const slots = Array.from({ length: count }, (_, row) => ({ row, next: null, touched: 0 }))
     for (const slot of slots) magazine.push(/** @type {any} */ (slot))
     return { magazine, slots }
   }
 
   /** @param {any} first */
   function seatsFrom(first) {
-    const seats = []
-    for (let slot = first; slot !== null; slot = slot.colder) seats.push(slot.seat)
-    return seats
+    const rows = []
+    for (let slot = first; slot !== null; slot = slot.next) rows.push(slot.row)
+    return rows
   }
 
   test('gives up the coldest', () => {
@@ -238,20 +238,20 @@ describe('A magazine', () => {
     const { magazine, slots } = filled(10_000)
     let looks = 0
     for (const slot of slots) {
-      let { colder } = /** @type {any} */ (slot)
-      Object.defineProperty(slot, 'colder', {
+      let { next } = /** @type {any} */ (slot)
+      Object.defineProperty(slot, 'next', {
         get() {
           looks++
-          return colder
+          return next
         },
         set(value) {
-          colder = value
+          next = value
         }
       })
     }
     for (let i = 0; i < 100; i++) {
       const cut = magazine.cut(1)
-      assert.ok(cut !== null && cut.colder === null)
+      assert.ok(cut !== null && cut.next === null)
     }
     assert.equal(magazine.count, 9900)
     assert.ok(looks < 1000, `${looks} looks`)

@@ -204,7 +204,7 @@ function collectGarbage() {
 /** @param {string} name */
 async function outcomeOf(name) {
   try {
-    return { outcome: (await TRIALS[name](require('..'), require('../io'))) ?? 'ok' }
+    return { outcome: (await TRIALS[name](require('..'), require('../lib/io'))) ?? 'ok' }
   } catch (error) {
     const { code, message } = error
     return { outcome: code?.startsWith?.('ERR_CISTERN_') ? 'refused' : 'fails', code, message }

@@ -46,10 +46,10 @@ function write(kind, body) {
   const head =
     kind === 'cjs'
       ? `const cistern = require(${JSON.stringify(ROOT)})
-         const io = require(${JSON.stringify(path.join(ROOT, 'io.js'))})
+         const io = require(${JSON.stringify(path.join(ROOT, 'lib', 'io', 'index.js'))})
          const threads = require('node:worker_threads')`
       : `import cistern from ${JSON.stringify(pathToFileURL(path.join(ROOT, 'index.js')).href)}
-         import io from ${JSON.stringify(pathToFileURL(path.join(ROOT, 'io.js')).href)}
+         import io from ${JSON.stringify(pathToFileURL(path.join(ROOT, 'lib', 'io', 'index.js')).href)}
          import threads from 'node:worker_threads'`
   const run = kind === 'cjs' ? `;(async () => {${body}})()` : body
   fs.writeFileSync(file, `${head}\n${attach}\n${run}\n`)

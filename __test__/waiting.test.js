@@ -11,7 +11,7 @@ const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises'
 const { Worker } = require('node:worker_threads')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
-const { blockSizes, classOf } = require('../lib/size-class')
+const { blockSizes, classOf } = require('../lib/cache/size-class')
 const { Call } = require('./call')
 const { crew } = require('./crew')
 const {

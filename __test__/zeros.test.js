@@ -135,7 +135,7 @@ describe('Under --zero-fill-buffers all of the ArrayBuffer is zero', () => {
           `
           const [fs, net, os, path] = ['fs', 'net', 'os', 'path'].map((name) => require('node:' + name))
           const { Readable } = require('node:stream')
-          const { chunks, onread, readBody } = require(${JSON.stringify(require.resolve('../io'))})
+          const { chunks, onread, readBody } = require(${JSON.stringify(require.resolve('../lib/io'))})
           const [SIZE, MAX] = [70_000, 8 * 1024 * 1024]
           const file = path.join(os.tmpdir(), 'cistern-zeros-' + process.pid)
           const pool = new cistern.BufferPool({ detachOnRelease: ${detachOnRelease}, maxBytes: MAX })

@@ -16,9 +16,9 @@
 // @ts-expect-error: it has no types
 const reusePool = require('buffer-reuse-pool')
 const { BufferPool } = require('..')
-const native = require('../lib/native')
-const { toSettings } = require('../lib/options')
-const { classOf } = require('../lib/size-class')
+const native = require('../lib/runtime/native')
+const { toSettings } = require('../lib/pool/options')
+const { classOf } = require('../lib/cache/size-class')
 
 const hasTransfer = 'transfer' in ArrayBuffer.prototype
 

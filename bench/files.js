@@ -33,7 +33,7 @@ const ARMS = {
   'createReadStream().pipe()': (file) => (res) => fs.createReadStream(file).pipe(res),
   'pumpFile()': (file) => {
     const { shared } = require('..')
-    const { pumpFile } = require('../io')
+    const { pumpFile } = require('../lib/io')
     return (res) => {
       pumpFile(shared, file, res).then(
         () => res.end(),

@@ -16,7 +16,7 @@ const { Worker } = require('node:worker_threads')
 
 const CISTERN = process.env.CISTERN ?? require.resolve('..')
 const { BufferPool } = require(CISTERN)
-const { readBody } = require(CISTERN.replace(/index\.js$/, 'io.js'))
+const { readBody } = require(CISTERN.replace(/index\.js$/, 'lib/io/index.js'))
 
 const COUNTS = [1000, 10_000, 100_000]
 

@@ -6,8 +6,8 @@ const { spawnSync } = require('node:child_process')
 const { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } = require('node:fs')
 const path = require('node:path')
 const { root, fail } = require('./project')
-const { addonPath } = require('../lib/addon-path')
-const { platform } = require('../lib/platform')
+const { addonPath } = require('../lib/runtime/addon-path')
+const { platform } = require('../lib/runtime/platform')
 
 /**
  * What cargo calls the addon where that is not `libcistern.so`.
@@ -17,7 +17,7 @@ const { platform } = require('../lib/platform')
 const LIBRARIES = { darwin: 'libcistern.dylib', win32: 'cistern.dll' }
 
 /**
- * Builds the addon and puts it where `lib/native.js` looks for it.
+ * Builds the addon and puts it where `lib/runtime/native.js` looks for it.
  *
  * @param {{ debug?: boolean }} [options] `debug`: with the ownership assertions, unoptimised
  */

@@ -18,8 +18,8 @@ const printer = ts.createPrinter({ removeComments: true })
 /** The entries of the package, with their types. */
 const ENTRIES = [
   { name: 'cistern', types: 'index.d.ts' },
-  { name: 'cistern/io', types: 'io.d.ts' },
-  { name: 'cistern/metrics', types: 'metrics.d.ts' }
+  { name: 'cistern/io', types: 'lib/io/index.d.ts' },
+  { name: 'cistern/metrics', types: 'lib/metrics/index.d.ts' }
 ]
 
 /**
@@ -31,7 +31,7 @@ const RECEIVERS = { BufferPool: 'pool', ByteBuffer: 'bytes' }
 
 const HEAD = `# API reference
 
-<!-- Written by \`npm run docs\` from index.d.ts, io.d.ts and metrics.d.ts: change those. -->
+<!-- Written by \`npm run docs\` from index.d.ts, lib/io/index.d.ts and lib/metrics/index.d.ts: change those. -->
 
 Every call and type, and what each call throws, as the types that come with the package have it. How to use them
 is in the [guide](guide.md), all codes of errors are in the [README](../README.md#use), the series and alerts of

@@ -43,7 +43,7 @@ const TESTS = [
   ],
   ...['io-abandoned', 'io-attacks', 'io-body-attacks', 'io-body-random', 'io-body-size'],
   ...['io-connections', 'io-end', 'io-files', 'io-forged', 'io-http', 'io-http2', 'io-onread'],
-  ...['io-leaving', 'model', 'posting', 'rack', 'release', 'threads', 'torture'],
+  ...['io-leaving', 'model', 'posting', 'thread-cache', 'release', 'threads', 'torture'],
   ...['unpooled', 'waiting']
 ]
 

@@ -20,7 +20,7 @@ else if (!isPrebuilt()) {
 
 function isPrebuilt() {
   try {
-    require('../lib/native')
+    require('../lib/runtime/native')
     return true
   } catch {
     // None for this platform, or one that needs a newer C library than this system has.

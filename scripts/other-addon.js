@@ -7,8 +7,8 @@
 
 const Module = /** @type {any} */ (require('node:module'))
 
-/** The names by which `lib/native.js` requires it, on any platform. */
-const NAME = /^(?:\.\.\/native\/cistern\..*\.node|@cistern\/binding-.*)$/
+/** The names by which `lib/runtime/native.js` requires it, on any platform. */
+const NAME = /^(?:\.\.\/\.\.\/native\/cistern\..*\.node|@cistern\/binding-.*)$/
 
 const load = Module._load
 Module._load = function (/** @type {string} */ request, /** @type {any[]} */ ...rest) {

@@ -33,7 +33,7 @@ const NODES = ['20', '22']
  */
 const TESTS = [
   ...['bad-input', 'books', 'buffer', 'examples', 'inspect', 'io-end', 'io-onread', 'lease'],
-  ...['options', 'rack', 'torture']
+  ...['options', 'thread-cache', 'torture']
 ]
 
 /** The comparison's that ask the system for something: programs, processes, their memory. */

@@ -14,7 +14,7 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
 const { commandLine } = require('../scripts/command-line')
 const { BufferPool } = require('..')
-const { canMoveMemory } = require('../lib/native')
+const { canMoveMemory } = require('../lib/runtime/native')
 const { below, check } = require('./marks')
 const { Traffic } = require('./traffic')
 

@@ -8,7 +8,7 @@ const fs = require('node:fs')
 const http = require('node:http')
 const net = require('node:net')
 const { setTimeout: sleep } = require('node:timers/promises')
-const { end, pumpFile, readBody } = require('../io')
+const { end, pumpFile, readBody } = require('../lib/io')
 const { below } = require('./marks')
 
 const LIMIT = 1024 * 1024

@@ -1,10 +1,13 @@
 //! `cistern`: a two-level pool of Buffers for Node.js.
 //!
-//! [`pool`] is the core: blocks, the depot, the books. It never names Node-API. The binding
+//! [`pool`] is the core: blocks, the depot, the counters. It never names Node-API. The binding
 //! turns its loans into external `ArrayBuffer`s and delegates; everything that happens on
 //! each lease happens in JavaScript, in `lib/`.
 
+mod memory;
+mod os;
 pub mod pool;
+mod sync;
 
 // The binding has no tests of its own: without Node there is nothing to call it.
 #[cfg(not(test))]

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use world::{Fate, Setup, Step, World};
 
 fn setup() -> impl Strategy<Value = Setup> {
-    let hollow = prop_oneof![7 => Just(false), 1 => Just(true)];
-    (any::<(bool, bool, u8, u8, u8)>(), hollow).prop_map(|(choices, is_hollow)| {
+    let v8_backed = prop_oneof![7 => Just(false), 1 => Just(true)];
+    (any::<(bool, bool, u8, u8, u8)>(), v8_backed).prop_map(|(choices, is_v8_backed)| {
         let (detach_on_release, zero_on_release, ceiling, depot, timeout) = choices;
-        Setup { detach_on_release, zero_on_release, is_hollow, ceiling, depot, timeout }
+        Setup { detach_on_release, zero_on_release, is_v8_backed, ceiling, depot, timeout }
     })
 }
 

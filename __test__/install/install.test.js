@@ -18,8 +18,8 @@ const { tmpdir } = require('node:os')
 const path = require('node:path')
 const { after, before, describe, test } = require('node:test')
 const { npm } = require('../npm')
-const { addonPackage, addonPath } = require('../../lib/addon-path')
-const { platform } = require('../../lib/platform')
+const { addonPackage, addonPath } = require('../../lib/runtime/addon-path')
+const { platform } = require('../../lib/runtime/platform')
 
 const root = path.join(__dirname, '..', '..')
 

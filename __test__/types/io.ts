@@ -7,7 +7,7 @@ import { createServer as createHttp2Server } from 'node:http2'
 import { connect } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { type Lease, type PooledBuffer, shared } from '../../index'
-import { chunks, end, onread, pumpFile, readBody } from '../../io'
+import { chunks, end, onread, pumpFile, readBody } from '../../lib/io'
 
 createServer(async (req, res) => {
   const body: Lease = await readBody(shared, req, {

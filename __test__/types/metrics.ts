@@ -2,7 +2,7 @@
 
 import * as promClient from 'prom-client'
 import { shared } from '../../index'
-import { register, type RegisterOptions } from '../../metrics'
+import { register, type RegisterOptions } from '../../lib/metrics'
 
 const openMetrics = new promClient.Registry<promClient.OpenMetricsContentType>()
 const options: RegisterOptions = { prefix: 'app_', registry: openMetrics }

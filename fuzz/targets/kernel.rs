@@ -2,10 +2,10 @@
 #![no_main]
 
 #[allow(dead_code, reason = "they are the core's")]
-#[path = "../../src/pool/memory_limit.rs"]
+#[path = "../../src/os/memory_limit.rs"]
 mod memory_limit;
 #[allow(dead_code, reason = "as above")]
-#[path = "../../src/pool/pressure.rs"]
+#[path = "../../src/os/pressure.rs"]
 mod pressure;
 
 use arbitrary::Arbitrary;

@@ -26,7 +26,7 @@ fuzz_target!(|input: (f64, f64, u64, u32)| {
         max_bytes: to_size(max_bytes),
         // As the binding has it.
         idle_timeout: Duration::try_from_secs_f64(idle_timeout / 1000.0).ok(),
-        has_keeper: false,
+        has_trimmer: false,
         ..Config::default()
     });
     let attachment = pool.attach();
@@ -38,7 +38,7 @@ fuzz_target!(|input: (f64, f64, u64, u32)| {
         loan.settle(Lender::Alive);
     }
     let now = Instant::now();
-    let due = pool.tend(now, Pressure::Calm);
+    let due = pool.visit(now, Pressure::Calm);
     assert!(due.is_none_or(|due| due >= now));
 });
 

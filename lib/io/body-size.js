@@ -7,7 +7,7 @@
  * the block that it moves to MUST NOT hold more than `FACTOR` times those together, or `FLOOR`.
  */
 
-const { blockSizes, classOf } = require('../size-class')
+const { blockSizes, classOf } = require('../cache/size-class')
 
 const { ceil, max, min } = Math
 

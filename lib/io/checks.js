@@ -2,11 +2,11 @@
 
 /** What the calls of `cistern/io` are given: each argument checked once, here. */
 
-const { InvalidArgType, OutOfRange } = require('../errors')
-const { checkOptions } = require('../check-options')
-const { checkPool } = require('../check-pool')
-const { hasMethods } = require('../has-methods')
-const { checkSignal } = require('../options')
+const { InvalidArgType, OutOfRange } = require('../pool/errors')
+const { checkOptions } = require('../pool/check-options')
+const { checkPool } = require('../pool/check-pool')
+const { hasMethods } = require('../runtime/has-methods')
+const { checkSignal } = require('../pool/options')
 
 /**
  * @param {string} name

@@ -5,9 +5,9 @@
  * asked for more.
  */
 
-const { addEntries } = require('../call-site')
-const { BodyTooLarge, InvalidArgType } = require('../errors')
-const { uncurry } = require('../runtime')
+const { addEntries } = require('../cache/call-site')
+const { BodyTooLarge, InvalidArgType } = require('../pool/errors')
+const { uncurry } = require('../runtime/intrinsics')
 const { BY_HEADER, announcedBy } = require('./announced')
 const { checkInteger, checkLimit, checkOptions, checkPool, checkSignal } = require('./checks')
 const { discardBody } = require('./discard-body')
@@ -28,7 +28,7 @@ const FILE_CHUNK_BYTES = 256 * 1024
  */
 
 /**
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {any} source
  * @param {ChunksOptions} [options]
  */
@@ -46,7 +46,7 @@ function chunks(pool, source, options = {}) {
 /**
  * What gives the chunks, once it is begun.
  *
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {any} source
  * @param {number | undefined} chunkSize
  * @param {number} limit

@@ -8,9 +8,9 @@
  */
 
 const { Duplex } = require('node:stream')
-const { isNode } = require('../platform')
-const { addTo, deleteFrom, forEachIn, weakTable } = require('../runtime')
-const { throwUncaught } = require('../timers')
+const { isNode } = require('../runtime/platform')
+const { addTo, deleteFrom, forEachIn, weakTable } = require('../runtime/intrinsics')
+const { throwUncaught } = require('../runtime/timers')
 const { handleOf, isOpen } = require('./handle')
 const { addListener, isDestroyed, removeListener } = require('./stream-state')
 

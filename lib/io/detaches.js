@@ -1,14 +1,14 @@
 'use strict'
 
-const { rackOf } = require('../buffer-pool')
-const detaching = require('../detaching')
+const { cacheOf } = require('../pool/buffer-pool')
+const detaching = require('../cache/detach')
 
 /**
  * Whether a view of a released block can neither read nor write it any more: then a writable that goes on with one
  * sends nothing.
  *
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  */
-const detaches = (pool) => rackOf(pool).way === detaching
+const detaches = (pool) => cacheOf(pool).way === detaching
 
 module.exports = { detaches }

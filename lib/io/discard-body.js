@@ -5,8 +5,8 @@
  * the way of an answer.
  */
 
-const { table, weakTable } = require('../runtime')
-const { now, setImmediate, setTimeout } = require('../timers')
+const { table, weakTable } = require('../runtime/intrinsics')
+const { now, setImmediate, setTimeout } = require('../runtime/timers')
 const { SERVER, destroyWhenClosed } = require('./http2-reset')
 
 const { get, set } = weakTable

@@ -8,24 +8,24 @@
  * | an HTTP/1 message | neither it nor its connection has anything to send: `sending.js` |
  * | a socket, a file stream, an http2 stream over TLS | it calls back for the write |
  *
- * Any other gets a copy: `borrowers.js` tells why.
+ * Any other gets a copy: `writable-kinds.js` tells why.
  */
 
 const { Buffer } = require('node:buffer')
 const { Socket } = require('node:net')
 const { isUint8Array } = require('node:util').types
-const { owns, rackOf, release } = require('../buffer-pool')
-const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../errors')
-const { Lease, endLease, isOver } = require('../lease')
+const { owns, cacheOf, release } = require('../pool/buffer-pool')
+const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../pool/errors')
+const { Lease, endLease, isOver } = require('../pool/lease')
 const {
   allocUnsafeSlow,
   arrayBufferOf,
   lengthOf: lengthOfBytes,
   setBytes,
   uncurry
-} = require('../runtime')
-const { slotOf } = require('../tag')
-const { kindOf } = require('./borrowers')
+} = require('../runtime/intrinsics')
+const { slotOf } = require('../cache/tag')
+const { kindOf } = require('./writable-kinds')
 const { checkPool, checkWritable } = require('./checks')
 const { detaches } = require('./detaches')
 const { watchReset } = require('./http2-reset')
@@ -53,7 +53,7 @@ const takeOut = uncurry(WeakSet.prototype.delete)
 
 /**
  * @template Res
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {Res} res
  * @param {Buffer} buffer
  * @returns {Res}
@@ -69,7 +69,7 @@ function end(pool, res, buffer) {
     kind = /** @type {any} */ (res).writableCorked > 0 ? undefined : kindOf(res)
     watchReset(res)
     // The response is the user's, and so may be what was asked of it.
-    if (departure.isOver) throw new AlreadyReleased(rackOf(pool).name, buffer, 'buffer')
+    if (departure.isOver) throw new AlreadyReleased(cacheOf(pool).name, buffer, 'buffer')
   } catch (error) {
     departure.complete()
     throw error
@@ -86,7 +86,7 @@ class Departure {
   #isComplete = false
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {Buffer} buffer leased
    */
   constructor(pool, buffer) {
@@ -246,7 +246,7 @@ function endUntaken(res, complete) {
 /**
  * How a writable is ended, by its kind.
  *
- * @type {Record<import('./borrowers').Kind | 'other',
+ * @type {Record<import('./writable-kinds').Kind | 'other',
  *   (res: any, buffer: Buffer, departure: Departure) => void>}
  */
 const endWith = {
@@ -258,7 +258,7 @@ const endWith = {
 }
 
 /**
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {unknown} buffer
  */
 function checkLeased(pool, buffer) {

@@ -2,12 +2,12 @@
 
 /** A file's chunks, each in a block of its own. While one is used, the next is read. */
 
-const { requestLease } = require('../buffer-pool')
-const { bufferOf, endLease } = require('../lease')
-const { Ahead } = require('./ahead')
-const { leaseAtOnce } = require('./lease-at-once')
+const { requestLease } = require('../pool/buffer-pool')
+const { bufferOf, endLease } = require('../pool/lease')
+const { ReadAhead } = require('./read-ahead')
+const { tryLease } = require('./try-lease')
 
-/** @typedef {import('./ahead').Consumer} Consumer */
+/** @typedef {import('./read-ahead').Consumer} Consumer */
 
 class FileChunks {
   #pool
@@ -21,11 +21,11 @@ class FileChunks {
   #onQuiet = () => {}
   /** Ends the wait for memory. */
   #cancel = () => {}
-  /** @type {Ahead | undefined} */
+  /** @type {ReadAhead | undefined} */
   #ahead
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {import('./source-file').SourceFile} file
    * @param {number} chunkSize
    */
@@ -84,7 +84,7 @@ class FileChunks {
   #produce(consumer) {
     const { onError } = consumer
     const onChunk = (
-      /** @type {import('../lease').Lease | undefined} */ lease,
+      /** @type {import('../pool/lease').Lease | undefined} */ lease,
       /** @type {number} */ length
     ) => {
       // A chunk that did not fill its block is a file's last, or a FIFO's, which may have no more for long.
@@ -100,7 +100,7 @@ class FileChunks {
   }
 
   /**
-   * @param {import('../lease').Lease} lease
+   * @param {import('../pool/lease').Lease} lease
    * @param {Consumer} consumer
    */
   #fill(lease, { onChunk, onError }) {
@@ -121,14 +121,14 @@ class FileChunks {
 
   #readAhead() {
     if (this.#isStopped || this.#file.left === 0) return
-    const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+    const lease = tryLease(this.#pool, this.#blockBytes)
     if (lease === undefined) return
     // To lease may have run other code, which has stopped it.
     if (this.#isStopped) {
       endLease(lease)
       return
     }
-    const ahead = new Ahead(this.#pool, lease)
+    const ahead = new ReadAhead(this.#pool, lease)
     this.#ahead = ahead
     this.#read(lease, (error, bytesRead) => ahead.onRead(error, bytesRead))
   }
@@ -139,7 +139,7 @@ class FileChunks {
     return ahead
   }
 
-  /** @type {import('./ahead').Request} */
+  /** @type {import('./read-ahead').Request} */
   #request = (size, onLease, onError) => {
     const cancel = requestLease(this.#pool, size, onLease, onError)
     this.#cancel = cancel
@@ -148,7 +148,7 @@ class FileChunks {
   }
 
   /**
-   * @param {import('../lease').Lease} lease
+   * @param {import('../pool/lease').Lease} lease
    * @param {import('./source-file').OnRead} callback
    */
   #read(lease, callback) {

@@ -6,8 +6,8 @@
  */
 
 const { MessagePort } = require('node:worker_threads')
-const { isNode } = require('../platform')
-const { uncurry } = require('../runtime')
+const { isNode } = require('../runtime/platform')
+const { uncurry } = require('../runtime/intrinsics')
 
 /**
  * Of every handle: a MessagePort is one, and the only one whose methods have a public name. They throw for anything

@@ -11,9 +11,9 @@
  */
 
 const { Duplex } = require('node:stream')
-const { isNode } = require('../platform')
-const { uncurry, weakTable } = require('../runtime')
-const { setImmediate } = require('../timers')
+const { isNode } = require('../runtime/platform')
+const { uncurry, weakTable } = require('../runtime/intrinsics')
+const { setImmediate } = require('../runtime/timers')
 const { addListener, removeListener } = require('./stream-state')
 
 /** The `session.type` of a server's: http2's NGHTTP2_SESSION_SERVER. */

@@ -7,18 +7,24 @@
  * a signal's listener or a promise's `resolve`.
  */
 
-const { Abort, AlreadyReleased, BodyTooLarge } = require('../errors')
-const { rackOf } = require('../buffer-pool')
-const { bufferOf, endLease, isOver } = require('../lease')
-const { OwnPromise, arrayBufferOf, bufferOver, lengthOf, resolveWith } = require('../runtime')
-const { clearTimeout } = require('../timers')
-const { afterPatience } = require('./patience')
+const { Abort, AlreadyReleased, BodyTooLarge } = require('../pool/errors')
+const { cacheOf } = require('../pool/buffer-pool')
+const { bufferOf, endLease, isOver } = require('../pool/lease')
+const {
+  OwnPromise,
+  arrayBufferOf,
+  bufferOver,
+  lengthOf,
+  resolveWith
+} = require('../runtime/intrinsics')
+const { clearTimeout } = require('../runtime/timers')
+const { afterGracePeriod } = require('./grace-period')
 
 /**
- * @typedef {import('../lease').Lease} Lease
+ * @typedef {import('../pool/lease').Lease} Lease
  *
  * @typedef {object} Producer
- * @property {(consumer: import('./ahead').Consumer) => void} next calls it once, unless it is stopped first
+ * @property {(consumer: import('./read-ahead').Consumer) => void} next calls it once, unless it is stopped first
  * @property {(callback: () => void) => void} stop ends it, and calls back when all is let go of
  * @property {(callback: () => void) => void} discard as `stop`, but leaves a server's request open for its answer
  * @property {() => void} abandon lets go of everything, and leaves the user's as it is
@@ -99,7 +105,7 @@ class Iteration {
   #failure
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {() => Producer} begin
    * @param {number} limit
    * @param {AbortSignal | undefined} signal
@@ -199,7 +205,7 @@ class Iteration {
     try {
       chunk = chunkOf(lease, length)
       // The class of Buffers is within reach of other code, which may have released it.
-      if (isOver(lease)) throw new AlreadyReleased(rackOf(this.#pool).name, undefined, 'chunk')
+      if (isOver(lease)) throw new AlreadyReleased(cacheOf(this.#pool).name, undefined, 'chunk')
     } catch (error) {
       endLease(lease)
       this.#onError(error)
@@ -305,7 +311,7 @@ class Iteration {
     if (this.#producer === undefined) done()
     else if (isRefused) this.#producer.discard(done)
     else this.#producer.stop(done)
-    if (!isDone) timer = afterPatience(done)
+    if (!isDone) timer = afterGracePeriod(done)
   }
 
   #unlisten() {

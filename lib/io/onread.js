@@ -16,11 +16,11 @@
 const { constants } = require('node:buffer')
 const { Socket } = require('node:net')
 const { isProxy, isUint8Array } = require('node:util').types
-const { addEntries } = require('../call-site')
-const { leaseFrom, rackOf } = require('../buffer-pool')
-const { AlreadyReleased, InvalidArgType } = require('../errors')
-const { bufferOf, endLease, isOver } = require('../lease')
-const { isNode } = require('../platform')
+const { addEntries } = require('../cache/call-site')
+const { leaseFrom, cacheOf } = require('../pool/buffer-pool')
+const { AlreadyReleased, InvalidArgType } = require('../pool/errors')
+const { bufferOf, endLease, isOver } = require('../pool/lease')
+const { isNode } = require('../runtime/platform')
 const {
   Bytes,
   allocUnsafeSlow,
@@ -29,8 +29,8 @@ const {
   lengthOf,
   setBytes,
   weakTable
-} = require('../runtime')
-const { throwUncaught } = require('../timers')
+} = require('../runtime/intrinsics')
+const { throwUncaught } = require('../runtime/timers')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
 const { isClosed } = require('./connection')
 const { handleOf } = require('./handle')
@@ -55,9 +55,9 @@ const BUFFER = bufferKeyOf(new Socket())
 const SAME = Symbol('same')
 
 /**
- * @param {import('../buffer-pool').BufferPool} pool
- * @param {import('../../io').OnReadOptions} options
- * @param {import('../../io').OnReadCallback} callback
+ * @param {import('../pool/buffer-pool').BufferPool} pool
+ * @param {import('.').OnReadOptions} options
+ * @param {import('.').OnReadCallback} callback
  */
 function onread(pool, options, callback) {
   checkPool(pool)
@@ -90,7 +90,7 @@ class Reader {
 
   /**
    * @param {Socket} socket
-   * @param {import('../lease').Lease} lease
+   * @param {import('../pool/lease').Lease} lease
    */
   constructor(socket, lease) {
     this.#socket = socket
@@ -170,9 +170,9 @@ class Readers {
   #next
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {number} size
-   * @param {import('../../io').OnReadCallback} callback
+   * @param {import('.').OnReadCallback} callback
    */
   constructor(pool, size, callback) {
     this.#pool = pool
@@ -212,7 +212,7 @@ class Readers {
     if (bytes !== buffer) {
       if (length > lengthOf(bytes)) {
         // Released while it was read into.
-        socket.destroy(new AlreadyReleased(rackOf(this.#pool).name, bytes, 'bytes'))
+        socket.destroy(new AlreadyReleased(cacheOf(this.#pool).name, bytes, 'bytes'))
         this.#next = reader
         return false
       }

@@ -8,17 +8,17 @@
  * A block MUST NOT be released while it is being read into or written from.
  */
 
-const { addEntries } = require('../call-site')
-const { rackOf, requestLease } = require('../buffer-pool')
-const { Abort, AlreadyReleased, InvalidArgType, PrematureClose } = require('../errors')
-const { bufferOf, endLease, isOver } = require('../lease')
-const { OwnPromise, arrayBufferOf, bufferOver } = require('../runtime')
-const { clearTimeout } = require('../timers')
+const { addEntries } = require('../cache/call-site')
+const { cacheOf, requestLease } = require('../pool/buffer-pool')
+const { Abort, AlreadyReleased, InvalidArgType, PrematureClose } = require('../pool/errors')
+const { bufferOf, endLease, isOver } = require('../pool/lease')
+const { OwnPromise, arrayBufferOf, bufferOver } = require('../runtime/intrinsics')
+const { clearTimeout } = require('../runtime/timers')
 const { checkInteger, checkOptions, checkPool, checkSignal, checkWritable } = require('./checks')
 const { detaches } = require('./detaches')
-const { leaseAtOnce } = require('./lease-at-once')
-const { Outlet } = require('./outlet')
-const { afterPatience } = require('./patience')
+const { tryLease } = require('./try-lease')
+const { Sink } = require('./sink')
+const { afterGracePeriod } = require('./grace-period')
 const { LARGEST_READ, SourceFile, checkRange, isPath } = require('./source-file')
 
 /**
@@ -38,7 +38,7 @@ const CHUNK_BYTES = 256 * 1024
  */
 
 /**
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {PathLike | FileHandle} file
  * @param {import('node:stream').Writable} writable
  * @param {PumpOptions} [options]
@@ -62,23 +62,23 @@ async function pumpFile(pool, file, writable, options = {}) {
 class Pump {
   #pool
   #file
-  #outlet
+  #sink
   #blockBytes
   #signal
   /** Ends the wait for a block. */
   #cancel = () => {}
 
-  /** @type {import('../lease').Lease | undefined} */
+  /** @type {import('../pool/lease').Lease | undefined} */
   #free
-  /** @type {import('../lease').Lease | undefined} */
+  /** @type {import('../pool/lease').Lease | undefined} */
   #beingRead
-  /** @type {import('../lease').Lease | undefined} */
+  /** @type {import('../pool/lease').Lease | undefined} */
   #ready
   #readyBytes = 0
   /**
    * The write that has a block, or may have.
    *
-   * @type {{ lease: import('../lease').Lease } | undefined}
+   * @type {{ lease: import('../pool/lease').Lease } | undefined}
    */
   #loan
 
@@ -106,7 +106,7 @@ class Pump {
   #timer
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {SourceFile} file
    * @param {import('node:stream').Writable} writable
    * @param {number} chunkSize
@@ -115,7 +115,7 @@ class Pump {
   constructor(pool, file, writable, chunkSize, signal) {
     this.#pool = pool
     this.#file = file
-    this.#outlet = new Outlet(writable, this.#onWritten, this.#onDeath)
+    this.#sink = new Sink(writable, this.#onWritten, this.#onDeath)
     this.#blockBytes = Math.min(chunkSize, file.left)
     this.#signal = signal
   }
@@ -126,7 +126,7 @@ class Pump {
       this.#resolve = resolve
       this.#reject = reject
       try {
-        this.#outlet.watch()
+        this.#sink.watch()
         this.#signal?.addEventListener('abort', this.#onAbort)
         // It may have fired before anyone listened.
         if (this.#signal?.aborted) this.#onAbort()
@@ -158,7 +158,7 @@ class Pump {
     else this.#cancel = cancel
   }
 
-  /** @param {import('../lease').Lease} lease */
+  /** @param {import('../pool/lease').Lease} lease */
   #onLease = (lease) => {
     this.#put(lease)
     if (!this.#isOver) this.#step()
@@ -190,18 +190,18 @@ class Pump {
     // The rest of a file that did not fill the first block is nothing, most likely.
     if (!this.#mayGrow || this.#readyBytes < this.#blockBytes) return undefined
     this.#mayGrow = false
-    const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+    const lease = tryLease(this.#pool, this.#blockBytes)
     return lease
   }
 
   /**
    * Whether other code has released a block of ours, which it was shown: then that is an error.
    *
-   * @param {import('../lease').Lease} lease
+   * @param {import('../pool/lease').Lease} lease
    */
   #isGone(lease) {
     if (!isOver(lease)) return false
-    this.#fail(new AlreadyReleased(rackOf(this.#pool).name, bufferOf(lease), 'block'))
+    this.#fail(new AlreadyReleased(cacheOf(this.#pool).name, bufferOf(lease), 'block'))
     return true
   }
 
@@ -210,7 +210,7 @@ class Pump {
    * @param {number} bytesRead
    */
   #onRead = (error, bytesRead) => {
-    const lease = /** @type {import('../lease').Lease} */ (this.#beingRead)
+    const lease = /** @type {import('../pool/lease').Lease} */ (this.#beingRead)
     this.#beingRead = undefined
     this.#underWay--
     if (this.#isOver || error || bytesRead === 0) {
@@ -243,7 +243,7 @@ class Pump {
     })
   }
 
-  /** @param {import('../lease').Lease} lease */
+  /** @param {import('../pool/lease').Lease} lease */
   #write(lease) {
     if (this.#isGone(lease)) return
     const length = this.#readyBytes
@@ -256,7 +256,7 @@ class Pump {
     // Before it calls back.
     this.#total += length
     try {
-      if (this.#outlet.write(bytes, () => isOver(lease))) return
+      if (this.#sink.write(bytes, () => isOver(lease))) return
       // The writable was asked how it takes memory: that may have released it.
       this.#isGone(lease)
     } catch (error) {
@@ -301,7 +301,7 @@ class Pump {
 
   #onAbort = () => this.#fail(new Abort(this.#signal?.reason))
 
-  /** @param {import('../lease').Lease} lease that nobody uses */
+  /** @param {import('../pool/lease').Lease} lease that nobody uses */
   #put(lease) {
     const isNeeded = !this.#isOver && !this.#isClosed && this.#free === undefined
     if (isNeeded) this.#free = lease
@@ -331,7 +331,7 @@ class Pump {
     this.#cancel()
     if (this.#ready !== undefined) giveBack(this.#ready)
     this.#ready = undefined
-    this.#timer = afterPatience(() => this.#reject(error))
+    this.#timer = afterGracePeriod(() => this.#reject(error))
     this.#endIfQuiet()
   }
 
@@ -350,7 +350,7 @@ class Pump {
   }
 
   #unlisten() {
-    this.#outlet.unwatch()
+    this.#sink.unwatch()
     try {
       this.#signal?.removeEventListener('abort', this.#onAbort)
     } catch {
@@ -359,7 +359,7 @@ class Pump {
   }
 }
 
-/** @param {import('../lease').Lease} lease */
+/** @param {import('../pool/lease').Lease} lease */
 function giveBack(lease) {
   try {
     endLease(lease)

@@ -18,8 +18,8 @@
 
 const { Buffer, constants } = require('node:buffer')
 const { IncomingMessage } = require('node:http')
-const { addEntries } = require('../call-site')
-const { canEverHold, leaseFrom, rackOf, requestLease } = require('../buffer-pool')
+const { addEntries } = require('../cache/call-site')
+const { canEverHold, leaseFrom, cacheOf, requestLease } = require('../pool/buffer-pool')
 const {
   Abort,
   AlreadyReleased,
@@ -32,8 +32,8 @@ const {
   LengthMismatch,
   NEVER,
   PrematureClose
-} = require('../errors')
-const { Lease, bufferOf, endLease, isOver } = require('../lease')
+} = require('../pool/errors')
+const { Lease, bufferOf, endLease, isOver } = require('../pool/lease')
 const {
   Bytes,
   bufferOver,
@@ -44,9 +44,9 @@ const {
   isUint8Array,
   lengthOf,
   setBytes
-} = require('../runtime')
-const { setImmediate } = require('../timers')
-const { slotOf } = require('../tag')
+} = require('../runtime/intrinsics')
+const { setImmediate } = require('../runtime/timers')
+const { slotOf } = require('../cache/tag')
 const { BY_HEADER, announcedBy, isBodiless } = require('./announced')
 const { firstSize, nextSize } = require('./body-size')
 const {
@@ -70,9 +70,9 @@ const LIMIT = 16 * 1024 * 1024
 const NOTHING = new Bytes(0)
 
 /**
- * @param {import('../buffer-pool').BufferPool} pool
+ * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {import('node:stream').Readable} req
- * @param {import('../../io').ReadBodyOptions} [options]
+ * @param {import('.').ReadBodyOptions} [options]
  * @returns {Promise<Lease>}
  */
 async function readBody(pool, req, options = {}) {
@@ -91,7 +91,7 @@ async function readBody(pool, req, options = {}) {
 
 class Reading {
   #pool
-  #rack
+  #cache
   #req
   #limit
   #signal
@@ -141,7 +141,7 @@ class Reading {
   #reject = () => {}
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {any} req
    * @param {number} limit
    * @param {number | undefined} known
@@ -149,7 +149,7 @@ class Reading {
    */
   constructor(pool, req, limit, known, signal) {
     this.#pool = pool
-    this.#rack = rackOf(pool)
+    this.#cache = cacheOf(pool)
     this.#req = req
     this.#limit = limit
     this.#known = known
@@ -200,7 +200,7 @@ class Reading {
       const source = this.#known === undefined ? BY_HEADER : `${KNOWN} is`
       throw new BodyTooLarge(this.#limit, announced, source)
     }
-    const { isClosed, name, maxBytes } = this.#rack
+    const { isClosed, name, maxBytes } = this.#cache
     if (isClosed) throw new Closed(name)
     if (announced > 0 && !canEverHold(this.#pool, announced)) {
       throw new Exhausted(name, announced, maxBytes, NEVER)
@@ -312,7 +312,7 @@ class Reading {
    */
   #check(lease) {
     if (lease !== undefined && isOver(lease)) {
-      throw new AlreadyReleased(this.#rack.name, bufferOf(lease), 'body')
+      throw new AlreadyReleased(this.#cache.name, bufferOf(lease), 'body')
     }
   }
 
@@ -397,7 +397,7 @@ class Reading {
       held: this.#lease === undefined ? 0 : lengthOf(this.#memory),
       announced: this.#announced,
       limit: this.#limit,
-      largest: this.#rack.largest
+      largest: this.#cache.largest
     })
   }
 
@@ -551,7 +551,7 @@ class Reading {
     const body = bufferOver(arrayBuffer, this.#length)
     // The class of Buffers is within reach of other code.
     this.#check(lease)
-    return new Lease(body, /** @type {import('../slot').Slot} */ (slotOf(arrayBuffer)))
+    return new Lease(body, /** @type {import('../cache/slot').Slot} */ (slotOf(arrayBuffer)))
   }
 
   #leaseNothing() {

@@ -10,7 +10,7 @@
 
 const { Socket } = require('node:net')
 const process = require('node:process')
-const { closeOff } = require('../runtime')
+const { closeOff } = require('../runtime/intrinsics')
 const { handleWhenConnected, isClosed, onClosed } = require('./connection')
 const {
   addListener,

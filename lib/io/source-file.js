@@ -4,9 +4,15 @@
 
 const { close, open, read } = require('node:fs')
 const { isUint8Array } = require('node:util').types
-const { OutOfRange } = require('../errors')
-const { allocUnsafeSlow, lengthOf, partOf, setBytes, shieldedViewOf } = require('../runtime')
-const { setImmediate } = require('../timers')
+const { OutOfRange } = require('../pool/errors')
+const {
+  allocUnsafeSlow,
+  lengthOf,
+  partOf,
+  setBytes,
+  shieldedViewOf
+} = require('../runtime/intrinsics')
+const { setImmediate } = require('../runtime/timers')
 const { checkInteger } = require('./checks')
 const { referencesOf } = require('./held-open')
 

@@ -11,12 +11,12 @@
 
 const { Buffer } = require('node:buffer')
 const { isAnyArrayBuffer } = require('node:util').types
-const { rackOf, requestLease } = require('../buffer-pool')
-const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../errors')
-const { bufferOf, endLease, isOver } = require('../lease')
-const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime')
-const { setImmediate } = require('../timers')
-const { leaseAtOnce } = require('./lease-at-once')
+const { cacheOf, requestLease } = require('../pool/buffer-pool')
+const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../pool/errors')
+const { bufferOf, endLease, isOver } = require('../pool/lease')
+const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime/intrinsics')
+const { setImmediate } = require('../runtime/timers')
+const { tryLease } = require('./try-lease')
 const { END, NOTHING_YET } = require('./stream-source')
 
 const { max, min } = Math
@@ -33,8 +33,8 @@ const LARGEST = 256 * 1024
 const SMALL_PART = 1 / 8
 
 /**
- * @typedef {import('../lease').Lease} Lease
- * @typedef {import('./ahead').Consumer} Consumer
+ * @typedef {import('../pool/lease').Lease} Lease
+ * @typedef {import('./read-ahead').Consumer} Consumer
  * @typedef {import('./stream-source').Source} Source
  */
 
@@ -85,7 +85,7 @@ class StreamChunks {
   #isStopped = false
 
   /**
-   * @param {import('../buffer-pool').BufferPool} pool
+   * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {(onChange: () => void) => Source} begin
    * @param {number | undefined} chunkSize
    */
@@ -231,7 +231,7 @@ class StreamChunks {
     }
     const lease = /** @type {Lease} */ (this.#lease)
     // Other code has run since the block was leased.
-    if (isOver(lease)) throw new AlreadyReleased(rackOf(this.#pool).name, undefined, 'chunk')
+    if (isOver(lease)) throw new AlreadyReleased(cacheOf(this.#pool).name, undefined, 'chunk')
     const room = this.#blockBytes - this.#length
     if (count <= room) {
       setBytes(bufferOf(lease), piece, this.#length)
@@ -249,7 +249,7 @@ class StreamChunks {
   #request() {
     this.#isWaiting = true
     if (this.#isAdaptive && this.#blockBytes > SMALLEST) {
-      const lease = leaseAtOnce(this.#pool, this.#blockBytes)
+      const lease = tryLease(this.#pool, this.#blockBytes)
       if (lease !== undefined) return this.#onLease(lease)
       this.#blockBytes = SMALLEST
     }

@@ -7,9 +7,9 @@
 
 const { IncomingMessage } = require('node:http')
 const { Readable, destroy: destroyByNode, finished } = /** @type {any} */ (require('node:stream'))
-const { PrematureClose } = require('../errors')
-const { closeOff } = require('../runtime')
-const { soon } = require('../timers')
+const { PrematureClose } = require('../pool/errors')
+const { closeOff } = require('../runtime/intrinsics')
+const { soon } = require('../runtime/timers')
 const { discardBody } = require('./discard-body')
 const { wasCutOff, watchReset } = require('./http2-reset')
 

@@ -9,7 +9,7 @@ const { EventEmitter } = require('node:events')
 const { OutgoingMessage } = require('node:http')
 const { Socket } = require('node:net')
 const { Writable } = require('node:stream')
-const { uncurry } = require('../runtime')
+const { uncurry } = require('../runtime/intrinsics')
 
 const { getOwnPropertyDescriptor } = Object
 

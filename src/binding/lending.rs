@@ -1,20 +1,20 @@
 //! How blocks go to JavaScript and come back.
 
 use super::array_buffer;
-use super::attachment::{Result, ThreadEnd, size_class, unknown};
+use super::attachment::{JsAttachment, Result, size_class, unknown};
 use super::backing_store::{self, Held};
 use super::error::Code;
 use super::number::{to_bytes, to_number, to_size};
-use crate::pool::{Lender, Loan, Pool, Refusal, SeatState, UnpooledKey};
+use crate::pool::{BlockState, Lender, Loan, Pool, Refusal, UnpooledKey};
 use napi::bindgen_prelude::{ArrayBuffer, Either, External, FromNapiValue, Function, Unknown};
 use napi::{Env, Error, JsValue};
 use napi_derive::napi;
 use std::sync::Arc;
 
-/// Ends the loan of a hollow block when JavaScript has lost the last trace of it.
+/// Ends the loan of a V8-backed block when JavaScript has lost the last trace of it.
 ///
 /// On a runtime that allows no memory of ours V8 has the memory, and its own care of it: whoever holds
-/// that then, in whichever thread, keeps it. Only the books are closed.
+/// that then, in whichever thread, keeps it. Only the counters are closed.
 struct Guard(Option<Loan>);
 
 impl Drop for Guard {
@@ -25,27 +25,27 @@ impl Drop for Guard {
     }
 }
 
-/// An idle block of a class from the depot, as an `ArrayBuffer`; its seat is in the ledger's
-/// [`Word::LastSeat`](crate::pool::Word::LastSeat). `null` where there is none.
+/// An idle block of a class from the depot, as an `ArrayBuffer`; its row is in the counters's
+/// [`Column::LastRow`](crate::pool::Column::LastRow). `null` where there is none.
 ///
 /// One at a time, and not in an array: storing into one can run JavaScript that a user has put on
 /// its prototype.
 #[napi]
 pub fn lend_idle<'env>(
     env: &'env Env,
-    end: &External<ThreadEnd>,
+    end: &External<JsAttachment>,
     class: u32,
 ) -> Result<Option<Unknown<'env>>> {
     end.lend_idle(size_class(class)?)?.map(|loan| lend(env, end, loan)).transpose()
 }
 
-/// The same with a block from the operating system; for a hollow one, a guard that JavaScript must
+/// The same with a block from the operating system; for a V8-backed one, a guard that JavaScript must
 /// keep with the memory. A number: so many bytes must be given up first, the ceiling is reached.
 /// `null` where the pool is closed.
 #[napi]
 pub fn lend_fresh<'env>(
     env: &'env Env,
-    end: &External<ThreadEnd>,
+    end: &External<JsAttachment>,
     class: u32,
 ) -> Result<Option<Either<Unknown<'env>, f64>>> {
     let class = size_class(class)?;
@@ -57,7 +57,7 @@ pub fn lend_fresh<'env>(
 
 fn lend_or_tell<'env>(
     env: &'env Env,
-    end: &ThreadEnd,
+    end: &JsAttachment,
     outcome: std::result::Result<Option<Loan>, Refusal>,
 ) -> Result<Option<Either<Unknown<'env>, f64>>> {
     match outcome {
@@ -68,7 +68,7 @@ fn lend_or_tell<'env>(
     }
 }
 
-fn lend<'env>(env: &'env Env, end: &ThreadEnd, loan: Loan) -> Result<Unknown<'env>> {
+fn lend<'env>(env: &'env Env, end: &JsAttachment, loan: Loan) -> Result<Unknown<'env>> {
     end.note_lent();
     if let Some(address) = loan.address() {
         return Ok(unknown(env, array_buffer::lend(env.raw(), loan, address)?));
@@ -77,13 +77,13 @@ fn lend<'env>(env: &'env Env, end: &ThreadEnd, loan: Loan) -> Result<Unknown<'en
     guard.into_unknown(env).map_err(|error| Error::new(Code::Refused, error.reason.clone()))
 }
 
-/// The memory for a hollow block could not be had: its loan ends.
+/// The memory for a V8-backed block could not be had: its loan ends.
 #[napi]
-pub fn withdraw(end: &External<ThreadEnd>, seat: u32) -> bool {
-    end.ledger().loan_on(seat).is_some_and(|key| end.pool().end_if_gone(key))
+pub fn withdraw(end: &External<JsAttachment>, row: u32) -> bool {
+    end.counters().loan_on(row).is_some_and(|key| end.pool().end_if_gone(key))
 }
 
-/// Detaches the `ArrayBuffer` on `seat`, after which its block comes back; `fate`: 0, to be kept; 1, to
+/// Detaches the `ArrayBuffer` on `row`, after which its block comes back; `fate`: 0, to be kept; 1, to
 /// be freed; 2, to be freed because it is not wanted. Whether it could be detached; if not, nothing
 /// has changed.
 ///
@@ -92,33 +92,33 @@ pub fn withdraw(end: &External<ThreadEnd>, seat: u32) -> bool {
 #[napi]
 pub fn detach(
     env: &Env,
-    end: &External<ThreadEnd>,
+    end: &External<JsAttachment>,
     array_buffer: ArrayBuffer<'_>,
-    seat: u32,
+    row: u32,
     class: u32,
     fate: u32,
 ) -> Result<bool> {
     let class = size_class(class)?;
     // An empty one was transferred by someone: the block is not here to be detached. It may be back already, and its
-    // seat gone.
+    // row gone.
     if array_buffer.is_empty() {
         return Ok(false);
     }
-    let ledger = end.ledger();
-    let key = ledger
-        .loan_on(seat)
-        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no seat {seat}")))?;
+    let counters = end.counters();
+    let key = counters
+        .loan_on(row)
+        .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no row {row}")))?;
     // Beforehand, because some runtimes call the finalizer within the call that detaches.
-    let before = ledger.state(seat);
+    let before = counters.state(row);
     match fate {
-        0 => ledger.set_state(seat, SeatState::Detached),
-        1 => end.condemn(seat, class),
-        _ => end.discard(seat, class),
+        0 => counters.set_state(row, BlockState::Detached),
+        1 => end.mark_freeing(row, class),
+        _ => end.discard(row, class),
     }
     // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
     // just moved the memory to it, or runs on Node 20, which knows no keys.
     if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
-        end.spare(seat, class, before, fate > 0, fate > 1);
+        end.spare(row, class, before, fate > 0, fate > 1);
         return Ok(false);
     }
     end.pool().end_if_gone(key);
@@ -141,7 +141,7 @@ impl Drop for UnpooledGuard {
 /// Notes that V8 serves a lease with an `ArrayBuffer` of its own. Returns what must live as long as that, if anything.
 #[napi]
 pub fn note_unpooled(
-    end: &External<ThreadEnd>,
+    end: &External<JsAttachment>,
     array_buffer: ArrayBuffer<'_>,
 ) -> Option<External<UnpooledGuard>> {
     let (address, size) = place_of(&array_buffer);
@@ -158,7 +158,11 @@ pub fn note_unpooled(
 
 /// Notes that the thread that leased such an `ArrayBuffer` releases it; `detached`: it is detached next.
 #[napi]
-pub fn release_unpooled(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>, detached: bool) {
+pub fn release_unpooled(
+    end: &External<JsAttachment>,
+    array_buffer: ArrayBuffer<'_>,
+    detached: bool,
+) {
     let (address, size) = place_of(&array_buffer);
     end.pool().unpooled().release(address, size, detached);
 }
@@ -167,7 +171,7 @@ pub fn release_unpooled(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>
 /// here, or that the memory was moved to. 2: it has memory of V8's that is leased from this pool; 1: it has
 /// a leased block; 0: what was released; -1: nothing of this pool's.
 #[napi]
-pub fn state_of(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> i32 {
+pub fn state_of(end: &External<JsAttachment>, array_buffer: ArrayBuffer<'_>) -> i32 {
     let (address, size) = place_of(&array_buffer);
     match end.pool().state_of(address, size) {
         Some(state) if state.is_leased() => 1,
@@ -179,7 +183,11 @@ pub fn state_of(end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> i32
 /// Releases such an `ArrayBuffer`, by detaching it. Whether it had memory that was leased from this pool, and
 /// could be detached.
 #[napi]
-pub fn surrender(env: &Env, end: &External<ThreadEnd>, array_buffer: ArrayBuffer<'_>) -> bool {
+pub fn release_remotely(
+    env: &Env,
+    end: &External<JsAttachment>,
+    array_buffer: ArrayBuffer<'_>,
+) -> bool {
     let (address, size) = place_of(&array_buffer);
     if size == 0 {
         return false;
@@ -189,14 +197,14 @@ pub fn surrender(env: &Env, end: &External<ThreadEnd>, array_buffer: ArrayBuffer
         // SAFETY: as in `detach`.
         return unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) };
     }
-    if !end.pool().surrender(address, size) {
+    if !end.pool().release_remotely(address, size) {
         return false;
     }
     // SAFETY: as in `detach`.
     if !unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) } {
         return false;
     }
-    end.pool().end_surrendered(address);
+    end.pool().end_released_remotely(address);
     true
 }
 
@@ -252,43 +260,43 @@ pub fn discard(env: &Env, array_buffer: ArrayBuffer<'_>) -> bool {
 
 /// Asks the other threads to give up idle bytes.
 #[napi]
-pub fn ask(end: &External<ThreadEnd>, bytes: f64) {
+pub fn ask(end: &External<JsAttachment>, bytes: f64) {
     end.ask_others(to_size(bytes));
 }
 
 /// Tells the other threads to free idle bytes.
 #[napi]
-pub fn trim_others(end: &External<ThreadEnd>, bytes: f64) {
+pub fn trim_others(end: &External<JsAttachment>, bytes: f64) {
     end.trim_others(to_size(bytes));
 }
 
 /// Whether nobody waits for a block of the pool.
 #[napi]
-pub fn nobody_waits(end: &External<ThreadEnd>) -> bool {
+pub fn nobody_waits(end: &External<JsAttachment>) -> bool {
     end.pool().nobody_waits()
 }
 
 /// Whether a block of a class fits under the ceiling at all.
 #[napi]
-pub fn can_ever_hold(end: &External<ThreadEnd>, class: u32) -> Result<bool> {
+pub fn can_ever_hold(end: &External<JsAttachment>, class: u32) -> Result<bool> {
     Ok(end.pool().can_ever_hold(size_class(class)?))
 }
 
 /// How many bytes the pool may hold beside what is set aside for good.
 #[napi]
-pub fn holdable_bytes(end: &External<ThreadEnd>) -> f64 {
+pub fn holdable_bytes(end: &External<JsAttachment>) -> f64 {
     to_number(end.pool().holdable_bytes() as u64)
 }
 
 /// Stands in line for a block of a class: the ticket.
 #[napi]
-pub fn wait(end: &External<ThreadEnd>, class: u32) -> Result<f64> {
+pub fn wait(end: &External<JsAttachment>, class: u32) -> Result<f64> {
     Ok(to_number(end.wait(size_class(class)?)))
 }
 
 /// A ticket of this thread's that was granted and not claimed; `null` where there is none.
 #[napi]
-pub fn granted(end: &External<ThreadEnd>) -> Option<f64> {
+pub fn granted(end: &External<JsAttachment>) -> Option<f64> {
     end.granted().map(to_number)
 }
 
@@ -297,7 +305,7 @@ pub fn granted(end: &External<ThreadEnd>) -> Option<f64> {
 #[napi]
 pub fn claim<'env>(
     env: &'env Env,
-    end: &External<ThreadEnd>,
+    end: &External<JsAttachment>,
     ticket: f64,
 ) -> Result<Option<Either<Unknown<'env>, f64>>> {
     lend_or_tell(env, end, end.claim(to_bytes(ticket)))
@@ -305,6 +313,6 @@ pub fn claim<'env>(
 
 /// Waits no more.
 #[napi]
-pub fn cancel(end: &External<ThreadEnd>, ticket: f64) {
+pub fn cancel(end: &External<JsAttachment>, ticket: f64) {
     end.cancel(to_bytes(ticket));
 }

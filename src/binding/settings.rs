@@ -5,7 +5,7 @@ use crate::pool::{Config, DEPOT_BYTES};
 use napi_derive::napi;
 use std::time::Duration;
 
-/// See the options in `index.d.ts`; each was checked in `lib/options.js`.
+/// See the options in `index.d.ts`; each was checked in `lib/pool/options.js`.
 #[napi(object)]
 pub struct Settings {
     pub name: String,
@@ -36,7 +36,7 @@ impl Settings {
             leak_sample_rate: self.leak_sample_rate,
             depot_bytes: DEPOT_BYTES,
             external,
-            has_keeper: true,
+            has_trimmer: true,
         }
     }
 }

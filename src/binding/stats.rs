@@ -1,15 +1,15 @@
-//! The books, as JavaScript has them.
+//! The counters, as JavaScript has them.
 
-use super::attachment::ThreadEnd;
+use super::attachment::JsAttachment;
 use super::number::{narrow, to_number};
 use napi::bindgen_prelude::{External, Float64ArraySlice};
 use napi_derive::napi;
 use std::iter::once;
 
-/// A snapshot of the books, all threads together, as numbers that `lib/stats.js` names: to make the
+/// A snapshot of the counters, all threads together, as numbers that `lib/pool/stats.js` names: to make the
 /// objects here takes three times as long. Returns how many classes there are.
 #[napi]
-pub fn stats(end: &External<ThreadEnd>, mut words: Float64ArraySlice) -> u32 {
+pub fn stats(end: &External<JsAttachment>, mut words: Float64ArraySlice) -> u32 {
     let stats = end.pool().stats();
     let whole = [
         stats.peak_in_use_bytes,

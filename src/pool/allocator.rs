@@ -1,10 +1,10 @@
 //! The C library's allocator, which keeps what it is given back.
 //!
 //! Each `ArrayBuffer` costs a few hundred bytes of it: Node's record, V8's, and ours. Where a great many have gone, the
-//! keeper has the allocator give their memory back to the operating system, once no more of them go: not while a
+//! trimmer has the allocator give their memory back to the operating system, once no more of them go: not while a
 //! program goes through Buffers all the time, and needs it again.
 
-use super::keeper;
+use super::trimmer;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many `ArrayBuffer`s' memory is worth giving back: some 50 MiB.
@@ -17,7 +17,7 @@ static GONE: AtomicUsize = AtomicUsize::new(0);
 pub fn note_gone() {
     // Relaxed, here and below: a figure to go by.
     if GONE.fetch_add(1, Ordering::Relaxed) + 1 == MANY {
-        keeper::look_after_allocator();
+        trimmer::watch_allocator();
     }
 }
 

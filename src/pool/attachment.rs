@@ -1,20 +1,20 @@
 //! One thread's end of a pool.
 
-use super::block::{Block, OutOfMemory};
-use super::census::Owner;
-use super::ledger::{Ledger, SeatState};
 use super::loan::{Loan, LoanKey};
-use super::loans::Record;
-use super::member::Member;
-use super::size_class::SizeClass;
+use super::loan_table::Record;
+use super::thread_counters::{BlockState, ThreadCounters};
+use super::thread_state::ThreadState;
 use super::waiters::{Found, Ticket};
 use super::{Pool, Refusal};
+use crate::memory::block::{Block, OutOfMemory};
+use crate::memory::census::Owner;
+use crate::memory::size_class::SizeClass;
 use std::sync::Arc;
 
 /// One thread's end of a pool. Dropping it keeps what the thread has counted.
 pub struct Attachment {
     pub(super) pool: Arc<Pool>,
-    pub(super) member: Arc<Member>,
+    pub(super) thread: Arc<ThreadState>,
 }
 
 impl Attachment {
@@ -24,13 +24,13 @@ impl Attachment {
     }
 
     /// This thread, as the others know it.
-    pub fn member(&self) -> &Arc<Member> {
-        &self.member
+    pub fn thread(&self) -> &Arc<ThreadState> {
+        &self.thread
     }
 
     /// This thread's counters and states.
-    pub fn ledger(&self) -> &Ledger {
-        self.member.ledger()
+    pub fn counters(&self) -> &ThreadCounters {
+        self.thread.counters()
     }
 
     /// An idle block of `class` from the depot, as a loan; `None` where the depot has none, or others
@@ -60,7 +60,7 @@ impl Attachment {
         let block = self.pool.obtain(class).inspect_err(|_| self.pool.serve())?;
         self.pool.census.hand_over(&block, None, Some(Owner::Depot));
         let loan = self.lend(block, true);
-        self.ledger().show_surplus(self.pool.replace_idle(class));
+        self.counters().show_surplus(self.pool.replace_idle(class));
         // What gave way may have been more than it took, and someone may have come to stand in line.
         self.pool.serve();
         Ok(loan?)
@@ -68,23 +68,23 @@ impl Attachment {
 
     /// Asks the other threads to give up `bytes` of what they have idle.
     pub fn ask_others(&self, bytes: usize) {
-        self.others(|member| member.ask(bytes));
+        self.others(|thread| thread.ask(bytes));
     }
 
     /// Tells the other threads to free `bytes` of what they have idle.
     pub fn trim_others(&self, bytes: usize) {
-        self.others(|member| member.trim(bytes));
+        self.others(|thread| thread.trim(bytes));
     }
 
-    fn others(&self, each: impl Fn(&Member)) {
+    fn others(&self, each: impl Fn(&ThreadState)) {
         let threads = self.pool.threads();
-        let others = threads.members.iter().filter(|member| !Arc::ptr_eq(member, &self.member));
-        others.for_each(|member| each(member));
+        let others = threads.all.iter().filter(|thread| !Arc::ptr_eq(thread, &self.thread));
+        others.for_each(|thread| each(thread));
     }
 
-    /// Waits in line for a block of `class`: the bell rings when it is [granted](Self::granted).
+    /// Waits in line for a block of `class`: the waker is called when it is [granted](Self::granted).
     pub fn wait(&self, class: SizeClass) -> Ticket {
-        let ticket = self.pool.waiters.wait(class, self.member.clone());
+        let ticket = self.pool.waiters.wait(class, self.thread.clone());
         if self.pool.is_closed() {
             // Closed since the caller looked: either this takes the ticket out, or `close` does.
             self.cancel(ticket);
@@ -96,7 +96,7 @@ impl Attachment {
 
     /// A ticket that was granted and not claimed.
     pub fn granted(&self) -> Option<Ticket> {
-        self.pool.waiters.granted_to(&self.member)
+        self.pool.waiters.granted_to(&self.thread)
     }
 
     /// The loan of what was granted; `None` where it was not.
@@ -106,7 +106,7 @@ impl Attachment {
     /// [`Refusal`]: the operating system refused what the ceiling would have allowed, or so much has been
     /// set aside since that the ceiling can't hold such a block any more.
     pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, Refusal> {
-        match self.pool.waiters.take(&self.member, ticket) {
+        match self.pool.waiters.take(&self.thread, ticket) {
             Some(outcome) => {
                 let Found { block, fresh } = outcome?;
                 Ok(Some(self.lend(block, fresh)?))
@@ -117,8 +117,8 @@ impl Attachment {
 
     /// Waits no more. What was granted goes to the next in line.
     pub fn cancel(&self, ticket: Ticket) {
-        if let Some(Ok(found)) = self.pool.waiters.take(&self.member, ticket) {
-            self.pool.keep(found.block);
+        if let Some(Ok(found)) = self.pool.waiters.take(&self.thread, ticket) {
+            self.pool.store(found.block);
         }
         // The head may have been the one that left.
         self.pool.serve();
@@ -127,81 +127,81 @@ impl Attachment {
     fn lend(&self, block: Block, fresh: bool) -> Result<Loan, OutOfMemory> {
         let class = block.class();
         let key = LoanKey::new(&block);
-        let seat = self.ledger().take_seat(class, key);
-        self.ledger().show_seat(seat, fresh);
-        let loan = Loan::new(self.pool.clone(), key, &block, seat);
+        let row = self.counters().take_row(class, key);
+        self.counters().show_row(row, fresh);
+        let loan = Loan::new(self.pool.clone(), key, &block, row);
         self.pool.census.hand_over(&block, Some(Owner::Depot), Some(Owner::BackingStore));
-        let record = Record { block, member: self.member.clone(), seat, key, witness: None };
-        match self.pool.loans.enter(record) {
+        let record = Record { block, thread: self.thread.clone(), row, key, witness: None };
+        match self.pool.loans.insert(record) {
             Ok(()) => {
-                self.pool.books.lend(class);
+                self.pool.counters.lend(class);
                 Ok(loan)
             }
             Err(Record { block, .. }) => {
-                self.ledger().leave_seat(seat);
+                self.counters().leave_row(row);
                 let bytes = block.size();
                 self.pool.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
-                self.pool.keep(block);
+                self.pool.store(block);
                 self.pool.serve();
                 Err(OutOfMemory { bytes })
             }
         }
     }
 
-    /// The `ArrayBuffer` of the block of `class` on `seat` was detached to be freed. The books
+    /// The `ArrayBuffer` of the block of `class` on `row` was detached to be freed. The counters
     /// say so at once; the memory follows when the backing store is gone.
-    pub fn condemn(&self, seat: u32, class: SizeClass) {
-        self.ledger().set_state(seat, SeatState::Condemned);
-        self.pool.book_condemned(class);
+    pub fn mark_freeing(&self, row: u32, class: SizeClass) {
+        self.counters().set_state(row, BlockState::Freeing);
+        self.pool.count_freeing(class);
     }
 
     /// The same, of a block that was released and is not wanted.
-    pub fn discard(&self, seat: u32, class: SizeClass) {
-        self.pool.books.class(class).discarded.add();
-        self.condemn(seat, class);
+    pub fn discard(&self, row: u32, class: SizeClass) {
+        self.pool.counters.class(class).discarded.add();
+        self.mark_freeing(row, class);
     }
 
     /// The `ArrayBuffer` could not be detached: all is as it was `before`.
     pub fn spare(
         &self,
-        seat: u32,
+        row: u32,
         class: SizeClass,
-        before: SeatState,
-        was_condemned: bool,
+        before: BlockState,
+        was_freeing: bool,
         was_discarded: bool,
     ) {
-        self.ledger().set_state(seat, before);
-        let books = &self.pool.books;
-        if was_condemned {
-            books.lend(class);
-            books.class(class).freed.take();
+        self.counters().set_state(row, before);
+        let counters = &self.pool.counters;
+        if was_freeing {
+            counters.lend(class);
+            counters.class(class).freed.take();
         }
         if was_discarded {
-            books.class(class).discarded.take();
+            counters.class(class).discarded.take();
         }
     }
 
     /// This thread's part of what the pool costs besides its blocks, in bytes.
     pub fn overhead_bytes(&self) -> usize {
-        self.pool.overhead_bytes() / self.pool.threads().members.len().max(1)
+        self.pool.overhead_bytes() / self.pool.threads().all.len().max(1)
     }
 
-    /// Notes whether this thread has something idle, for the keeper to look after. Whether it does.
+    /// Notes whether this thread has something idle, for the trimmer to look after. Whether it does.
     pub fn set_idle(&self, has_idle: bool) -> bool {
-        self.member.set_idle(has_idle);
+        self.thread.set_idle(has_idle);
         if has_idle {
-            self.pool.be_kept();
+            self.pool.be_watched();
         }
-        self.pool.is_kept()
+        self.pool.is_watched()
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.member.stop_listening();
-        self.ledger().retire();
-        for block in self.pool.waiters.dismiss(&self.member) {
-            self.pool.keep(block);
+        self.thread.stop_listening();
+        self.counters().retire();
+        for block in self.pool.waiters.dismiss(&self.thread) {
+            self.pool.store(block);
         }
         self.pool.serve();
         self.pool.threads().sweep();

@@ -26,11 +26,11 @@ pub struct Config {
     /// The most that the depot keeps idle, in bytes.
     pub depot_bytes: usize,
     /// Whether blocks are memory of the pool's own. If not, they are memory of V8's, of which the
-    /// pool keeps the books.
+    /// pool keeps the counters.
     pub external: bool,
-    /// Whether the keeper's thread looks after it. Else whoever made it has to
+    /// Whether the trimmer's thread looks after it. Else whoever made it has to
     /// [`tend`](super::Pool::tend) it, so that a test can tell when that happens.
-    pub has_keeper: bool,
+    pub has_trimmer: bool,
 }
 
 impl Config {
@@ -68,7 +68,7 @@ impl Default for Config {
             leak_sample_rate: 1.0 / 128.0,
             depot_bytes: super::DEPOT_BYTES,
             external: true,
-            has_keeper: true,
+            has_trimmer: true,
         }
     }
 }

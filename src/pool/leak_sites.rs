@@ -1,6 +1,6 @@
 //! The call sites whose first leak was told by a warning, in all threads.
 
-use super::sync::Mutex;
+use crate::sync::Mutex;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::PoisonError;
 

@@ -1,8 +1,8 @@
 //! A block while a backing store of V8's has it.
 
 use super::Pool;
-use super::block::Block;
 use super::witness::Witness;
+use crate::memory::block::Block;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,20 +30,23 @@ impl LoanKey {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only uniqueness counts.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Addresses are even, so a hollow block takes an odd number for a place.
-        #[expect(clippy::cast_possible_truncation, reason = "2^31 hollow blocks are never alive")]
-        let hollow_place = (number as usize) << 1 | 1;
-        Self { place: block.address().map_or(hollow_place, |at| at.addr().get()), number }
+        // Addresses are even, so a V8-backed block takes an odd number for a place.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "2^31 v8_backed blocks are never alive"
+        )]
+        let odd_place = (number as usize) << 1 | 1;
+        Self { place: block.address().map_or(odd_place, |at| at.addr().get()), number }
     }
 
-    /// The block's address; an odd number for a hollow block.
+    /// The block's address; an odd number for a V8-backed block.
     pub fn place(self) -> usize {
         self.place
     }
 }
 
 /// A block lent to one backing store, as its finalizer sees it. The block itself stands in the
-/// pool's register of loans.
+/// pool's table of loans.
 ///
 /// ```text
 ///             lend                      settle: the backing store is gone
@@ -62,18 +65,18 @@ pub struct Loan {
     key: LoanKey,
     address: Option<NonNull<u8>>,
     size: usize,
-    seat: u32,
+    row: u32,
 }
 
 // SAFETY: the address is a number to its holder; the memory belongs to the register's block.
 unsafe impl Send for Loan {}
 
 impl Loan {
-    pub(super) fn new(pool: Arc<Pool>, key: LoanKey, block: &Block, seat: u32) -> Self {
-        Self { pool, key, address: block.address(), size: block.size(), seat }
+    pub(super) fn new(pool: Arc<Pool>, key: LoanKey, block: &Block, row: u32) -> Self {
+        Self { pool, key, address: block.address(), size: block.size(), row }
     }
 
-    /// Where the block begins; `None` for a hollow block.
+    /// Where the block begins; `None` for a V8-backed block.
     pub fn address(&self) -> Option<NonNull<u8>> {
         self.address
     }
@@ -83,9 +86,9 @@ impl Loan {
         self.size
     }
 
-    /// Where the thread's ledger keeps this block's state.
-    pub fn seat(&self) -> u32 {
-        self.seat
+    /// Where the thread's counters keeps this block's state.
+    pub fn row(&self) -> u32 {
+        self.row
     }
 
     /// Names the loan.
@@ -102,8 +105,8 @@ impl Loan {
     /// depot. If there is a backing store all the same, nobody can reach it, and its finalizer will find
     /// no loan to end.
     pub fn withdraw(&self) {
-        if let Some(record) = self.pool.loans.strike(self.key) {
-            record.member.ledger().leave_seat(record.seat);
+        if let Some(record) = self.pool.loans.remove(self.key) {
+            record.thread.counters().leave_row(record.row);
             self.pool.take_back(record.block);
         }
     }

@@ -1,4 +1,4 @@
-//! The core: blocks of memory, who has them, and the books. It never names Node-API.
+//! The core: blocks of memory, who has them, and the counters. It never names Node-API.
 //!
 //! # Who owns a block
 //!
@@ -17,7 +17,7 @@
 //! - [`Block`] can't be copied, so the compiler keeps the rule within Rust.
 //! - [`Loan`] carries the rule over to JavaScript: a loan whose backing store was made ends
 //!   when that is gone: its finalizer says so, or a [`Witness`] before that.
-//! - The register of loans holds a block on behalf of the backing store that has it.
+//! - The table of loans holds a block on behalf of the backing store that has it.
 //! - [`Budget`] bounds all of it: bytes are reserved before memory is got.
 //! - `Census` asserts the rule at every change of hands in debug builds.
 //!
@@ -27,66 +27,54 @@
 
 mod allocator;
 mod attachment;
-mod bell;
-mod block;
-mod books;
-mod budget;
-mod census;
+mod class_counters;
 mod config;
-mod depot;
 mod handle;
-mod keeper;
 mod leak_sites;
-mod ledger;
 mod loan;
-mod loans;
-mod member;
-mod memory;
-mod memory_limit;
-mod pages;
-mod poison;
-mod pressure;
+mod loan_table;
 mod quarantine;
-mod size_class;
-mod slab;
 mod stats;
-mod sync;
-mod tending;
+mod thread_counters;
+mod thread_state;
+mod trimmer;
+mod trimming;
 mod unpooled;
 mod waiters;
+mod waker;
 mod witness;
 
+pub use crate::memory::block::{Block, OutOfMemory};
+pub use crate::memory::budget::Budget;
+pub use crate::memory::depot::{DEPOT_BYTES, Depot};
+pub use crate::memory::size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
+pub use crate::os::memory_limit::memory_limit;
+pub use crate::os::pressure::Pressure;
 pub use allocator::note_gone;
 pub use attachment::Attachment;
-pub use bell::{Bell, Ringing};
-pub use block::{Block, OutOfMemory};
-pub use budget::Budget;
 pub use config::Config;
-pub use depot::{DEPOT_BYTES, Depot};
 pub use handle::{Handle, NoPool};
-pub use ledger::{
-    HEAD_WORDS, HeadWord, Ledger, Left, SEGMENT_SHIFT, SeatState, SeatWord, Sums, WORDS_PER_SEAT,
-    Word, WordMemory,
-};
 pub use loan::{Lender, Loan, LoanKey};
-pub use member::{Member, Tick};
-pub use memory_limit::memory_limit;
-pub use pressure::Pressure;
-pub use size_class::{GRANULE, MAX_BLOCK_SIZE, SizeClass};
-pub use stats::{Figures, Stats, Tally};
+pub use stats::{Figures, Stats, Totals};
+pub use thread_counters::{
+    BlockState, COLUMNS_PER_ROW, ClassTotals, Column, HEAD_COLUMNS, Left, RowColumn, SEGMENT_SHIFT,
+    SegmentColumn, ThreadCounters, WordMemory,
+};
+pub use thread_state::{ThreadState, Tick};
 pub use unpooled::{UnpooledKey, UnpooledTable};
 pub use waiters::Ticket;
+pub use waker::{PendingWake, Waker};
 pub use witness::Witness;
 
-use books::Books;
-use census::{Census, Owner};
+use crate::memory::census::{Census, Owner};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
+use class_counters::PoolCounters;
 use handle::OwnHandle;
 use leak_sites::LeakSites;
-use loans::{Loans, Record};
+use loan_table::{LoanTable, Record};
 use quarantine::{Orphan, Quarantine};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
-use sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use waiters::{Found, Waiters};
 
 /// How many blocks of dead threads are looked at in a call that someone waits for: about 10 µs' worth. The trimmer
@@ -97,31 +85,31 @@ const LOOKS: usize = 1024;
 /// turn.
 pub const IDLE_ALLOWANCE: usize = 16 << 20;
 
-/// One pool of the process: the depot, the loans, the quarantine and the books, for all its threads.
+/// One pool of the process: the depot, the loans, the quarantine and the counters, for all its threads.
 pub struct Pool {
     config: Config,
     budget: Budget,
     depot: Depot,
-    loans: Loans,
+    loans: LoanTable,
     quarantine: Quarantine,
-    books: Books,
+    counters: PoolCounters,
     unpooled: UnpooledTable,
     waiters: Waiters,
     threads: Mutex<Threads>,
     closed: AtomicBool,
     census: Census,
     handle: OwnHandle,
-    /// Whether the keeper looks after this pool.
-    is_kept: AtomicBool,
+    /// Whether the trimmer looks after this pool.
+    is_watched: AtomicBool,
     /// When the next interval ends; `None` while none runs.
     next_tick: Mutex<Option<Instant>>,
-    /// Bytes that the keeper freed, by [`Reason`], and nobody was told of.
+    /// Bytes that the trimmer freed, by [`Reason`], and nobody was told of.
     untold: [AtomicUsize; Reason::COUNT],
     leak_sites: LeakSites,
     me: Weak<Pool>,
 }
 
-/// Why the keeper frees idle memory.
+/// Why the trimmer frees idle memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Reason {
@@ -142,9 +130,9 @@ impl Reason {
 /// The threads that use the pool.
 #[derive(Default)]
 struct Threads {
-    members: Vec<Arc<Member>>,
+    all: Vec<Arc<ThreadState>>,
     /// What the threads counted that have left, and whose blocks are all back.
-    retired: Option<Box<Tally>>,
+    retired: Option<Box<Totals>>,
     /// The most that the peaks of threads attached at one time came to, in bytes.
     peak_bytes: f64,
 }
@@ -152,14 +140,14 @@ struct Threads {
 impl Threads {
     /// Keeps the figures of threads that won't change again, and not the threads.
     fn sweep(&mut self) {
-        let Self { members, retired, peak_bytes } = self;
-        let peaks = members.iter().map(|member| member.ledger().read(Word::PeakBytes));
+        let Self { all, retired, peak_bytes } = self;
+        let peaks = all.iter().map(|thread| thread.counters().read(Column::PeakBytes));
         // Not by `sum`, which has it that nothing adds up to -0.
         *peak_bytes = peak_bytes.max(peaks.fold(0.0, |sum, peak| sum + peak));
-        members.retain(|member| {
-            let is_final = member.ledger().is_final();
+        all.retain(|thread| {
+            let is_final = thread.counters().is_final();
             if is_final {
-                retired.get_or_insert_default().add(member.ledger());
+                retired.get_or_insert_default().add(thread.counters());
             }
             !is_final
         });
@@ -191,16 +179,16 @@ impl Pool {
             } else {
                 config.depot_bytes.min(config.max_bytes)
             }),
-            loans: Loans::new(),
+            loans: LoanTable::new(),
             quarantine: Quarantine::default(),
-            books: Books::new(),
+            counters: PoolCounters::new(),
             unpooled: UnpooledTable::new(),
             waiters: Waiters::new(),
             threads: Mutex::default(),
             closed: AtomicBool::new(false),
             census: Census::default(),
             handle: OwnHandle::default(),
-            is_kept: AtomicBool::new(!config.has_keeper),
+            is_watched: AtomicBool::new(!config.has_trimmer),
             next_tick: Mutex::default(),
             untold: Default::default(),
             leak_sites: LeakSites::default(),
@@ -211,11 +199,11 @@ impl Pool {
 
     /// Lets the calling thread use the pool.
     pub fn attach(self: &Arc<Self>) -> Attachment {
-        let member = Arc::new(Member::new());
+        let thread = Arc::new(ThreadState::new());
         let mut threads = self.threads();
         threads.sweep();
-        threads.members.push(member.clone());
-        Attachment { pool: self.clone(), member }
+        threads.all.push(thread.clone());
+        Attachment { pool: self.clone(), thread }
     }
 
     /// What the pool was told when it was made.
@@ -243,8 +231,8 @@ impl Pool {
             self.free(block, Some(Owner::Depot));
         }
         self.trim(u64::MAX);
-        for member in &self.threads().members {
-            member.squeeze();
+        for thread in &self.threads().all {
+            thread.free_all();
         }
     }
 
@@ -259,12 +247,12 @@ impl Pool {
     pub fn trim_some(&self, bytes: u64, blocks: usize) -> u64 {
         self.sweep_and_serve(LOOKS);
         let mut freed = self.trim_depot(bytes, blocks);
-        for member in &self.threads().members {
+        for thread in &self.threads().all {
             if freed >= bytes {
                 break;
             }
-            let book = |class| self.book_condemned(class);
-            freed += member.ledger().condemn_detached(bytes - freed, book);
+            let book = |class| self.count_freeing(class);
+            freed += thread.counters().free_detached(bytes - freed, book);
         }
         self.serve();
         self.shrink();
@@ -291,10 +279,10 @@ impl Pool {
 
     /// Asks the threads to give up `bytes` of what they have idle.
     fn ask(&self, bytes: usize) {
-        self.threads().members.iter().for_each(|member| member.ask(bytes));
+        self.threads().all.iter().for_each(|thread| thread.ask(bytes));
     }
 
-    /// The books as they stand. Exact only while no block moves.
+    /// The counters as they stand. Exact only while no block moves.
     ///
     /// Blocks that move while they are counted can be counted twice, or not at all. So what does not
     /// add up is counted again, as long as something moves.
@@ -304,7 +292,7 @@ impl Pool {
         let mut stats = self.count_until_balanced();
         // In use is a sum of what threads say one after the other, and may be a block too much.
         let in_use = to_whole(stats.total.in_use_bytes).min(self.budget.limit());
-        let peak = self.books.tell_peak(in_use.max(to_whole(stats.peak_in_use_bytes)));
+        let peak = self.counters.tell_peak(in_use.max(to_whole(stats.peak_in_use_bytes)));
         stats.peak_in_use_bytes = peak as f64;
         stats
     }
@@ -330,28 +318,30 @@ impl Pool {
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     fn count(&self) -> Stats {
         self.unpooled.sweep(LOOKS);
-        let (tally, peak_bytes) = {
+        let (totals, peak_bytes) = {
             let mut threads = self.threads();
             threads.sweep();
-            let mut tally = threads.retired.as_deref().cloned().unwrap_or_default();
+            let mut totals = threads.retired.as_deref().cloned().unwrap_or_default();
             let mut peaks = 0.0;
-            for member in &threads.members {
-                let ledger = member.ledger();
-                let others = tally.leased_bytes();
-                tally.add(ledger);
+            for thread in &threads.all {
+                let counters = thread.counters();
+                let others = totals.leased_bytes();
+                totals.add(counters);
                 // It learns of its peak at a release, or when it asks; another may ask before that.
-                let leased = tally.leased_bytes() - others - ledger.read(Word::StrayBytes);
-                peaks += leased.max(ledger.read(Word::PeakBytes));
+                let leased =
+                    totals.leased_bytes() - others - counters.read(Column::EndedElsewhereBytes);
+                peaks += leased.max(counters.read(Column::PeakBytes));
             }
             threads.peak_bytes = threads.peak_bytes.max(peaks);
             // Each is a bound, and so is the ceiling: another thread may count a block before this one has
             // counted it off.
-            let loaned = self.books.most_loaned_bytes().min(self.budget.limit());
-            (tally, threads.peak_bytes.min(loaned as f64))
+            let loaned = self.counters.most_loaned_bytes().min(self.budget.limit());
+            (totals, threads.peak_bytes.min(loaned as f64))
         };
         let unclaimed = self.waiters.unclaimed();
         let in_depot = |class: SizeClass| self.depot.len(class) + unclaimed[class.index()];
-        let mut stats = Stats::new(&tally, peak_bytes, in_depot, |class| self.books.used(class));
+        let mut stats =
+            Stats::new(&totals, peak_bytes, in_depot, |class| self.counters.used(class));
         stats.count_unpooled_ends(&self.unpooled);
         stats.wait_count = self.waiters.count();
         (stats.waiting_count, stats.longest_wait) = self.waiters.now_waiting();
@@ -362,25 +352,25 @@ impl Pool {
     /// What the pool costs besides its blocks, in bytes: what is kept here of each, and the places for them. What
     /// JavaScript and V8 keep of an `ArrayBuffer` is not among it.
     pub fn overhead_bytes(&self) -> usize {
-        let members: usize = {
+        let all: usize = {
             let threads = self.threads();
-            threads.members.iter().map(|member| member.bytes()).sum()
+            threads.all.iter().map(|thread| thread.bytes()).sum()
         };
         size_of::<Self>()
-            + self.books.bytes()
-            + self.depot.shelf_bytes()
+            + self.counters.bytes()
+            + self.depot.bin_bytes()
             + self.loans.bytes()
             + self.quarantine.bytes()
             + self.unpooled.bytes()
             + self.waiters.bytes()
-            + members
+            + all
     }
 
     /// Gives back what the pool costs besides its blocks, where they have gone.
     pub fn shrink(&self) {
         for class in SizeClass::all() {
-            if self.books.used(class).is_some() {
-                self.depot.shrink(class, self.books.existing(class));
+            if self.counters.used(class).is_some() {
+                self.depot.shrink(class, self.counters.existing(class));
             }
         }
         self.loans.shrink();
@@ -419,7 +409,7 @@ impl Pool {
         &self.unpooled
     }
 
-    /// What the keeper has freed since this was asked last, in bytes.
+    /// What the trimmer has freed since this was asked last, in bytes.
     pub fn take_untold(&self, reason: Reason) -> usize {
         self.untold[reason as usize].swap(0, Ordering::Relaxed)
     }
@@ -434,55 +424,57 @@ impl Pool {
     pub fn end_if_gone(&self, key: LoanKey) -> bool {
         let is_gone = |record: &Record| match &record.witness {
             // What V8 owns is gone when it is detached, or lives on under V8's care.
-            _ if record.block.is_hollow() => true,
+            _ if record.block.is_v8_backed() => true,
             Some(witness) => witness.is_gone(),
             None => false,
         };
-        let Some(record) = self.loans.strike_if(key, is_gone) else { return false };
-        let left = record.member.ledger().leave_seat(record.seat);
+        let Some(record) = self.loans.remove_if(key, is_gone) else { return false };
+        let left = record.thread.counters().leave_row(record.row);
         self.end(record, left);
         true
     }
 
     /// What the block at `address`, of `size` bytes, is doing, whichever thread lent it; `None` where
     /// none is lent there.
-    pub fn state_of(&self, address: usize, size: usize) -> Option<SeatState> {
+    pub fn state_of(&self, address: usize, size: usize) -> Option<BlockState> {
         let look = |record: &Record| {
-            (record.block.size() == size).then(|| record.member.ledger().state(record.seat))
+            (record.block.size() == size).then(|| record.thread.counters().state(record.row))
         };
         if let Some(state) = self.loans.look(address, look) {
             return state;
         }
-        self.quarantine.has(address, size).then_some(SeatState::Leased)
+        self.quarantine.has(address, size).then_some(BlockState::Leased)
     }
 
     /// The block at `address` is being released where it was moved to. Whether it was leased until
-    /// now. Its `ArrayBuffer` must be detached next, and the loan [ended](Self::end_surrendered).
-    pub fn surrender(&self, address: usize, size: usize) -> bool {
+    /// now. Its `ArrayBuffer` must be detached next, and the loan [ended](Self::end_released_remotely).
+    pub fn release_remotely(&self, address: usize, size: usize) -> bool {
         let look = |record: &Record| {
-            let is_leased =
-                record.block.size() == size && record.member.ledger().surrender(record.seat);
+            let is_leased = record.block.size() == size
+                && record.thread.counters().release_remotely(record.row);
             if is_leased {
-                self.books.class(record.block.class()).remote.add();
+                self.counters.class(record.block.class()).remote.add();
             }
             is_leased
         };
-        self.loans.look(address, look).unwrap_or_else(|| self.surrender_orphan(address, size))
+        self.loans
+            .look(address, look)
+            .unwrap_or_else(|| self.release_orphan_remotely(address, size))
     }
 
     /// The same in quarantine, where it counts as released from now on.
-    fn surrender_orphan(&self, address: usize, size: usize) -> bool {
-        let class = self.quarantine.surrender(address, size);
+    fn release_orphan_remotely(&self, address: usize, size: usize) -> bool {
+        let class = self.quarantine.release_remotely(address, size);
         if let Some(class) = class {
-            let books = self.books.class(class);
-            books.seized.take();
-            books.remote.add();
+            let counters = self.counters.class(class);
+            counters.seized.take();
+            counters.remote.add();
         }
         class.is_some()
     }
 
     /// The `ArrayBuffer` over the block at `address` was detached.
-    pub fn end_surrendered(&self, address: usize) {
+    pub fn end_released_remotely(&self, address: usize) {
         match self.loans.look(address, |record| record.key) {
             // Where nobody can tell that the backing store is gone, the finalizer will.
             Some(key) => {
@@ -502,14 +494,14 @@ impl Pool {
         // In one step, so that who has the memory now, in another thread, can always be told that it is
         // the pool's: it stands in the register, or lies in quarantine.
         let leave = |record: Record| {
-            let left = record.member.ledger().leave_seat(record.seat);
+            let left = record.thread.counters().leave_row(record.row);
             if lender == Lender::Ending && self.may_have_a_holder(&record, left.state) {
                 self.set_aside(record, left.state);
                 return None;
             }
             Some((record, left))
         };
-        match self.loans.strike_into(key, leave) {
+        match self.loans.remove_into(key, leave) {
             None => {}
             Some(Some((record, left))) => self.end(record, left),
             Some(None) => {
@@ -521,40 +513,42 @@ impl Pool {
     }
 
     /// Whether another thread may have the block of a loan that its lender's end leaves in `state`.
-    fn may_have_a_holder(&self, record: &Record, state: SeatState) -> bool {
+    fn may_have_a_holder(&self, record: &Record, state: BlockState) -> bool {
         // Native code of another thread may still hold a detached one.
         let is_held = || record.witness.as_ref().is_some_and(|witness| !witness.is_gone());
-        !record.block.is_hollow()
+        !record.block.is_v8_backed()
             && match state {
-                SeatState::Detached | SeatState::Condemned | SeatState::Surrendered => is_held(),
+                BlockState::Detached | BlockState::Freeing | BlockState::ReleasedRemotely => {
+                    is_held()
+                }
                 _ => self.may_live_on(state),
             }
     }
 
     /// Ends a loan that was struck out, and whose backing store is gone.
     fn end(&self, record: Record, left: Left) {
-        let Record { mut block, member, .. } = record;
+        let Record { mut block, thread, .. } = record;
         let state = left.state;
-        book_stray(&member, &block, state);
+        count_ended_elsewhere(&thread, &block, state);
         // An idle block was scrubbed when it was released.
-        if self.config.zero_on_release && state != SeatState::Idle && state != SeatState::Condemned
+        if self.config.zero_on_release && state != BlockState::Idle && state != BlockState::Freeing
         {
             block.scrub();
         }
         match state {
-            SeatState::Idle | SeatState::Detached => self.take_back(block),
-            SeatState::Surrendered => {
+            BlockState::Idle | BlockState::Detached => self.take_back(block),
+            BlockState::ReleasedRemotely => {
                 self.take_back(block);
                 if left.sample > 0.0 {
-                    member.report(left);
+                    thread.report(left);
                 }
             }
-            SeatState::Condemned => self.free_condemned(block),
-            SeatState::Leased | SeatState::Sampled => {
-                self.books.class(block.class()).collected.add();
+            BlockState::Freeing => self.finish_freeing(block),
+            BlockState::Leased | BlockState::Sampled => {
+                self.counters.class(block.class()).collected.add();
                 self.take_back(block);
-                if state == SeatState::Sampled {
-                    member.report(left);
+                if state == BlockState::Sampled {
+                    thread.report(left);
                 }
             }
         }
@@ -567,11 +561,11 @@ impl Pool {
     /// So every block may that any code but ours ever saw and may still see: a leased one, and
     /// without detaching an idle one too, because stale views lead to it. A detached backing store
     /// has no holder at all.
-    fn may_live_on(&self, state: SeatState) -> bool {
+    fn may_live_on(&self, state: BlockState) -> bool {
         match state {
-            SeatState::Leased | SeatState::Sampled => true,
-            SeatState::Idle => !self.config.detach_on_release,
-            SeatState::Detached | SeatState::Condemned | SeatState::Surrendered => false,
+            BlockState::Leased | BlockState::Sampled => true,
+            BlockState::Idle => !self.config.detach_on_release,
+            BlockState::Detached | BlockState::Freeing | BlockState::ReleasedRemotely => false,
         }
     }
 
@@ -589,22 +583,22 @@ impl Pool {
 
     /// A block of a dead thread has no holder any more.
     fn take_in(&self, Orphan { mut block, state, .. }: Orphan) {
-        if state == SeatState::Condemned {
+        if state == BlockState::Freeing {
             self.census.hand_over(&block, Some(Owner::Quarantine), None);
             self.let_go(block);
             return;
         }
-        let books = self.books.class(block.class());
-        books.quarantined.take();
+        let counters = self.counters.class(block.class());
+        counters.quarantined.take();
         if state.is_leased() {
-            books.seized.take();
-            books.collected.add();
+            counters.seized.take();
+            counters.collected.add();
         }
         if self.config.zero_on_release {
             block.scrub();
         }
         self.census.hand_over(&block, Some(Owner::Quarantine), Some(Owner::Depot));
-        self.keep(block);
+        self.store(block);
     }
 
     fn sweep_and_serve(&self, looks: usize) {
@@ -615,43 +609,43 @@ impl Pool {
 
     /// A block has come back from its backing store.
     fn take_back(&self, block: Block) {
-        self.books.take_back(block.class());
+        self.counters.take_back(block.class());
         self.census.hand_over(&block, Some(Owner::BackingStore), Some(Owner::Depot));
-        self.keep(block);
+        self.store(block);
         self.serve();
     }
 
     /// Keeps an idle block for the next who needs it: in the depot if there is room, else it goes to
     /// the operating system.
-    fn keep(&self, block: Block) {
+    fn store(&self, block: Block) {
         let class = block.class();
-        let unkept = if self.is_closed() || block.is_hollow() {
+        let unkept = if self.is_closed() || block.is_v8_backed() {
             Some(block)
         } else {
             self.depot.offer(block).err()
         };
         if let Some(block) = unkept {
-            self.books.class(class).discarded.add();
+            self.counters.class(class).discarded.add();
             self.free(block, Some(Owner::Depot));
         } else if self.is_closed() {
             self.trim_depot(u64::MAX, usize::MAX);
         } else {
-            self.be_kept();
+            self.be_watched();
         }
     }
 
-    /// Whether the keeper looks after the pool: not where there is no thread to be had for it.
-    fn is_kept(&self) -> bool {
-        self.is_kept.load(Ordering::SeqCst)
+    /// Whether the trimmer looks after the pool: not where there is no thread to be had for it.
+    fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::SeqCst)
     }
 
-    /// Has the keeper look after the pool, because something is idle.
-    fn be_kept(&self) {
-        if !self.is_kept.load(Ordering::SeqCst)
-            && !self.is_kept.swap(true, Ordering::SeqCst)
+    /// Has the trimmer look after the pool, because something is idle.
+    fn be_watched(&self) {
+        if !self.is_watched.load(Ordering::SeqCst)
+            && !self.is_watched.swap(true, Ordering::SeqCst)
             && let Some(me) = self.me.upgrade()
         {
-            keeper::look_after(&me);
+            trimmer::watch(&me);
         }
     }
 
@@ -691,11 +685,11 @@ impl Pool {
             }
         }
         // Before there is a place for it, which must not be given back meanwhile.
-        self.books.class(class).fresh.add();
+        self.counters.class(class).fresh.add();
         match self.got(class) {
             Ok(block) => Ok(block),
             Err(error) => {
-                self.books.class(class).fresh.take();
+                self.counters.class(class).fresh.take();
                 self.budget.give_up(size);
                 Err(error.into())
             }
@@ -730,9 +724,9 @@ impl Pool {
         if held <= IDLE_ALLOWANCE || self.config.idle_timeout.is_none() {
             return 0;
         }
-        let peaks = self.threads().members.iter().fold(0.0, |sum, member| {
+        let peaks = self.threads().all.iter().fold(0.0, |sum, thread| {
             // A thread learns of its peak at a release, or when it needs a block.
-            sum + member.ledger().read(Word::RecentPeakBytes)
+            sum + thread.counters().read(Column::RecentPeakBytes)
         });
         let in_use = peaks as usize + got;
         held.saturating_sub(in_use + IDLE_ALLOWANCE.max(in_use / 2)).min(2 * got)
@@ -740,27 +734,27 @@ impl Pool {
 
     fn got(&self, class: SizeClass) -> Result<Block, OutOfMemory> {
         if !self.config.external {
-            return Ok(Block::hollow(class));
+            return Ok(Block::v8_backed(class));
         }
-        self.depot.prepare(class, self.books.existing(class))?;
+        self.depot.prepare(class, self.counters.existing(class))?;
         Block::obtain(class)
     }
 
     /// Gives a block back to the operating system.
     fn free(&self, block: Block, owner: Option<Owner>) {
         self.census.hand_over(&block, owner, None);
-        self.books.class(block.class()).freed.add();
+        self.counters.class(block.class()).freed.add();
         self.let_go(block);
     }
 
-    /// Books a block as freed that will be when its finalizer comes.
-    fn book_condemned(&self, class: SizeClass) {
-        self.books.take_back(class);
-        self.books.class(class).freed.add();
+    /// PoolCounters a block as freed that will be when its finalizer comes.
+    fn count_freeing(&self, class: SizeClass) {
+        self.counters.take_back(class);
+        self.counters.class(class).freed.add();
     }
 
-    /// Frees a block whose freeing is in the books already.
-    fn free_condemned(&self, block: Block) {
+    /// Frees a block whose freeing is in the counters already.
+    fn finish_freeing(&self, block: Block) {
         self.census.hand_over(&block, Some(Owner::BackingStore), None);
         self.let_go(block);
         self.serve();
@@ -773,35 +767,35 @@ impl Pool {
     }
 
     /// A block's lender has ended: into quarantine, by its last word on it.
-    fn set_aside(&self, record: Record, state: SeatState) {
-        let Record { block, member, witness, .. } = record;
-        book_stray(&member, &block, state);
+    fn set_aside(&self, record: Record, state: BlockState) {
+        let Record { block, thread, witness, .. } = record;
+        count_ended_elsewhere(&thread, &block, state);
         self.book_quarantine(&block, state);
         self.quarantine.admit(Orphan { block, state, witness });
     }
 
-    /// Has the keeper look for what comes out of quarantine.
+    /// Has the trimmer look for what comes out of quarantine.
     fn watch_quarantine(&self) {
-        // Kept or not: the keeper keeps the pool alive, too, until the block is free.
-        self.is_kept.store(true, Ordering::SeqCst);
-        if self.config.has_keeper
+        // Kept or not: the trimmer keeps the pool alive, too, until the block is free.
+        self.is_watched.store(true, Ordering::SeqCst);
+        if self.config.has_trimmer
             && let Some(me) = self.me.upgrade()
         {
-            keeper::look_after(&me);
+            trimmer::watch(&me);
         }
     }
 
-    fn book_quarantine(&self, block: &Block, state: SeatState) {
+    fn book_quarantine(&self, block: &Block, state: BlockState) {
         self.census.hand_over(block, Some(Owner::BackingStore), Some(Owner::Quarantine));
-        if state == SeatState::Condemned {
-            // In the books it is freed.
+        if state == BlockState::Freeing {
+            // In the counters it is freed.
             return;
         }
-        self.books.take_back(block.class());
-        let books = self.books.class(block.class());
-        books.quarantined.add();
+        self.counters.take_back(block.class());
+        let counters = self.counters.class(block.class());
+        counters.quarantined.add();
         if state.is_leased() {
-            books.seized.add();
+            counters.seized.add();
         }
     }
 
@@ -810,16 +804,16 @@ impl Pool {
     }
 }
 
-/// A number of bytes of the books; 0 for one below.
+/// A number of bytes of the counters; 0 for one below.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
 fn to_whole(bytes: f64) -> usize {
     bytes as usize
 }
 
 /// Notes a block that its lender had leased and has not released itself.
-fn book_stray(member: &Member, block: &Block, state: SeatState) {
-    if state.is_leased() || state == SeatState::Surrendered {
-        member.ledger().add_stray(block.size());
+fn count_ended_elsewhere(thread: &ThreadState, block: &Block, state: BlockState) {
+    if state.is_leased() || state == BlockState::ReleasedRemotely {
+        thread.counters().add_ended_elsewhere(block.size());
     }
 }
 

@@ -1,8 +1,8 @@
 //! What threads do to a pool at the same time, in every order.
 
-use super::bell::Ringing;
-use super::pressure::Pressure;
+use super::waker::PendingWake;
 use super::*;
+use crate::os::pressure::Pressure;
 use loom::thread;
 use std::sync::atomic::AtomicBool as Flag;
 
@@ -11,7 +11,7 @@ fn pool(max_bytes: usize) -> Arc<Pool> {
         max_bytes,
         idle_timeout: None,
         depot_bytes: 4096,
-        has_keeper: false,
+        has_trimmer: false,
         ..Config::default()
     };
     Pool::new(config)
@@ -40,8 +40,8 @@ impl Witness for Told {
 /// A leased block, and who tells when it is free.
 fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
     let loan = attachment.lend_fresh(class(size)).unwrap();
-    attachment.ledger().set_state(loan.seat(), SeatState::Leased);
-    attachment.ledger().add_to_head(loan.seat(), HeadWord::Leases, 1);
+    attachment.counters().set_state(loan.row(), BlockState::Leased);
+    attachment.counters().add_to_head(loan.row(), SegmentColumn::Leases, 1);
     let store = Told::default();
     loan.watch(Box::new(store.clone()));
     let address = loan.address().unwrap().addr().get();
@@ -49,9 +49,9 @@ fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
 }
 
 /// Its release, as JavaScript makes one.
-fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
-    attachment.ledger().set_state(loan.seat(), state);
-    attachment.ledger().add_to_head(loan.seat(), HeadWord::Releases, 1);
+fn release_to(attachment: &Attachment, loan: &Loan, state: BlockState) {
+    attachment.counters().set_state(loan.row(), state);
+    attachment.counters().add_to_head(loan.row(), SegmentColumn::Releases, 1);
 }
 
 /// All bytes are accounted for: those in use, idle, freed, set aside, and the releases and
@@ -75,11 +75,11 @@ fn release_against_the_end_of_the_lender() {
         let lender = pool.attach();
         let (loan, store, address) = lease(&lender, 64);
         let thread = thread::spawn(move || loan.settle(Lender::Ending));
-        assert_eq!(pool.state_of(address, 64), Some(SeatState::Leased));
-        assert!(pool.surrender(address, 64));
-        assert!(!pool.surrender(address, 64), "once");
+        assert_eq!(pool.state_of(address, 64), Some(BlockState::Leased));
+        assert!(pool.release_remotely(address, 64));
+        assert!(!pool.release_remotely(address, 64), "once");
         store.is_gone_now();
-        pool.end_surrendered(address);
+        pool.end_released_remotely(address);
         thread.join().unwrap();
         let total = balanced(&pool, [1, 0]);
         assert_eq!((total.idle_bytes, pool.state_of(address, 64)), (64.0, None));
@@ -94,8 +94,8 @@ fn release_of_what_is_held_against_the_end_of_the_lender() {
         let lender = pool.attach();
         let (loan, store, address) = lease(&lender, 64);
         let thread = thread::spawn(move || loan.settle(Lender::Ending));
-        assert!(pool.surrender(address, 64));
-        pool.end_surrendered(address);
+        assert!(pool.release_remotely(address, 64));
+        pool.end_released_remotely(address);
         thread.join().unwrap();
         assert_eq!(balanced(&pool, [1, 0]).quarantined_bytes, 64.0);
         store.is_gone_now();
@@ -113,11 +113,11 @@ fn release_against_release() {
             let (loan, store, address) = lease(&lender, 64);
             let loan = if lender_lives { Some(loan) } else { end(loan) };
             let other = pool.clone();
-            let thread = thread::spawn(move || other.surrender(address, 64));
-            let here = pool.surrender(address, 64);
+            let thread = thread::spawn(move || other.release_remotely(address, 64));
+            let here = pool.release_remotely(address, 64);
             assert!(here ^ thread.join().unwrap());
             store.is_gone_now();
-            pool.end_surrendered(address);
+            pool.end_released_remotely(address);
             assert_eq!(balanced(&pool, [1, 0]).idle_bytes, 64.0);
             drop(loan);
         });
@@ -130,14 +130,14 @@ fn end(loan: Loan) -> Option<Loan> {
 }
 
 /// What was released, and native code still has, is trimmed in the moment in which its lender ends:
-/// it is set aside, freed in the books or not.
+/// it is set aside, freed in the counters or not.
 #[test]
 fn trim_of_what_is_held_against_the_end_of_the_lender() {
     loom::model(|| {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
-        release_to(&lender, &loan, SeatState::Detached);
+        release_to(&lender, &loan, BlockState::Detached);
         let other = pool.clone();
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         loan.settle(Lender::Ending);
@@ -160,7 +160,7 @@ fn witness_against_finalizer_against_trim() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, store, _) = lease(&lender, 64);
-        release_to(&lender, &loan, SeatState::Detached);
+        release_to(&lender, &loan, BlockState::Detached);
         let key = loan.key();
         store.is_gone_now();
         let other = pool.clone();
@@ -223,7 +223,7 @@ fn close_against_a_block_that_comes_back() {
         let pool = pool(usize::MAX);
         let lender = pool.attach();
         let (loan, ..) = lease(&lender, 64);
-        release_to(&lender, &loan, SeatState::Idle);
+        release_to(&lender, &loan, BlockState::Idle);
         let thread = thread::spawn(move || loan.settle(Lender::Alive));
         pool.close();
         thread.join().unwrap();
@@ -257,7 +257,7 @@ fn pressure_against_take() {
         lender.lend_fresh(class(64)).unwrap().settle(Lender::Alive);
         let other = pool.clone();
         let now = Instant::now();
-        let thread = thread::spawn(move || other.tend(now, Pressure::Critical));
+        let thread = thread::spawn(move || other.visit(now, Pressure::Critical));
         let taken = lender.lend_idle(class(64)).unwrap();
         thread.join().unwrap();
         let total = balanced(&pool, [0, 0]);
@@ -268,45 +268,45 @@ fn pressure_against_take() {
     });
 }
 
-/// A bell whose thread answers it when the model says so.
+/// A waker whose thread answers it when the model says so.
 #[derive(Default)]
 struct Rung {
-    ringing: Ringing,
+    pending: PendingWake,
     calls: AtomicUsize,
 }
 
-impl Bell for Arc<Rung> {
-    fn ring(&self) {
-        if self.ringing.start() {
+impl Waker for Arc<Rung> {
+    fn wake(&self) {
+        if self.pending.start() {
             self.calls.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
 
-/// A thread is asked for memory twice while it answers the bell: it hears of the larger request.
+/// A thread is asked for memory twice while it answers the waker: it hears of the larger request.
 #[test]
 fn ask_against_answer() {
     loom::model(|| {
-        let member = Arc::new(Member::new());
-        let bell = Arc::new(Rung::default());
-        let answer = |bell: &Rung, member: &Member| {
-            if bell.calls.load(Ordering::SeqCst) == 0 {
+        let thread = Arc::new(ThreadState::new());
+        let waker = Arc::new(Rung::default());
+        let answer = |waker: &Rung, thread: &ThreadState| {
+            if waker.calls.load(Ordering::SeqCst) == 0 {
                 return 0;
             }
-            bell.calls.fetch_sub(1, Ordering::SeqCst);
-            bell.ringing.end();
-            member.take_asked()
+            waker.calls.fetch_sub(1, Ordering::SeqCst);
+            waker.pending.end();
+            thread.take_asked()
         };
-        member.listen(Box::new(bell.clone()));
-        let other = member.clone();
+        thread.listen(Box::new(waker.clone()));
+        let other = thread.clone();
         let thread = thread::spawn(move || {
             other.ask(64);
             other.ask(128);
         });
-        let mut heard = answer(&bell, &member);
+        let mut heard = answer(&waker, &thread);
         thread.join().unwrap();
-        heard = heard.max(answer(&bell, &member)).max(answer(&bell, &member));
+        heard = heard.max(answer(&waker, &thread)).max(answer(&waker, &thread));
         assert_eq!(heard, 128);
-        assert_eq!((bell.calls.load(Ordering::SeqCst), member.take_asked()), (0, 0));
+        assert_eq!((waker.calls.load(Ordering::SeqCst), thread.take_asked()), (0, 0));
     });
 }

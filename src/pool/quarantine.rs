@@ -1,11 +1,11 @@
 //! Blocks whose lending thread has ended and that another thread may still hold.
 
-use super::block::Block;
-use super::books::Count;
-use super::ledger::SeatState;
-use super::size_class::SizeClass;
-use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use super::class_counters::Count;
+use super::thread_counters::BlockState;
 use super::witness::Witness;
+use crate::memory::block::Block;
+use crate::memory::size_class::SizeClass;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use std::collections::HashMap;
 use std::mem;
 use std::sync::PoisonError;
@@ -71,7 +71,7 @@ pub struct Orphan {
     /// The memory.
     pub block: Block,
     /// What it was doing when its lender ended.
-    pub state: SeatState,
+    pub state: BlockState,
     /// Who tells when it is free.
     pub witness: Option<Box<dyn Witness>>,
 }
@@ -157,18 +157,18 @@ impl Quarantine {
 
     /// The block at `address`, of `size` bytes, is released by its last holder. Its class, if it was
     /// leased, and is here.
-    pub fn surrender(&self, address: usize, size: usize) -> Option<SizeClass> {
+    pub fn release_remotely(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut watched = self.watched();
         if let Some(orphan) = watched.leased_at(address, size) {
-            orphan.state = SeatState::Surrendered;
+            orphan.state = BlockState::ReleasedRemotely;
             return Some(orphan.block.class());
         }
         drop(watched);
-        self.surrender_sealed(address, size)
+        self.release_sealed_remotely(address, size)
     }
 
     /// The same of one without a witness. Native code may still hold it: it stays set aside.
-    fn surrender_sealed(&self, address: usize, size: usize) -> Option<SizeClass> {
+    fn release_sealed_remotely(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut leases = self.sealed_leases();
         leases.get(&address).filter(|block| block.size() == size)?;
         let block = leases.remove(&address)?;
@@ -261,7 +261,7 @@ mod models {
     fn orphan() -> (Orphan, usize) {
         let block = Block::obtain(SizeClass::fitting(SIZE).unwrap()).unwrap();
         let address = block.key();
-        (Orphan { block, state: SeatState::Leased, witness: Some(Box::new(Gone)) }, address)
+        (Orphan { block, state: BlockState::Leased, witness: Some(Box::new(Gone)) }, address)
     }
 
     /// One thread brings a block, two look for some: nobody loses it, and one has it.
@@ -301,11 +301,11 @@ mod models {
             let other = quarantine.clone();
             let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()).unwrap());
             let was_here = quarantine.has(address, SIZE);
-            let is_released = quarantine.surrender(address, SIZE).is_some();
+            let is_released = quarantine.release_remotely(address, SIZE).is_some();
             assert!(was_here || !is_released);
             assert!(!quarantine.has(address, SIZE), "it is out, or not leased any more");
             let taken = taker.join().unwrap();
-            assert_eq!(taken.state == SeatState::Surrendered, is_released);
+            assert_eq!(taken.state == BlockState::ReleasedRemotely, is_released);
             assert!(quarantine.take_gone(&mut LOOKS.clone()).is_none());
             assert_eq!(quarantine.count(), 0);
         });

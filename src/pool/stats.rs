@@ -1,35 +1,35 @@
-//! A snapshot of the books.
+//! A snapshot of the counters.
 
-use super::books::ClassBooks;
-use super::ledger::{Ledger, Sums, Word};
-use super::size_class::SizeClass;
+use super::class_counters::ClassCounters;
+use super::thread_counters::{ClassTotals, Column, ThreadCounters};
 use super::unpooled::UnpooledTable;
+use crate::memory::size_class::SizeClass;
 use std::time::Duration;
 
-/// What the threads' ledgers say, added up.
+/// What the threads' counters say, added up.
 ///
 /// The figures are JavaScript numbers: whole, and exact up to 2^53.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct Totals {
     unpooled_count: f64,
     unpooled_bytes: f64,
     unpooled_releases: f64,
-    sums: Sums,
+    class_totals: ClassTotals,
 }
 
-impl Tally {
+impl Totals {
     /// Adds one thread's figures.
-    pub fn add(&mut self, ledger: &Ledger) {
-        self.unpooled_count += ledger.read(Word::UnpooledCount);
-        self.unpooled_bytes += ledger.read(Word::UnpooledBytes);
-        self.unpooled_releases += ledger.read(Word::UnpooledReleases);
-        ledger.add_to(&mut self.sums);
+    pub fn add(&mut self, counters: &ThreadCounters) {
+        self.unpooled_count += counters.read(Column::UnpooledCount);
+        self.unpooled_bytes += counters.read(Column::UnpooledBytes);
+        self.unpooled_releases += counters.read(Column::UnpooledReleases);
+        counters.add_to(&mut self.class_totals);
     }
 
     /// The bytes of the blocks whose leases the threads that took them have not ended.
     #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
     pub fn leased_bytes(&self) -> f64 {
-        let Sums { leases, releases, .. } = &self.sums;
+        let ClassTotals { leases, releases, .. } = &self.class_totals;
         let bytes = |class: SizeClass| {
             (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
         };
@@ -100,24 +100,24 @@ pub struct Stats {
 
 impl Stats {
     pub(super) fn new<'a>(
-        tally: &Tally,
+        totals: &Totals,
         peak_in_use_bytes: f64,
         in_depot: impl Fn(SizeClass) -> usize,
-        books: impl Fn(SizeClass) -> Option<&'a ClassBooks>,
+        counters: impl Fn(SizeClass) -> Option<&'a ClassCounters>,
     ) -> Self {
         let mut stats =
-            Self { peak_in_use_bytes, unpooled_count: tally.unpooled_count, ..Self::default() };
+            Self { peak_in_use_bytes, unpooled_count: totals.unpooled_count, ..Self::default() };
         for class in SizeClass::all() {
-            let Some(books) = books(class) else { continue };
-            let figures = Figures::of_class(class, tally, in_depot(class), books);
+            let Some(counters) = counters(class) else { continue };
+            let figures = Figures::of_class(class, totals, in_depot(class), counters);
             if figures != Figures::default() {
                 stats.total.add(&figures);
                 stats.classes.push((class, figures));
             }
         }
-        stats.total.alloc_count += tally.unpooled_count;
-        stats.total.alloc_bytes += tally.unpooled_bytes;
-        stats.total.release_count += tally.unpooled_releases;
+        stats.total.alloc_count += totals.unpooled_count;
+        stats.total.alloc_bytes += totals.unpooled_bytes;
+        stats.total.release_count += totals.unpooled_releases;
         stats
     }
 
@@ -155,31 +155,38 @@ impl Figures {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    fn of_class(class: SizeClass, tally: &Tally, in_depot: usize, books: &ClassBooks) -> Self {
+    fn of_class(
+        class: SizeClass,
+        totals: &Totals,
+        in_depot: usize,
+        counters: &ClassCounters,
+    ) -> Self {
         let size = class.block_size() as f64;
         let index = class.index();
-        let (leases, releases) = (tally.sums.leases[index], tally.sums.releases[index]);
-        let (remote, seized) = (books.remote.get() as f64, books.seized.get() as f64);
-        let (fresh, freed) = (books.fresh.get() as f64, books.freed.get() as f64);
-        let (misses, collected) = (tally.sums.misses[index], books.collected.get() as f64);
+        let (leases, releases) =
+            (totals.class_totals.leases[index], totals.class_totals.releases[index]);
+        let (remote, seized) = (counters.remote.get() as f64, counters.seized.get() as f64);
+        let (fresh, freed) = (counters.fresh.get() as f64, counters.freed.get() as f64);
+        let (misses, collected) =
+            (totals.class_totals.misses[index], counters.collected.get() as f64);
         let in_use = leases - releases - remote - seized - collected;
-        let idle = in_depot as f64 + books.loaned.get() as f64 - in_use;
+        let idle = in_depot as f64 + counters.loaned.get() as f64 - in_use;
         Self {
             in_use_count: in_use,
             in_use_bytes: in_use * size,
             idle_count: idle,
             idle_bytes: idle * size,
             alloc_count: leases,
-            alloc_bytes: tally.sums.asked_bytes[index],
+            alloc_bytes: totals.class_totals.asked_bytes[index],
             fresh_count: fresh,
             fresh_bytes: fresh * size,
             hit_count: leases - misses,
             miss_count: misses,
             release_count: releases + remote,
             collected_count: collected,
-            discard_count: books.discarded.get() as f64,
+            discard_count: counters.discarded.get() as f64,
             freed_bytes: freed * size,
-            quarantined_bytes: books.quarantined.get() as f64 * size,
+            quarantined_bytes: counters.quarantined.get() as f64 * size,
         }
     }
 

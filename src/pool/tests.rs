@@ -5,8 +5,8 @@
 //! - the pool holds no more than its ceiling;
 //! - the census (these are debug builds) has seen each block go from its owner to the next.
 
-use super::pressure::Pressure;
 use super::*;
+use crate::os::pressure::Pressure;
 use std::ptr::NonNull;
 
 use std::sync::Barrier;
@@ -17,10 +17,10 @@ use std::time::Duration;
 /// For how long what must come is waited for: no machine is so slow, or so loaded.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A pool that detaches at release, and frees nothing by time. The keeper stays away from it: that looks
+/// A pool that detaches at release, and frees nothing by time. The trimmer stays away from it: that looks
 /// at this machine's memory, too.
 fn detaches() -> Config {
-    Config { idle_timeout: None, has_keeper: false, ..Config::default() }
+    Config { idle_timeout: None, has_trimmer: false, ..Config::default() }
 }
 
 fn keeps() -> Config {
@@ -52,20 +52,20 @@ fn lend(attachment: &Attachment, size: usize) -> Loan {
 /// A lease as JavaScript makes one: the state and the counters it would write.
 fn lease(attachment: &Attachment, size: usize) -> Loan {
     let loan = lend(attachment, size);
-    attachment.ledger().set_state(loan.seat(), SeatState::Leased);
+    attachment.counters().set_state(loan.row(), BlockState::Leased);
     let asked = u32::try_from(size).expect("a small size");
-    attachment.ledger().add_to_head(loan.seat(), HeadWord::Leases, 1);
-    attachment.ledger().add_to_head(loan.seat(), HeadWord::AskedBytes, asked);
-    if attachment.ledger().read(Word::LastIsFresh) > 0.5 {
-        attachment.ledger().add_to_head(loan.seat(), HeadWord::Misses, 1);
+    attachment.counters().add_to_head(loan.row(), SegmentColumn::Leases, 1);
+    attachment.counters().add_to_head(loan.row(), SegmentColumn::AskedBytes, asked);
+    if attachment.counters().read(Column::LastIsFresh) > 0.5 {
+        attachment.counters().add_to_head(loan.row(), SegmentColumn::Misses, 1);
     }
     loan
 }
 
 /// Its release, as JavaScript makes one, which leaves the block in `state`.
-fn release_to(attachment: &Attachment, loan: &Loan, state: SeatState) {
-    attachment.ledger().set_state(loan.seat(), state);
-    attachment.ledger().add_to_head(loan.seat(), HeadWord::Releases, 1);
+fn release_to(attachment: &Attachment, loan: &Loan, state: BlockState) {
+    attachment.counters().set_state(loan.row(), state);
+    attachment.counters().add_to_head(loan.row(), SegmentColumn::Releases, 1);
 }
 
 #[track_caller]
@@ -110,12 +110,12 @@ fn pool_with_idle(idle: usize, peak: usize, config: Config) -> (Arc<Pool>, Attac
     let attachment = pool.attach();
     let bytes = |mib: usize| u32::try_from(mib * MIB).expect("a small size");
     // So that nothing gives way before all is there.
-    attachment.ledger().write(Word::RecentPeakBytes, bytes(1024));
+    attachment.counters().write(Column::RecentPeakBytes, bytes(1024));
     let loans: Vec<_> = (0..idle).map(|_| lend(&attachment, MIB)).collect();
     for loan in loans {
         loan.settle(Lender::Alive);
     }
-    attachment.ledger().write(Word::RecentPeakBytes, bytes(peak));
+    attachment.counters().write(Column::RecentPeakBytes, bytes(peak));
     (pool, attachment)
 }
 
@@ -149,7 +149,7 @@ fn a_thread_frees_what_the_depot_has_not() {
     let attachment = pool.attach();
     let loans: Vec<_> = (0..20).map(|_| lend(&attachment, MIB)).collect();
     let last = attachment.lend_fresh(class(2 * MIB)).expect("memory");
-    equal(attachment.ledger().read(Word::SurplusBytes), u32::try_from(4 * MIB).expect("small"));
+    equal(attachment.counters().read(Column::SurplusBytes), u32::try_from(4 * MIB).expect("small"));
     for loan in loans.into_iter().chain([last]) {
         loan.settle(Lender::Alive);
     }
@@ -166,8 +166,8 @@ fn first_lease_of_a_fresh_block_is_a_miss() {
         let stats = balanced(&pool);
         equal(stats.total.miss_count, 1);
         equal(stats.total.hit_count, leases - 1);
-        attachment.ledger().add_to_head(fresh.seat(), HeadWord::Releases, 1);
-        attachment.ledger().add_to_head(fresh.seat(), HeadWord::Leases, 1);
+        attachment.counters().add_to_head(fresh.row(), SegmentColumn::Releases, 1);
+        attachment.counters().add_to_head(fresh.row(), SegmentColumn::Leases, 1);
     }
     fresh.settle(Lender::Alive);
     lease(&attachment, 4096).settle(Lender::Alive);
@@ -190,12 +190,12 @@ fn dropped_lease_is_collected() {
     equal(stats.total.in_use_count, 0);
     equal(stats.total.collected_count, 1);
     equal(stats.total.release_count, 0);
-    equal(attachment.ledger().read(Word::StrayBytes), 1024);
+    equal(attachment.counters().read(Column::EndedElsewhereBytes), 1024);
 }
 
 #[test]
 fn block_is_scrubbed_where_asked() {
-    let states = [SeatState::Leased, SeatState::Detached];
+    let states = [BlockState::Leased, BlockState::Detached];
     for (zero_on_release, state) in
         [true, false].map(|zero| states.map(|state| (zero, state))).concat()
     {
@@ -219,11 +219,11 @@ fn block_is_scrubbed_where_asked() {
 /// What happens to a block whose lender ends: it may have another holder, or it can't.
 #[test]
 fn lender_ends() {
-    use SeatState::{Detached, Idle, Leased, Sampled, Surrendered};
+    use BlockState::{Detached, Idle, Leased, ReleasedRemotely, Sampled};
     for (config, state, set_aside) in [
         (detaches(), Leased, true),
         (detaches(), Sampled, true),
-        (detaches(), Surrendered, false),
+        (detaches(), ReleasedRemotely, false),
         (detaches(), Idle, false),
         (detaches(), Detached, false),
         (keeps(), Leased, true),
@@ -293,7 +293,7 @@ fn condemned_block_is_freed_in_the_books_at_once() {
         let pool = Pool::new(keeps());
         let attachment = pool.attach();
         let loan = lend(&attachment, 65_536);
-        attachment.condemn(loan.seat(), class(65_536));
+        attachment.mark_freeing(loan.row(), class(65_536));
         equal(balanced(&pool).total.freed_bytes, 65_536);
         loan.settle(lender);
         let stats = balanced(&pool);
@@ -337,7 +337,7 @@ fn trim_reaches_blocks_on_their_way() {
     let attachment = pool.attach();
     let loans = [lend(&attachment, 4096), lend(&attachment, 4096), lend(&attachment, 4096)];
     for loan in &loans[..2] {
-        attachment.ledger().set_state(loan.seat(), SeatState::Detached);
+        attachment.counters().set_state(loan.row(), BlockState::Detached);
     }
     assert_eq!(pool.trim(1), 4096);
     assert_eq!(pool.trim(u64::MAX), 4096, "the third is not detached");
@@ -384,13 +384,14 @@ fn counters_outlive_their_thread() {
 #[test]
 fn threads_that_have_left_are_forgotten_but_for_their_figures() {
     let pool = Pool::new(detaches());
-    let peak = |attachment: &Attachment, bytes| attachment.ledger().write(Word::PeakBytes, bytes);
+    let peak =
+        |attachment: &Attachment, bytes| attachment.counters().write(Column::PeakBytes, bytes);
     for _ in 0..10 {
         let attachment = pool.attach();
         lease(&attachment, 64).settle(Lender::Alive);
         peak(&attachment, 64);
     }
-    assert!(pool.threads().members.is_empty());
+    assert!(pool.threads().all.is_empty());
     let stats = balanced(&pool);
     equal(stats.total.alloc_count, 10);
     equal(stats.peak_in_use_bytes, 64);
@@ -404,7 +405,7 @@ fn threads_that_have_left_are_forgotten_but_for_their_figures() {
     }
     drop(one);
     equal(pool.stats().peak_in_use_bytes, 300);
-    assert_eq!(pool.threads().members.len(), 1);
+    assert_eq!(pool.threads().all.len(), 1);
 }
 
 #[test]
@@ -413,8 +414,8 @@ fn peaks_at_different_times_are_no_more_than_was_ever_loaned() {
     let threads = [(); 3].map(|()| pool.attach());
     for thread in &threads {
         let loan = lease(thread, 1024);
-        thread.ledger().write(Word::PeakBytes, 1024);
-        release_to(thread, &loan, SeatState::Detached);
+        thread.counters().write(Column::PeakBytes, 1024);
+        release_to(thread, &loan, BlockState::Detached);
         loan.settle(Lender::Alive);
         equal(balanced(&pool).peak_in_use_bytes, 1024);
     }
@@ -442,7 +443,7 @@ fn waits_are_told_with_the_age_of_the_oldest() {
     one.cancel(first);
     let (count, longest) = waiting();
     assert!(count == 1 && longest <= start.elapsed(), "{count} wait, {longest:?}");
-    release_to(&one, &loan, SeatState::Detached);
+    release_to(&one, &loan, BlockState::Detached);
     loan.settle(Lender::Alive);
     assert!(other.granted().is_some());
     assert_eq!(waiting().0, 1, "granted, and not claimed");
@@ -525,7 +526,7 @@ impl Witness for Told {
     }
 }
 
-/// A bell that counts.
+/// A waker that counts.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicU32>);
 
@@ -535,16 +536,16 @@ impl Counting {
     }
 
     fn on(attachment: &Attachment) -> Self {
-        let bell = Self::default();
-        attachment.member().listen(Box::new(bell.clone()));
-        assert_eq!(bell.count(), 1, "something may have been asked already");
-        bell.0.store(0, Ordering::SeqCst);
-        bell
+        let waker = Self::default();
+        attachment.thread().listen(Box::new(waker.clone()));
+        assert_eq!(waker.count(), 1, "something may have been asked already");
+        waker.0.store(0, Ordering::SeqCst);
+        waker
     }
 }
 
-impl Bell for Counting {
-    fn ring(&self) {
+impl Waker for Counting {
+    fn wake(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -567,7 +568,7 @@ mod with_a_witness {
         let attachment = pool.attach();
         let (loan, store) = (lease(&attachment, 4096), Told::default());
         loan.watch(Box::new(store.clone()));
-        release_to(&attachment, &loan, SeatState::Detached);
+        release_to(&attachment, &loan, BlockState::Detached);
         assert!(!pool.end_if_gone(loan.key()), "native code holds it yet");
         store.is_gone_now();
         assert!(pool.end_if_gone(loan.key()));
@@ -585,7 +586,7 @@ mod with_a_witness {
         let pool = Pool::new(detaches());
         let attachment = pool.attach();
         let loan = lease(&attachment, 4096);
-        release_to(&attachment, &loan, SeatState::Detached);
+        release_to(&attachment, &loan, BlockState::Detached);
         assert!(!pool.end_if_gone(loan.key()));
         loan.settle(Lender::Alive);
         equal(balanced(&pool).total.idle_count, 1);
@@ -627,7 +628,7 @@ mod with_a_witness {
         let attachment = pool.attach();
         let (loan, store) = (lease(&attachment, 4096), Told::default());
         loan.watch(Box::new(store.clone()));
-        release_to(&attachment, &loan, SeatState::Detached);
+        release_to(&attachment, &loan, BlockState::Detached);
         assert!(!pool.end_if_gone(loan.key()));
         assert_eq!(pool.trim(u64::MAX), 4096);
         drop(attachment);
@@ -642,7 +643,7 @@ mod with_a_witness {
 
     #[test]
     fn the_keeper_keeps_the_pool_until_then() {
-        let pool = Pool::new(Config { has_keeper: true, ..detaches() });
+        let pool = Pool::new(Config { has_trimmer: true, ..detaches() });
         let attachment = pool.attach();
         let (loan, store) = (lease(&attachment, 65_536), Told::default());
         loan.watch(Box::new(store.clone()));
@@ -666,21 +667,21 @@ mod released_elsewhere {
         let (lender, receiver) = (pool.attach(), pool.attach());
         let loan = lease(&lender, 4096);
         let address = at(&loan).addr().get();
-        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+        assert_eq!(pool.state_of(address, 4096), Some(BlockState::Leased));
         for (address, size) in [(address + 64, 4096), (address, 4095), (64, 4096)] {
             assert_eq!(pool.state_of(address, size), None);
-            assert!(!pool.surrender(address, size));
+            assert!(!pool.release_remotely(address, size));
         }
-        assert!(pool.surrender(address, 4096));
-        assert!(!pool.surrender(address, 4096), "once");
-        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Surrendered));
-        pool.end_surrendered(address);
+        assert!(pool.release_remotely(address, 4096));
+        assert!(!pool.release_remotely(address, 4096), "once");
+        assert_eq!(pool.state_of(address, 4096), Some(BlockState::ReleasedRemotely));
+        pool.end_released_remotely(address);
         assert!(idle(&receiver, class(4096)).is_none(), "without a witness the finalizer ends it");
         loan.settle(Lender::Alive);
         let stats = balanced(&pool);
         equal(stats.total.release_count, 1);
         equal(stats.total.collected_count, 0);
-        equal(lender.ledger().read(Word::StrayBytes), 4096);
+        equal(lender.counters().read(Column::EndedElsewhereBytes), 4096);
         assert_eq!(pool.state_of(address, 4096), None);
     }
 
@@ -691,9 +692,9 @@ mod released_elsewhere {
         let (loan, store) = (lease(&lender, 4096), Told::default());
         loan.watch(Box::new(store.clone()));
         let address = at(&loan).addr().get();
-        assert!(pool.surrender(address, 4096));
+        assert!(pool.release_remotely(address, 4096));
         store.is_gone_now();
-        pool.end_surrendered(address);
+        pool.end_released_remotely(address);
         equal(balanced(&pool).total.idle_count, 1);
         loan.settle(Lender::Alive);
         equal(balanced(&pool).total.idle_count, 1);
@@ -708,11 +709,11 @@ mod released_elsewhere {
         let address = at(&loan).addr().get();
         drop(lender);
         loan.settle(Lender::Ending);
-        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
-        assert!(pool.surrender(address, 4096));
+        assert_eq!(pool.state_of(address, 4096), Some(BlockState::Leased));
+        assert!(pool.release_remotely(address, 4096));
         equal(balanced(&pool).total.release_count, 1);
         store.is_gone_now();
-        pool.end_surrendered(address);
+        pool.end_released_remotely(address);
         equal(balanced(&pool).total.quarantined_bytes, 0);
         equal(balanced(&pool).total.release_count, 1);
         equal(balanced(&pool).total.collected_count, 0);
@@ -727,15 +728,15 @@ mod released_elsewhere {
         let address = at(&loan).addr().get();
         drop(lender);
         loan.settle(Lender::Ending);
-        assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+        assert_eq!(pool.state_of(address, 4096), Some(BlockState::Leased));
         for (address, size) in [(address + 64, 4096), (address, 4095)] {
             assert_eq!(pool.state_of(address, size), None);
-            assert!(!pool.surrender(address, size));
+            assert!(!pool.release_remotely(address, size));
         }
-        assert!(pool.surrender(address, 4096));
-        assert!(!pool.surrender(address, 4096), "once");
+        assert!(pool.release_remotely(address, 4096));
+        assert!(!pool.release_remotely(address, 4096), "once");
         assert_eq!(pool.state_of(address, 4096), None);
-        pool.end_surrendered(address);
+        pool.end_released_remotely(address);
         let stats = balanced(&pool);
         equal(stats.total.release_count, 1);
         equal(stats.total.quarantined_bytes, 4096);
@@ -760,13 +761,13 @@ mod released_elsewhere {
                 });
                 start.wait();
                 while round % 2 == 0 && !is_settled.load(Ordering::SeqCst) {
-                    assert_eq!(pool.state_of(address, 4096), Some(SeatState::Leased));
+                    assert_eq!(pool.state_of(address, 4096), Some(BlockState::Leased));
                 }
-                assert!(pool.surrender(address, 4096));
-                assert!(!pool.surrender(address, 4096), "once");
+                assert!(pool.release_remotely(address, 4096));
+                assert!(!pool.release_remotely(address, 4096), "once");
             });
             store.is_gone_now();
-            pool.end_surrendered(address);
+            pool.end_released_remotely(address);
         }
         equal(balanced(&pool).total.idle_count, 1);
         equal(balanced(&pool).total.release_count, 2000);
@@ -821,7 +822,7 @@ mod ceiling {
         let pool = Pool::new(holds(4096));
         let attachment = pool.attach();
         let loan = lend(&attachment, 4096);
-        attachment.condemn(loan.seat(), class(4096));
+        attachment.mark_freeing(loan.row(), class(4096));
         equal(balanced(&pool).total.freed_bytes, 4096);
         assert_eq!(shortage(&attachment, 4096), 4096);
         loan.settle(Lender::Alive);
@@ -889,24 +890,24 @@ mod waiting {
     fn is_served_in_the_order_of_arrival() {
         let pool = Pool::new(holds(8192));
         let (one, other) = (pool.attach(), pool.attach());
-        let (bell_of_one, bell_of_other) = (Counting::on(&one), Counting::on(&other));
+        let (waker_of_one, waker_of_other) = (Counting::on(&one), Counting::on(&other));
         let (first, second) = (lease(&one, 4096), lease(&one, 4096));
         let large = one.wait(class(8192));
         let small = other.wait(class(64));
         assert!(!pool.nobody_waits());
-        let asked = (bell_of_one.count(), bell_of_other.count());
+        let asked = (waker_of_one.count(), waker_of_other.count());
         first.settle(Lender::Alive);
         assert_eq!((one.granted(), other.granted()), (None, None), "the small one stays behind");
         assert!(idle(&other, class(4096)).is_none(), "and nobody jumps the queue");
         assert!(other.lend_fresh(class(64)).is_err());
         second.settle(Lender::Alive);
         assert_eq!((one.granted(), other.granted()), (Some(large), None));
-        assert!(bell_of_one.count() > asked.0);
+        assert!(waker_of_one.count() > asked.0);
         let loan = one.claim(large).expect("memory").expect("the grant");
         assert_eq!((loan.size(), one.granted()), (8192, None));
         loan.settle(Lender::Alive);
         assert_eq!(other.granted(), Some(small));
-        assert!(bell_of_other.count() > asked.1);
+        assert!(waker_of_other.count() > asked.1);
         equal(balanced(&pool).total.idle_count, 1);
         other.claim(small).expect("memory").expect("the grant").settle(Lender::Alive);
         assert!(pool.nobody_waits());
@@ -952,11 +953,11 @@ mod waiting {
     fn ends_with_the_pool() {
         let pool = Pool::new(holds(4096));
         let attachment = pool.attach();
-        let bell = Counting::on(&attachment);
+        let waker = Counting::on(&attachment);
         let loan = lease(&attachment, 4096);
         let ticket = attachment.wait(class(4096));
         pool.close();
-        assert!(bell.count() > 0 && pool.nobody_waits());
+        assert!(waker.count() > 0 && pool.nobody_waits());
         assert!(attachment.claim(ticket).expect("memory").is_none());
         loan.settle(Lender::Alive);
         equal(balanced(&pool).total.freed_bytes, 4096);
@@ -966,12 +967,12 @@ mod waiting {
     fn asks_all_threads_for_what_is_short() {
         let pool = Pool::new(holds(8192));
         let (hoarder, waiter) = (pool.attach(), pool.attach());
-        let bell = Counting::on(&hoarder);
+        let waker = Counting::on(&hoarder);
         let idle = [lend(&hoarder, 4096), lend(&hoarder, 4096)];
         waiter.wait(class(5120));
-        assert_eq!(bell.count(), 1);
-        assert!(hoarder.member().take_asked() >= 5120);
-        assert_eq!(hoarder.member().take_asked(), 0);
+        assert_eq!(waker.count(), 1);
+        assert!(hoarder.thread().take_asked() >= 5120);
+        assert_eq!(hoarder.thread().take_asked(), 0);
         for loan in idle {
             loan.settle(Lender::Alive);
         }
@@ -1004,10 +1005,10 @@ mod idle_memory {
 
     fn decays(milliseconds: u64) -> Config {
         let idle_timeout = Some(Duration::from_millis(milliseconds));
-        Config { idle_timeout, has_keeper: true, ..detaches() }
+        Config { idle_timeout, has_trimmer: true, ..detaches() }
     }
 
-    /// What the keeper has freed: under pressure, where this machine is short of memory.
+    /// What the trimmer has freed: under pressure, where this machine is short of memory.
     fn untold(pool: &Pool) -> usize {
         pool.take_untold(Reason::Idle) + pool.take_untold(Reason::Pressure)
     }
@@ -1016,13 +1017,13 @@ mod idle_memory {
     fn is_freed_in_time() {
         let pool = Pool::new(decays(40));
         let attachment = pool.attach();
-        let bell = Counting::on(&attachment);
+        let waker = Counting::on(&attachment);
         lend(&attachment, 65_536).settle(Lender::Alive);
         eventually("it is freed", || pool.held_bytes() == 0);
         eventually("it can be told", || untold(&pool) == 65_536);
         assert_eq!(untold(&pool), 0);
-        eventually("someone is to tell it", || bell.count() > 0);
-        eventually("the keeper has gone", || !pool.is_kept.load(Ordering::SeqCst));
+        eventually("someone is to tell it", || waker.count() > 0);
+        eventually("the trimmer has gone", || !pool.is_watched.load(Ordering::SeqCst));
         lend(&attachment, 65_536).settle(Lender::Alive);
         eventually("it comes again", || pool.held_bytes() == 0);
     }
@@ -1061,13 +1062,13 @@ mod idle_memory {
     fn of_threads_is_theirs_to_free() {
         let pool = Pool::new(decays(20));
         let attachment = pool.attach();
-        let bell = Counting::on(&attachment);
+        let waker = Counting::on(&attachment);
         attachment.set_idle(true);
         let ticks = [Tick::Free, Tick::FreeUnderPressure].map(|tick| tick as u8);
-        eventually("the thread is told", || ticks.contains(&attachment.member().take_tick()));
-        eventually("it is rung for", || bell.count() > 0);
+        eventually("the thread is told", || ticks.contains(&attachment.thread().take_tick()));
+        eventually("it is rung for", || waker.count() > 0);
         attachment.set_idle(false);
-        eventually("the keeper has gone", || !pool.is_kept.load(Ordering::SeqCst));
+        eventually("the trimmer has gone", || !pool.is_watched.load(Ordering::SeqCst));
     }
 
     #[test]
@@ -1082,31 +1083,31 @@ mod idle_memory {
         };
         fill();
         let now = Instant::now();
-        pool.tend(now, Pressure::Calm);
-        pool.tend(now, Pressure::Calm);
+        pool.visit(now, Pressure::Calm);
+        pool.visit(now, Pressure::Calm);
         assert_eq!(pool.held_bytes(), 4 * 4096, "without pressure it may stay for ever");
-        pool.tend(now, Pressure::High);
+        pool.visit(now, Pressure::High);
         assert_eq!(pool.held_bytes(), 4 * 4096, "all of it was needed just now");
-        pool.tend(now, Pressure::High);
+        pool.visit(now, Pressure::High);
         assert_eq!(pool.held_bytes(), 0, "and is not any more");
         fill();
-        pool.tend(now, Pressure::Critical);
+        pool.visit(now, Pressure::Critical);
         assert_eq!(pool.held_bytes(), 0);
-        assert!(attachment.member().take_squeezed() && !attachment.member().take_squeezed());
+        assert!(attachment.thread().take_free_all() && !attachment.thread().take_free_all());
         assert_eq!(pool.take_untold(Reason::Pressure), 8 * 4096);
     }
 }
 
-mod hollow_blocks {
+mod v8_backed_blocks {
     use super::*;
 
-    fn hollow() -> Config {
+    fn v8_backed() -> Config {
         Config { external: false, ..detaches() }
     }
 
     #[test]
     fn are_counted_and_never_kept() {
-        let pool = Pool::new(Config { max_bytes: 8192, ..hollow() });
+        let pool = Pool::new(Config { max_bytes: 8192, ..v8_backed() });
         let attachment = pool.attach();
         let (first, second) = (lease(&attachment, 4096), lease(&attachment, 4096));
         assert_eq!((first.address(), pool.held_bytes()), (None, 8192));
@@ -1114,7 +1115,7 @@ mod hollow_blocks {
         assert!(attachment.lend_fresh(class(64)).is_err());
         let stats = balanced(&pool);
         equal(stats.total.in_use_count, 2);
-        release_to(&attachment, &first, SeatState::Detached);
+        release_to(&attachment, &first, BlockState::Detached);
         assert!(pool.end_if_gone(first.key()));
         first.settle(Lender::Alive);
         second.settle(Lender::Ending);
@@ -1127,7 +1128,7 @@ mod hollow_blocks {
 
     #[test]
     fn are_granted_like_any() {
-        let pool = Pool::new(Config { max_bytes: 4096, ..hollow() });
+        let pool = Pool::new(Config { max_bytes: 4096, ..v8_backed() });
         let attachment = pool.attach();
         let loan = lease(&attachment, 4096);
         let ticket = attachment.wait(class(4096));
@@ -1142,27 +1143,27 @@ mod hollow_blocks {
 fn leaks_are_told_once_and_with_their_record() {
     let pool = Pool::new(detaches());
     let attachment = pool.attach();
-    let bell = Counting::on(&attachment);
+    let waker = Counting::on(&attachment);
     lease(&attachment, 64).settle(Lender::Alive);
-    assert_eq!(attachment.member().next_report(), None, "its call site is not known");
+    assert_eq!(attachment.thread().next_report(), None, "its call site is not known");
     let sampled = || {
         let loan = lease(&attachment, 64);
-        attachment.ledger().set_state(loan.seat(), SeatState::Sampled);
-        attachment.ledger().add_to_seat(loan.seat(), SeatWord::Sample, 5);
+        attachment.counters().set_state(loan.row(), BlockState::Sampled);
+        attachment.counters().add_to_row(loan.row(), RowColumn::Sample, 5);
         loan
     };
     sampled().settle(Lender::Alive);
-    let leak = attachment.member().next_report().expect("the leak");
-    assert_eq!(leak, Left { state: SeatState::Sampled, sample: 5.0 });
-    assert_eq!(attachment.member().next_report(), None);
-    assert_eq!(bell.count(), 1);
+    let leak = attachment.thread().next_report().expect("the leak");
+    assert_eq!(leak, Left { state: BlockState::Sampled, sample: 5.0 });
+    assert_eq!(attachment.thread().next_report(), None);
+    assert_eq!(waker.count(), 1);
     assert_eq!((pool.note_leak_site("here"), pool.note_leak_site("here")), (1, 0));
     for _ in 0..1000 {
         sampled().settle(Lender::Alive);
     }
-    let surrendered = sampled();
-    assert!(pool.surrender(at(&surrendered).addr().get(), 64));
-    surrendered.settle(Lender::Alive);
-    let told = std::iter::from_fn(|| attachment.member().next_report()).count();
+    let released_remotely = sampled();
+    assert!(pool.release_remotely(at(&released_remotely).addr().get(), 64));
+    released_remotely.settle(Lender::Alive);
+    let told = std::iter::from_fn(|| attachment.thread().next_report()).count();
     assert_eq!(told, 1001);
 }

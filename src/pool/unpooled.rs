@@ -3,9 +3,9 @@
 //! That memory is V8's. The pool neither frees it nor hands it out again: it only knows where it is, so that any thread
 //! can release it.
 
-use super::books::Count;
-use super::sync::{Mutex, MutexGuard};
+use super::class_counters::Count;
 use super::witness::Witness;
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};

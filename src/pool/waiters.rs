@@ -1,10 +1,10 @@
 //! Who waits for a block, in the order of arrival, across all threads.
 
 use super::Refusal;
-use super::block::Block;
-use super::member::Member;
-use super::size_class::SizeClass;
-use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
+use super::thread_state::ThreadState;
+use crate::memory::block::Block;
+use crate::memory::size_class::SizeClass;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,14 +28,14 @@ pub struct Waiters {
 /// One place in line, for ever. From 1 up.
 pub type Ticket = u64;
 
-/// Tells a member from others that live.
-type MemberId = usize;
+/// Tells a thread from others that live.
+type ThreadKey = usize;
 
 struct Queue {
     last_ticket: Ticket,
     /// In the order of arrival, since tickets only grow.
     line: BTreeMap<Ticket, Waiter>,
-    granted: BTreeMap<(MemberId, Ticket), Grant>,
+    granted: BTreeMap<(ThreadKey, Ticket), Grant>,
     /// When each ticket came that is in line, or granted and not claimed. The oldest ticket is the first.
     since: BTreeMap<Ticket, Instant>,
     /// Blocks among what was granted, by class.
@@ -46,12 +46,12 @@ struct Queue {
 
 struct Waiter {
     class: SizeClass,
-    member: Arc<Member>,
+    thread: Arc<ThreadState>,
 }
 
 struct Grant {
-    /// Keeps its address from being another member's.
-    _member: Arc<Member>,
+    /// Keeps its address from being another thread's.
+    _thread: Arc<ThreadState>,
     outcome: Result<Found, Refusal>,
 }
 
@@ -63,19 +63,19 @@ pub struct Found {
     pub fresh: bool,
 }
 
-fn id_of(member: &Arc<Member>) -> MemberId {
-    Arc::as_ptr(member).addr()
+fn id_of(thread: &Arc<ThreadState>) -> ThreadKey {
+    Arc::as_ptr(thread).addr()
 }
 
 impl Queue {
-    fn grant(&mut self, ticket: Ticket, member: Arc<Member>, outcome: Result<Found, Refusal>) {
+    fn grant(&mut self, ticket: Ticket, thread: Arc<ThreadState>, outcome: Result<Found, Refusal>) {
         if let Ok(found) = &outcome {
             self.unclaimed[found.block.class().index()] += 1;
         }
-        self.granted.insert((id_of(&member), ticket), Grant { _member: member, outcome });
+        self.granted.insert((id_of(&thread), ticket), Grant { _thread: thread, outcome });
     }
 
-    fn take_grant(&mut self, key: (MemberId, Ticket)) -> Option<Result<Found, Refusal>> {
+    fn take_grant(&mut self, key: (ThreadKey, Ticket)) -> Option<Result<Found, Refusal>> {
         let outcome = self.granted.remove(&key)?.outcome;
         self.since.remove(&key.1);
         if let Ok(found) = &outcome {
@@ -84,8 +84,8 @@ impl Queue {
         Some(outcome)
     }
 
-    /// The oldest grant of a member.
-    fn first_grant(&self, id: MemberId) -> Option<(MemberId, Ticket)> {
+    /// The oldest grant of a thread.
+    fn first_grant(&self, id: ThreadKey) -> Option<(ThreadKey, Ticket)> {
         self.granted.range((id, 0)..=(id, Ticket::MAX)).next().map(|(key, _)| *key)
     }
 }
@@ -105,12 +105,12 @@ impl Waiters {
     }
 
     /// Stands in line for a block of `class`.
-    pub fn wait(&self, class: SizeClass, member: Arc<Member>) -> Ticket {
+    pub fn wait(&self, class: SizeClass, thread: Arc<ThreadState>) -> Ticket {
         let mut queue = self.queue();
         queue.count += 1;
         queue.last_ticket += 1;
         let ticket = queue.last_ticket;
-        queue.line.insert(ticket, Waiter { class, member });
+        queue.line.insert(ticket, Waiter { class, thread });
         queue.since.insert(ticket, Instant::now());
         self.note_length(&queue);
         ticket
@@ -134,36 +134,40 @@ impl Waiters {
         mut find: impl FnMut(SizeClass) -> Option<Result<Found, Refusal>>,
     ) -> Option<SizeClass> {
         let mut queue = self.queue();
-        let mut rung: Vec<Arc<Member>> = Vec::new();
+        let mut rung: Vec<Arc<ThreadState>> = Vec::new();
         let waiting = loop {
             let Some(head) = queue.line.first_entry() else { break None };
             let class = head.get().class;
             let Some(outcome) = find(class) else { break Some(class) };
-            let (ticket, Waiter { member, .. }) = head.remove_entry();
-            if !rung.last().is_some_and(|last| Arc::ptr_eq(last, &member)) {
-                rung.push(member.clone());
+            let (ticket, Waiter { thread, .. }) = head.remove_entry();
+            if !rung.last().is_some_and(|last| Arc::ptr_eq(last, &thread)) {
+                rung.push(thread.clone());
             }
-            queue.grant(ticket, member, outcome);
+            queue.grant(ticket, thread, outcome);
         };
         self.note_length(&queue);
         drop(queue);
-        ring(&rung);
+        wake(&rung);
         waiting
     }
 
-    /// The ticket of the oldest grant that `member` has not claimed yet.
-    pub fn granted_to(&self, member: &Arc<Member>) -> Option<Ticket> {
-        self.queue().first_grant(id_of(member)).map(|(_, ticket)| ticket)
+    /// The ticket of the oldest grant that `thread` has not claimed yet.
+    pub fn granted_to(&self, thread: &Arc<ThreadState>) -> Option<Ticket> {
+        self.queue().first_grant(id_of(thread)).map(|(_, ticket)| ticket)
     }
 
-    /// Takes what was granted for a ticket of `member`'s, or takes the ticket out of the line. `None`
+    /// Takes what was granted for a ticket of `thread`'s, or takes the ticket out of the line. `None`
     /// where nothing was granted.
-    pub fn take(&self, member: &Arc<Member>, ticket: Ticket) -> Option<Result<Found, Refusal>> {
+    pub fn take(
+        &self,
+        thread: &Arc<ThreadState>,
+        ticket: Ticket,
+    ) -> Option<Result<Found, Refusal>> {
         let mut queue = self.queue();
-        if let Some(outcome) = queue.take_grant((id_of(member), ticket)) {
+        if let Some(outcome) = queue.take_grant((id_of(thread), ticket)) {
             return Some(outcome);
         }
-        if queue.line.get(&ticket).is_some_and(|waiter| Arc::ptr_eq(&waiter.member, member)) {
+        if queue.line.get(&ticket).is_some_and(|waiter| Arc::ptr_eq(&waiter.thread, thread)) {
             queue.line.remove(&ticket);
             queue.since.remove(&ticket);
             self.note_length(&queue);
@@ -172,11 +176,11 @@ impl Waiters {
     }
 
     /// Takes all tickets of a thread, and returns the blocks that it was granted.
-    pub fn dismiss(&self, member: &Arc<Member>) -> Vec<Block> {
+    pub fn dismiss(&self, thread: &Arc<ThreadState>) -> Vec<Block> {
         let mut queue = self.queue();
         let Queue { line, since, .. } = &mut *queue;
         line.retain(|ticket, waiter| {
-            let stays = !Arc::ptr_eq(&waiter.member, member);
+            let stays = !Arc::ptr_eq(&waiter.thread, thread);
             if !stays {
                 since.remove(ticket);
             }
@@ -184,14 +188,14 @@ impl Waiters {
         });
         self.note_length(&queue);
         let mut blocks = Vec::new();
-        while let Some(key) = queue.first_grant(id_of(member)) {
+        while let Some(key) = queue.first_grant(id_of(thread)) {
             let outcome = queue.take_grant(key).and_then(Result::ok);
             blocks.extend(outcome.map(|found| found.block));
         }
         blocks
     }
 
-    /// Takes everyone's tickets, and rings for them.
+    /// Takes everyone's tickets, and wakes for them.
     pub fn dismiss_all(&self) -> Vec<Block> {
         let mut queue = self.queue();
         let line = std::mem::take(&mut queue.line);
@@ -200,8 +204,8 @@ impl Waiters {
         queue.unclaimed = [0; SizeClass::COUNT];
         self.note_length(&queue);
         drop(queue);
-        for Waiter { member, .. } in line.values() {
-            member.ring();
+        for Waiter { thread, .. } in line.values() {
+            thread.wake();
         }
         granted
             .into_values()
@@ -232,7 +236,7 @@ impl Waiters {
         let queue = self.queue();
         queue.since.len() * size_of::<(Ticket, Instant)>()
             + queue.line.len() * size_of::<(Ticket, Waiter)>()
-            + queue.granted.len() * size_of::<((MemberId, Ticket), Grant)>()
+            + queue.granted.len() * size_of::<((ThreadKey, Ticket), Grant)>()
     }
 
     fn note_length(&self, queue: &Queue) {
@@ -245,9 +249,9 @@ impl Waiters {
     }
 }
 
-fn ring(members: &[Arc<Member>]) {
-    for member in members {
-        member.ring();
+fn wake(all: &[Arc<ThreadState>]) {
+    for thread in all {
+        thread.wake();
     }
 }
 
@@ -279,13 +283,13 @@ mod models {
                 other.1.store(1, Ordering::Relaxed);
                 serve(&other);
             });
-            let member = Arc::new(Member::new());
-            let ticket = shared.0.wait(class, member.clone());
+            let thread = Arc::new(ThreadState::new());
+            let ticket = shared.0.wait(class, thread.clone());
             serve(&shared);
             giver.join().unwrap();
-            assert_eq!(shared.0.granted_to(&member), Some(ticket));
-            assert!(shared.0.take(&member, ticket).is_some());
-            assert!(shared.0.take(&member, ticket).is_none());
+            assert_eq!(shared.0.granted_to(&thread), Some(ticket));
+            assert!(shared.0.take(&thread, ticket).is_some());
+            assert!(shared.0.take(&thread, ticket).is_none());
         });
     }
 }

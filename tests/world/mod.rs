@@ -11,8 +11,8 @@
 mod store;
 
 use cistern::pool::{
-    Attachment, Config, HeadWord, Lender, Loan, Pool, Pressure, Refusal, SeatState, SizeClass,
-    Stats, Ticket,
+    Attachment, BlockState, Config, Lender, Loan, Pool, Pressure, Refusal, SegmentColumn,
+    SizeClass, Stats, Ticket,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ const TIMEOUTS: [Option<Duration>; 4] =
 pub struct Setup {
     pub detach_on_release: bool,
     pub zero_on_release: bool,
-    pub is_hollow: bool,
+    pub is_v8_backed: bool,
     pub ceiling: u8,
     pub depot: u8,
     pub timeout: u8,
@@ -153,9 +153,9 @@ impl World {
             zero_on_release: setup.zero_on_release,
             idle_timeout: TIMEOUTS[pick(setup.timeout, TIMEOUTS.len())],
             depot_bytes: DEPOTS[pick(setup.depot, DEPOTS.len())],
-            external: !setup.is_hollow,
+            external: !setup.is_v8_backed,
             // The steps say when.
-            has_keeper: false,
+            has_trimmer: false,
             ..Config::default()
         };
         Self {
@@ -177,7 +177,7 @@ impl World {
             Step::Lease { which } => self.lease(which),
             Step::Release { which } => self.release(which),
             Step::Detach { which, fate, held } => self.detach(which, fate, held),
-            Step::Surrender { which, held } => self.surrender(which, held),
+            Step::Surrender { which, held } => self.release_remotely(which, held),
             Step::Let { which } => {
                 if let Some(store) = self.pick(which) {
                     self.stores[store].let_go();
@@ -205,7 +205,7 @@ impl World {
             }
             Step::Trim { bytes } => self.trim(bytes.into()),
             Step::TrimAll => self.trim(u64::MAX),
-            Step::Tend { milliseconds, pressure } => self.tend(milliseconds, pressure),
+            Step::Tend { milliseconds, pressure } => self.visit(milliseconds, pressure),
             Step::Close => {
                 self.pool.close();
                 self.ends.iter_mut().flatten().for_each(|end| end.ticket = None);
@@ -266,7 +266,7 @@ impl World {
     fn enter(&mut self, thread: u8, loan: Loan, watched: bool, was_idle: bool) {
         let thread = usize::from(thread) % THREADS;
         let end = self.ends[thread].as_ref().expect("who was lent it");
-        let store = Store::new(loan, thread, end.attachment.member().clone(), watched);
+        let store = Store::new(loan, thread, end.attachment.thread().clone(), watched);
         assert!(!self.stores.iter().any(|other| other.overlaps(&store)), "lent twice");
         let zeroes = self.pool.config().zero_on_release;
         // What someone waited for and did not take lies in the depot as it came.
@@ -296,7 +296,7 @@ impl World {
 
     fn lease(&mut self, which: u8) {
         let Some(store) = self.pick_attached(which) else { return };
-        if self.stores[store].state == SeatState::Idle {
+        if self.stores[store].state == BlockState::Idle {
             self.stores[store].lease();
             self.leases += 1;
             self.write(store);
@@ -305,11 +305,11 @@ impl World {
 
     fn release(&mut self, which: u8) {
         let Some(store) = self.pick_attached(which) else { return };
-        if self.stores[store].state == SeatState::Leased {
+        if self.stores[store].state == BlockState::Leased {
             self.released += 1;
-            self.stores[store].count(HeadWord::Releases);
+            self.stores[store].count(SegmentColumn::Releases);
             self.scrub(store);
-            self.stores[store].set_state(SeatState::Idle);
+            self.stores[store].set_state(BlockState::Idle);
         }
     }
 
@@ -318,22 +318,22 @@ impl World {
         self.scrub(index);
         let store = &mut self.stores[index];
         let end = self.ends[store.lender].as_ref().expect("the lender lives");
-        let (seat, class, before) = (store.seat, store.class, store.state);
+        let (row, class, before) = (store.row, store.class, store.state);
         match fate {
-            Fate::Keep => end.attachment.ledger().set_state(seat, SeatState::Detached),
-            Fate::Condemn => end.attachment.condemn(seat, class),
-            Fate::Discard => end.attachment.discard(seat, class),
+            Fate::Keep => end.attachment.counters().set_state(row, BlockState::Detached),
+            Fate::Condemn => end.attachment.mark_freeing(row, class),
+            Fate::Discard => end.attachment.discard(row, class),
             Fate::Spare => {
-                end.attachment.discard(seat, class);
-                return end.attachment.spare(seat, class, before, true, true);
+                end.attachment.discard(row, class);
+                return end.attachment.spare(row, class, before, true, true);
             }
         }
-        store.state = end.attachment.ledger().state(seat);
-        if before == SeatState::Leased {
+        store.state = end.attachment.counters().state(row);
+        if before == BlockState::Leased {
             self.released += 1;
-            store.count(HeadWord::Releases);
+            store.count(SegmentColumn::Releases);
         }
-        if !held || store.is_hollow() {
+        if !held || store.is_v8_backed() {
             store.let_go();
         }
         let is_known_gone = store.is_known_gone();
@@ -343,7 +343,7 @@ impl World {
         }
     }
 
-    fn surrender(&mut self, which: u8, held: bool) {
+    fn release_remotely(&mut self, which: u8, held: bool) {
         let Some(index) = self.pick(which) else { return };
         let store = &mut self.stores[index];
         let Some(address) = store.address() else { return };
@@ -354,20 +354,20 @@ impl World {
         let expected = store.state_by_address();
         assert_eq!(self.pool.state_of(address, size), expected);
         assert_eq!(self.pool.state_of(address, size - 1), None);
-        assert!(!self.pool.surrender(address + 1, size));
-        let is_leased = expected.is_some_and(SeatState::is_leased);
-        assert_eq!(self.pool.surrender(address, size), is_leased);
+        assert!(!self.pool.release_remotely(address + 1, size));
+        let is_leased = expected.is_some_and(BlockState::is_leased);
+        assert_eq!(self.pool.release_remotely(address, size), is_leased);
         if !is_leased {
             return;
         }
         self.released += 1;
-        store.state = SeatState::Surrendered;
-        assert!(!self.pool.surrender(address, size), "once");
+        store.state = BlockState::ReleasedRemotely;
+        assert!(!self.pool.release_remotely(address, size), "once");
         if !held {
             store.let_go();
         }
         let comes_home = store.place == Place::Register && store.is_known_gone();
-        self.pool.end_surrendered(address);
+        self.pool.end_released_remotely(address);
         if comes_home {
             self.came_home(index);
         }
@@ -376,8 +376,8 @@ impl World {
     fn ask(&mut self, which: u8) {
         let Some(index) = self.pick(which) else { return };
         let store = &self.stores[index];
-        // The core takes it that nobody asks before a hollow one is detached.
-        let ends = store.is_hollow() || store.is_known_gone();
+        // The core takes it that nobody asks before a V8-backed one is detached.
+        let ends = store.is_v8_backed() || store.is_known_gone();
         let ends = ends && store.place == Place::Register;
         assert_eq!(self.pool.end_if_gone(store.key), ends);
         if ends {
@@ -475,14 +475,14 @@ impl World {
         }
     }
 
-    fn tend(&mut self, milliseconds: u8, pressure: u8) {
+    fn visit(&mut self, milliseconds: u8, pressure: u8) {
         self.now += Duration::from_millis(milliseconds.into());
         let pressure = match pressure % 8 {
             0 => Pressure::Critical,
             1 => Pressure::High,
             _ => Pressure::Calm,
         };
-        let due = self.pool.tend(self.now, pressure);
+        let due = self.pool.visit(self.now, pressure);
         assert!(due.is_none_or(|due| due >= self.now));
         if pressure == Pressure::Critical {
             let stats = self.pool.stats();
@@ -494,7 +494,7 @@ impl World {
     fn came_home(&mut self, store: usize) {
         let store = &mut self.stores[store];
         store.place = Place::Home;
-        self.collected += u64::from(store.state == SeatState::Leased);
+        self.collected += u64::from(store.state == BlockState::Leased);
     }
 
     /// What threads were granted and did not claim, in bytes.
@@ -512,13 +512,13 @@ impl World {
         self.stores.iter().filter(|store| is_meant(store)).map(Store::size).sum()
     }
 
-    /// What is idle in the depot, by the books.
+    /// What is idle in the depot, by the counters.
     fn depot_bytes(&mut self, stats: &Stats) -> usize {
         self.claim_what_no_longer_fits();
         let idle = bytes(stats.total.idle_bytes);
         self.sync();
         let lent = self.sum(|store| {
-            let is_idle = !store.state.is_leased() && store.state != SeatState::Condemned;
+            let is_idle = !store.state.is_leased() && store.state != BlockState::Freeing;
             store.place == Place::Register && is_idle
         });
         let granted = self.granted_bytes();
@@ -526,7 +526,7 @@ impl World {
         idle - lent - granted
     }
 
-    /// What others did to the stores: a trim condemns, and the books sweep the quarantine.
+    /// What others did to the stores: a trim condemns, and the counters sweep the quarantine.
     fn sync(&mut self) {
         for index in 0..self.stores.len() {
             let store = &mut self.stores[index];
@@ -551,7 +551,7 @@ impl World {
         }
         let total = stats.total;
         let is_aside = |store: &Store| matches!(store.place, Place::Quarantine | Place::Sealed);
-        let is_condemned = |store: &Store| store.state == SeatState::Condemned;
+        let is_condemned = |store: &Store| store.state == BlockState::Freeing;
         let in_use = self.sum(|store| store.place == Place::Register && store.state.is_leased());
         assert_eq!(bytes(total.in_use_bytes), in_use);
         let quarantined = self.sum(|store| is_aside(store) && !is_condemned(store));
@@ -560,10 +560,10 @@ impl World {
             self.pool.quarantined(),
             self.stores.iter().filter(|s| is_aside(s)).count() as u64
         );
-        let condemned = self.sum(|store| store.place != Place::Home && is_condemned(store));
+        let freeing = self.sum(|store| store.place != Place::Home && is_condemned(store));
         let got = bytes(total.fresh_bytes) - bytes(total.freed_bytes);
         let held = self.pool.held_bytes();
-        assert_eq!(held, got + condemned);
+        assert_eq!(held, got + freeing);
         assert!(held <= self.pool.config().max_bytes);
         assert_eq!(bytes(total.alloc_count) as u64, self.leases);
         assert_eq!(bytes(total.release_count) as u64, self.released);

@@ -1,7 +1,8 @@
 //! A backing store that has, or had, a block of the pool's.
 
 use cistern::pool::{
-    Config, HeadWord, Loan, LoanKey, Member, SEGMENT_SHIFT, SeatState, SizeClass, Witness,
+    BlockState, Config, Loan, LoanKey, SEGMENT_SHIFT, SegmentColumn, SizeClass, ThreadState,
+    Witness,
 };
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -27,13 +28,13 @@ pub enum Place {
 pub struct Store {
     /// The thread that made it.
     pub lender: usize,
-    member: Arc<Member>,
+    thread: Arc<ThreadState>,
     /// `None` once the finalizer came.
     pub loan: Option<Loan>,
     pub key: LoanKey,
-    pub seat: u32,
+    pub row: u32,
     pub class: SizeClass,
-    pub state: SeatState,
+    pub state: BlockState,
     pub place: Place,
     /// Nobody holds it any more.
     pub is_gone: bool,
@@ -54,7 +55,7 @@ impl Witness for Told {
 }
 
 impl Store {
-    pub fn new(loan: Loan, lender: usize, member: Arc<Member>, watched: bool) -> Self {
+    pub fn new(loan: Loan, lender: usize, thread: Arc<ThreadState>, watched: bool) -> Self {
         let is_watched = loan.address().is_some() && (watched || loan.size() > LOSABLE);
         let witness = is_watched.then(Told::default);
         if let Some(witness) = &witness {
@@ -62,11 +63,11 @@ impl Store {
         }
         Self {
             lender,
-            member,
+            thread,
             key: loan.key(),
-            seat: loan.seat(),
+            row: loan.row(),
             class: SizeClass::fitting(loan.size()).expect("a class"),
-            state: SeatState::Idle,
+            state: BlockState::Idle,
             place: Place::Register,
             is_gone: false,
             leases: 0,
@@ -81,7 +82,7 @@ impl Store {
         self.address.map(|address| address.addr().get())
     }
 
-    pub fn is_hollow(&self) -> bool {
+    pub fn is_v8_backed(&self) -> bool {
         self.address.is_none()
     }
 
@@ -94,20 +95,20 @@ impl Store {
         self.place == Place::Register
             && self.loan.is_some()
             && !self.is_gone
-            && matches!(self.state, SeatState::Idle | SeatState::Leased)
+            && matches!(self.state, BlockState::Idle | BlockState::Leased)
     }
 
     /// Whether the pool can know that it is gone.
     pub fn is_known_gone(&self) -> bool {
-        self.is_gone && (self.witness.is_some() || self.is_hollow())
+        self.is_gone && (self.witness.is_some() || self.is_v8_backed())
     }
 
     /// What the pool should say of the block at this address.
-    pub fn state_by_address(&self) -> Option<SeatState> {
+    pub fn state_by_address(&self) -> Option<BlockState> {
         match self.place {
             Place::Register => Some(self.state),
             Place::Quarantine | Place::Sealed => {
-                self.state.is_leased().then_some(SeatState::Leased)
+                self.state.is_leased().then_some(BlockState::Leased)
             }
             Place::Home => None,
         }
@@ -115,12 +116,12 @@ impl Store {
 
     /// Whether it may have a holder besides the lender, of whom the pool should know.
     pub fn may_survive(&self, config: &Config) -> bool {
-        !self.is_hollow()
+        !self.is_v8_backed()
             && match self.state {
-                SeatState::Leased | SeatState::Sampled => true,
-                SeatState::Idle => !config.detach_on_release,
+                BlockState::Leased | BlockState::Sampled => true,
+                BlockState::Idle => !config.detach_on_release,
                 // Native code.
-                SeatState::Detached | SeatState::Condemned | SeatState::Surrendered => {
+                BlockState::Detached | BlockState::Freeing | BlockState::ReleasedRemotely => {
                     self.witness.is_some()
                 }
             }
@@ -128,7 +129,7 @@ impl Store {
 
     /// Where the block goes when its lender ends.
     pub fn after_its_lender(&self, config: &Config) -> Place {
-        let is_detached = !self.state.is_leased() && self.state != SeatState::Idle;
+        let is_detached = !self.state.is_leased() && self.state != BlockState::Idle;
         if !self.may_survive(config) || is_detached && self.is_gone {
             Place::Home
         } else if self.witness.is_some() {
@@ -138,23 +139,23 @@ impl Store {
         }
     }
 
-    pub fn set_state(&mut self, state: SeatState) {
-        self.member.ledger().set_state(self.seat, state);
+    pub fn set_state(&mut self, state: BlockState) {
+        self.thread.counters().set_state(self.row, state);
         self.state = state;
     }
 
     /// The lender leases it, and counts that as JavaScript does.
     pub fn lease(&mut self) {
-        self.set_state(SeatState::Leased);
+        self.set_state(BlockState::Leased);
         self.leases += 1;
-        self.count(HeadWord::Leases);
+        self.count(SegmentColumn::Leases);
     }
 
     /// Counts at the head of the segment, as JavaScript does.
-    pub fn count(&self, word: HeadWord) {
-        let segment = (self.seat >> SEGMENT_SHIFT) as usize;
+    pub fn count(&self, word: SegmentColumn) {
+        let segment = (self.row >> SEGMENT_SHIFT) as usize;
         let (words, _, _memory) =
-            self.member.ledger().segment(segment).expect("the seat's segment");
+            self.thread.counters().segment(segment).expect("the row's segment");
         // SAFETY: every segment has its head, and the memory is held.
         let word = unsafe { words.add(word as usize) };
         // SAFETY: as above.
@@ -163,11 +164,11 @@ impl Store {
         word.store(sum.to_bits(), Ordering::Relaxed);
     }
 
-    /// A trim may have condemned what was detached.
+    /// A trim may have freeing what was detached.
     pub fn sync(&mut self) {
-        if self.place == Place::Register && self.state == SeatState::Detached {
-            self.state = self.member.ledger().state(self.seat);
-            assert!(matches!(self.state, SeatState::Detached | SeatState::Condemned));
+        if self.place == Place::Register && self.state == BlockState::Detached {
+            self.state = self.thread.counters().state(self.row);
+            assert!(matches!(self.state, BlockState::Detached | BlockState::Freeing));
         }
     }
 

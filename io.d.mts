@@ -1,4 +1,0 @@
-import * as io from './io.js'
-
-export * from './io.js'
-export default io

@@ -1,0 +1,114 @@
+'use strict'
+
+/** A Buffer together with its release. */
+
+const { custom, draw } = require('./inspect')
+const { arrayBufferOf } = require('../runtime/intrinsics')
+const { isLeased } = require('../cache/slot')
+const { slotOf } = require('../cache/tag')
+
+/**
+ * A pool's `release`, as it was when the pool's module was loaded. That module needs this one, so it sets it.
+ *
+ * @type {(pool: import('./buffer-pool').BufferPool, arrayBuffer: ArrayBuffer) => void}
+ */
+let release
+
+/** @param {typeof release} poolRelease */
+function bindRelease(poolRelease) {
+  release = poolRelease
+}
+
+/**
+ * Releases a block to its pool, for the rest of this library: a patched prototype doesn't see it.
+ *
+ * @param {import('./buffer-pool').BufferPool} pool
+ * @param {ArrayBuffer} arrayBuffer
+ */
+function releaseBlock(pool, arrayBuffer) {
+  release(pool, arrayBuffer)
+}
+
+/**
+ * Whether the block of a lease is back, or moved elsewhere.
+ *
+ * @type {(lease: Lease) => boolean}
+ */
+let isOver
+
+/**
+ * Gives the block of a lease back, unless that lease is over: for the rest of this library. A patched prototype
+ * doesn't see it.
+ *
+ * @type {(lease: Lease) => void}
+ */
+let endLease
+
+/**
+ * The Buffer of a lease.
+ *
+ * @type {(lease: Lease) => Buffer}
+ */
+let bufferOf
+
+class Lease {
+  static {
+    bufferOf = (lease) => lease.#buffer
+    isOver = (lease) => lease.#isOver
+    endLease = (lease) => lease.#end()
+  }
+
+  #buffer
+  #generation
+
+  /**
+   * @param {Buffer} buffer of any length
+   * @param {import('../cache/slot').Slot} slot the buffer's, leased
+   */
+  constructor(buffer, slot) {
+    this.#buffer = buffer
+    this.#generation = slot.generation
+  }
+
+  /** Asked anew each time: to keep it would keep the block's next owner from the garbage collector. */
+  get #slot() {
+    return /** @type {import('../cache/slot').Slot} */ (slotOf(arrayBufferOf(this.#buffer)))
+  }
+
+  /** The Buffer, of exactly the length that was asked for. */
+  get buffer() {
+    return this.#buffer
+  }
+
+  /** Gives the block back; does nothing where it is back already, by whatever view. */
+  release() {
+    this.#end()
+  }
+
+  [Symbol.dispose]() {
+    this.#end()
+  }
+
+  get #isOver() {
+    const slot = this.#slot
+    return slot.generation !== this.#generation || !isLeased(slot)
+  }
+
+  #end() {
+    if (this.#isOver) return
+    const slot = this.#slot
+    release(slot.pool, /** @type {ArrayBuffer} */ (slot.arrayBuffer))
+  }
+
+  /**
+   * @param {number} depth
+   * @param {import('./inspect').Options} options
+   * @param {import('./inspect').Inspect} inspect
+   */
+  [custom](depth, options, inspect) {
+    if (!(#buffer in this)) return this
+    return draw('Lease', () => ({ buffer: this.#buffer }), depth, options, inspect)
+  }
+}
+
+module.exports = { Lease, bindRelease, bufferOf, endLease, isOver, releaseBlock }

@@ -1,5 +1,0 @@
-'use strict'
-
-const { register } = require('./lib/metrics')
-
-module.exports = { register }

@@ -1,4 +1,0 @@
-import metrics from './metrics.js'
-
-export const { register } = metrics
-export default metrics
