@@ -146,7 +146,7 @@ function refused(error, reason, codes, decisive = 0) {
 describe('on a platform that has no package', () => {
   /** Has cistern take this platform for another. */
   const before = `
-    const platform = require('./node_modules/cistern/lib/platform.js')
+    const platform = require('./node_modules/cistern/lib/runtime/platform.js')
     platform.platform = 'plan9-x64'
   `
 
