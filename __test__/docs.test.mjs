@@ -71,7 +71,7 @@ const SERVERS = [
     }
   },
   {
-    document: 'README.md',
+    document: 'docs/io.md',
     has: 'sendFile(res, __filename)',
     async check(url, code, file) {
       assert.equal(await (await fetch(url)).text(), code)

@@ -73,7 +73,9 @@ const TRIALS = {
   },
 
   "the README's server": async () => {
-    const code = /```js\n(.*?)```/s.exec(readFileSync(README, 'utf8'))[1].replace('8000', '0')
+    const code = /```js\n(const http.*?)```/s
+      .exec(readFileSync(README, 'utf8'))[1]
+      .replace('8000', '0')
     const load = (name) => require(name.replace(/^cistern/, '..'))
     const address = await new Promise((resolve) => {
       new Function('require', 'console', code)(load, { log: resolve })

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run publish-result -- FILE`: puts a result that `npm start -- --json FILE` has saved into README.md and
- * docs/comparison.md, with its picture in docs/comparison.png. It takes Chromium.
+ * `npm run publish-result -- FILE`: puts a result that `npm start -- --json FILE` has saved into README.md,
+ * docs/performance.md and docs/comparison.md, with its picture in docs/comparison.png. It takes Chromium.
  */
 
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
@@ -22,11 +22,12 @@ const { UsageError } = require('./usage-error')
 
 const root = path.join(__dirname, '..')
 
-/** What the README has of a result stands between these. */
+/** A document has its part of a result between these. */
 const BEGIN = '<!-- result: npm run publish-result -->'
 const END = '<!-- end of result -->'
 
 const README = path.join(root, 'README.md')
+const PERFORMANCE = path.join(root, 'docs', 'performance.md')
 const PAGE = path.join(root, 'docs', 'comparison.md')
 const PICTURE = path.join(root, 'docs', 'comparison.png')
 
@@ -38,19 +39,27 @@ const ALT = "How much faster than V8's Buffers: cistern, V8 with its best settin
 
 const NONE = '–'
 
-function readmeBlock({ meta, experiments }) {
+function readmeBlock({ meta }) {
+  return `![${ALT}](docs/comparison.png)
+
+One run of \`npm start\` (${machineOf(meta)}): [all of its figures](docs/performance.md).`
+}
+
+function machineOf({ node, cpus, date }) {
+  return `Node ${node.slice(1)}, ${cpus} cores, ${date.slice(0, 10)}`
+}
+
+function performanceBlock({ meta, experiments }) {
   const chosen = experiments.filter(isChosen)
   const works = chosen.some(isAgainst)
     ? 'one work of each experiment, and each where pooling costs'
     : 'one work of each experiment'
-  return `![${ALT}](docs/comparison.png)
-
-| work | V8's Buffers | V8, best settings | **cistern** | limit | × V8 | peak memory | pooling |
+  return `| work | V8's Buffers | V8, best settings | **cistern** | limit | × V8 | peak memory | pooling |
 |---|---|---|---|---|---|---|---|
 ${chosen.map(rowOf).join('\n')}
 
-Of \`npm start\`, which measures it on your machine (here: Node ${meta.node.slice(1)}, ${meta.cpus} cores, ${meta.date.slice(0, 10)}):
-${works}; [docs/comparison.md](docs/comparison.md) has all of it. Medians;
+Of \`npm start\`, which measures it on your machine (here: ${machineOf(meta)}):
+${works}; [comparison.md](comparison.md) has all of it. Medians;
 in brackets the 95 % interval. ${heapOf(meta)}V8's Buffers are \`Buffer.allocUnsafe\`, for files
 \`createReadStream().pipe()\`; the limit is one buffer for ever.`
 }
@@ -138,13 +147,28 @@ async function publish(file) {
     throw new UsageError('There is no Chromium to draw the picture: apt install chromium')
   }
   const result = readResult(path.resolve(file))
-  const readme = readFileSync(README, 'utf8')
-  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)]
-  if (begin < 0 || end < begin) throw new UsageError(`README.md has no place for it: ${BEGIN}`)
-  const block = `${BEGIN}\n${readmeBlock(result)}\n${END}`
+  const documents = [
+    [README, withBlock(README, readmeBlock(result))],
+    [PERFORMANCE, withBlock(PERFORMANCE, performanceBlock(result))],
+    [PAGE, page(result)]
+  ]
   await picture(result)
-  writeFileSync(README, readme.slice(0, begin) + block + readme.slice(end + END.length))
-  writeFileSync(PAGE, page(result))
+  for (const [document, text] of documents) writeFileSync(document, text)
+}
+
+/**
+ * A document with its part of the result anew.
+ *
+ * @param {string} document
+ * @param {string} block
+ */
+function withBlock(document, block) {
+  const text = readFileSync(document, 'utf8')
+  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)]
+  if (begin < 0 || end < begin) {
+    throw new UsageError(`${path.relative(root, document)} has no place for it: ${BEGIN}`)
+  }
+  return `${text.slice(0, begin)}${BEGIN}\n${block}\n${text.slice(end)}`
 }
 
 if (require.main === module) {
@@ -154,4 +178,4 @@ if (require.main === module) {
   })
 }
 
-module.exports = { page, readmeBlock }
+module.exports = { page, performanceBlock, readmeBlock }

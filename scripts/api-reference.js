@@ -34,7 +34,7 @@ const HEAD = `# API reference
 <!-- Written by \`npm run docs\` from index.d.ts, lib/io/index.d.ts and lib/metrics/index.d.ts: change those. -->
 
 Every call and type, and what each call throws, as the types that come with the package have it. How to use them
-is in the [guide](guide.md), all codes of errors are in the [README](../README.md#use), the series and alerts of
+is in the [guide](guide.md), all codes of errors are in [errors.md](errors.md), the series and alerts of
 \`cistern/metrics\` in [metrics.md](metrics.md).
 `
 

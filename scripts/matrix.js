@@ -2,7 +2,7 @@
 
 /**
  * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: what cistern does (`__test__/smoke.js`) on each
- * runtime, each trial in a process of its own, as a table into the README; with `--dry-run` to stdout alone.
+ * runtime, each trial in a process of its own, as a table into docs/runtimes.md; with `--dry-run` to stdout alone.
  *
  * The runtimes come from their npm packages, and stay in FOLDER (or `CISTERN_RUNTIMES`) if there is one:
  * `FOLDER/n24/node_modules/.bin/node`. Exit code 1 where a Node doesn't do everything, or another does not
@@ -56,7 +56,7 @@ const LEAST = "the README's server"
 const PATIENCE = 30_000
 
 const SMOKE = path.join(root, '__test__', 'smoke.js')
-const README = path.join(root, 'README.md')
+const PAGE = path.join(root, 'docs', 'runtimes.md')
 const TABLE = /(<!-- matrix: .*? -->\n).*?(<!-- end of matrix -->)/s
 
 const { values } = commandLine({
@@ -87,7 +87,7 @@ function main() {
   })
   const table = draw(trials, columns)
   if (values['dry-run']) console.log(table)
-  else writeFileSync(README, readFileSync(README, 'utf8').replace(TABLE, `$1${table}$2`))
+  else writeFileSync(PAGE, readFileSync(PAGE, 'utf8').replace(TABLE, `$1${table}$2`))
   const required = columns.flatMap(({ runtime, results }) =>
     runtime.bin === 'node' ? [...results.values()] : [/** @type {Result} */ (results.get(LEAST))]
   )

@@ -4,10 +4,10 @@ const assert = require('node:assert/strict')
 const { test } = require('node:test')
 const { analyse } = require('../analysis')
 const { experiments } = require('../experiments')
-const { page, readmeBlock } = require('../publish')
+const { page, performanceBlock, readmeBlock } = require('../publish')
 const fixture = require('./fixtures/measured-result')
 
-test('the README gets one row of each experiment, with its figures and what they come to', () => {
+test('the performance page gets one row of each experiment, with its figures and what they come to', () => {
   const result = fixture()
   result.experiments = result.experiments.map((experiment) => analyse(experiment))
   const firsts = new Map(result.experiments.toReversed().map((one) => [one.name, one.title]))
@@ -23,7 +23,7 @@ test('the README gets one row of each experiment, with its figures and what they
   assert.match(readmeBlock(result), /docs\/comparison\.png/)
 })
 
-test('no row that speaks against the pool is left out of the README', () => {
+test('no row that speaks against the pool is left out of the performance page', () => {
   const result = fixture()
   const [first] = result.experiments.map((experiment) => analyse(experiment))
   const later = (outcome, title) => ({ ...first, outcome, title })
@@ -59,15 +59,16 @@ test('each headline is one of its experiment, and runs without --full', () => {
   }
 })
 
-test('the README speaks of rows where pooling costs only if it has one', () => {
+test('the performance page speaks of rows where pooling costs only if it has one', () => {
   const [first] = fixture().experiments.map((experiment) => analyse(experiment))
-  const textOf = (outcome) => readmeBlock({ ...fixture(), experiments: [{ ...first, outcome }] })
+  const textOf = (outcome) =>
+    performanceBlock({ ...fixture(), experiments: [{ ...first, outcome }] })
   assert.match(textOf('costs'), /and each where pooling costs/)
   assert.doesNotMatch(textOf('pays'), /where pooling costs/)
 })
 
 function rowsOf(result) {
-  return readmeBlock(result)
+  return performanceBlock(result)
     .split('\n')
     .filter((line) => line.startsWith('| '))
 }
