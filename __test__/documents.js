@@ -9,7 +9,7 @@ const { anchors } = require('../scripts/markdown')
 const root = path.join(__dirname, '..')
 
 /** All documents, by their paths from the root. */
-const names = ['.', 'compare', 'docs'].flatMap((folder) =>
+const names = ['.', '.github', 'compare', 'docs'].flatMap((folder) =>
   readdirSync(path.join(root, folder))
     .filter((file) => file.endsWith('.md'))
     .map((file) => path.posix.join(folder, file))

@@ -115,8 +115,8 @@ describe('the package', () => {
     const endings = ['.d.mts', '.d.ts', '.js', '.mjs']
     const expected = endings.map((end) => `index${end}`)
     expected.push('.cargo/config.toml', 'CHANGELOG.md', 'Cargo.lock', 'Cargo.toml', 'LICENSE')
-    expected.push('README.md', 'SECURITY.md', 'build.rs', 'package.json')
-    expected.push('CONTRIBUTING.md', 'DESIGN.md', 'compare/README.md')
+    expected.push('README.md', '.github/SECURITY.md', 'build.rs', 'package.json')
+    expected.push('.github/CONTRIBUTING.md', 'compare/README.md')
     for (const folder of ['compare/examples', 'docs', 'examples']) {
       for (const file of readdirSync(path.join(root, folder))) expected.push(`${folder}/${file}`)
     }
