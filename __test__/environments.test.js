@@ -454,7 +454,8 @@ describe('a transfer() of ArrayBuffers that was there before cistern', () => {
         if (${moves || external}) {
           const sent = structuredClone(buffer, { transfer: [buffer.buffer] })
           assert.ok(sent.every((byte) => byte === 7))
-          pool.release(sent)
+          // What is V8's the pool does not know any more.
+          if (${external}) pool.release(sent)
         }
         const marked = pool.allocUnsafe(100)
         markAsUntransferable(marked.buffer)

@@ -11,7 +11,7 @@ const os = require('node:os')
 const path = require('node:path')
 const { createInterface } = require('node:readline')
 const { after, before, describe, test } = require('node:test')
-const { eventually, until } = require('./helpers')
+const { eventually, external, until } = require('./helpers')
 
 const ROOT = path.join(__dirname, '..')
 const MIB = 1024 * 1024
@@ -153,9 +153,11 @@ describe('the upload server under attack', () => {
         assert.equal(unpooledCount, 0)
         // Beside the ceiling there is Node itself, what its sockets have read, and what waits for larger blocks.
         const waiting = chunked ? 0 : (30 * SIZE) / 3
+        // V8 keeps its own for a while when it is given back.
+        const late = external ? 0 : 64 * MIB
         const peak = peakOf(child)
         assert.ok(
-          peak < maxBytes + 160 * MIB + waiting,
+          peak < maxBytes + 160 * MIB + waiting + late,
           `${Math.round(peak / MIB)} MiB were resident`
         )
         await eventually(async () => (await statsOf(url)).inUseCount === 0, 'all is released')

@@ -96,7 +96,8 @@ function assertBytes(actual, expected) {
  * @param {() => string[]} [files] what it had opened that is still open
  */
 async function leftNothing(pool, start, files = () => openFiles(folder)) {
-  if (performance.now() - start < PATIENCE) {
+  // A timer may fire a moment before its time.
+  if (performance.now() - start < PATIENCE - 5) {
     assert.equal(pool.stats().inUseCount, 0)
     assert.deepEqual(files(), [])
   } else {

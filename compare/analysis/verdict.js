@@ -87,9 +87,9 @@ function isNegligible({ low, high }) {
   return low >= 1 / NEGLIGIBLE && high <= NEGLIGIBLE
 }
 
-/** Tells how far the baseline is from itself, where that is much. */
+/** Tells how far the baseline is from itself: a gain has to be clear of that. */
 function ofItself({ baseline, noise }) {
-  if (noise === undefined || isNegligible(noise)) return ''
+  if (noise === undefined) return ''
   return `, and ${baseline} is ${times(noise)} as fast as itself`
 }
 
