@@ -1087,11 +1087,15 @@ describe('pumpFile', () => {
       const pool = new BufferPool()
       const ends = await serve(context)
       const source = fileOf(contents.subarray(0, 100))
+      const socket = ends.writable.socket ?? ends.writable
+      const isSent = () => socket.bytesWritten > 0 && socket.writableLength === 0
       let reads = 0
       spyOnRead(context, (read, args) => {
         if (++reads === 1) return read(...args)
-        leave(ends)
-        ends.writable.once('close', () => setImmediate(read, ...args))
+        until(isSent, 'it has all').then(() => {
+          leave(ends)
+          ends.writable.once('close', () => setImmediate(read, ...args))
+        })
       })
       ends.client.resume()
       assert.equal(await pumpFile(pool, source, ends.writable), 100)
