@@ -33,7 +33,7 @@ const { chunks } = require('../lib/io/chunks')
 const { PATIENCE } = require('../lib/io/patience')
 const { pumpFile } = require('../lib/io/pump-file')
 const { makeCertificate } = require('./certificate')
-const { balanced, openFiles, until } = require('./helpers')
+const { balanced, givesAtOnce, openFiles, until } = require('./helpers')
 
 const KIB = 1024
 
@@ -1673,7 +1673,9 @@ describe('chunks', () => {
       const pool = new BufferPool(options)
       assert.equal(await lengthOfAll(pool), 2 * bytes.length)
       const { inUseCount, unpooledCount, waitCount } = pool.stats()
-      assert.deepEqual([inUseCount, unpooledCount, waitCount], [0, 0, 0])
+      assert.deepEqual([inUseCount, unpooledCount], [0, 0])
+      // Else each block is waited for that a finalizer has to bring.
+      if (givesAtOnce) assert.equal(waitCount, 0)
     }
     // The rest is held by the one who reads.
     const pool = new BufferPool({ maxBytes: 4 * CHUNK })
