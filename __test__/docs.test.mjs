@@ -205,7 +205,8 @@ async function run(block) {
   const [status, signal] = await ended
   const [out, error] = (await printed).map((parts) => Buffer.concat(parts).toString())
   if (isInOrder) assert.deepEqual([status, signal], [0, null], `${error}\n${out}`)
-  assert.doesNotMatch(error, /Warning/)
+  // Whether a Buffer that is dropped on purpose is told of depends on a sample and on the garbage collector.
+  assert.doesNotMatch(error.replaceAll(/^\(node:\d+\) \[CISTERN_LEAK\] .*$/gm, ''), /Warning/)
   const lines = out.split('\n')
   for (const [, said] of code.matchAll(/console\.log\(.*\) \/\/ (.+)$/gm)) {
     assert.ok(lines.includes(said), `It does not print ${said}, but\n${out}${error}`)

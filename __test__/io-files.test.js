@@ -33,7 +33,7 @@ const { chunks } = require('../lib/io/chunks')
 const { PATIENCE } = require('../lib/io/grace-period')
 const { pumpFile } = require('../lib/io/pump-file')
 const { makeCertificate } = require('./certificate')
-const { balanced, openFiles, until } = require('./helpers')
+const { balanced, givesAtOnce, openFiles, until } = require('./helpers')
 
 const KIB = 1024
 
@@ -1087,11 +1087,15 @@ describe('pumpFile', () => {
       const pool = new BufferPool()
       const ends = await serve(context)
       const source = fileOf(contents.subarray(0, 100))
+      const socket = ends.writable.socket ?? ends.writable
+      const isSent = () => socket.bytesWritten > 0 && socket.writableLength === 0
       let reads = 0
       spyOnRead(context, (read, args) => {
         if (++reads === 1) return read(...args)
-        leave(ends)
-        ends.writable.once('close', () => setImmediate(read, ...args))
+        until(isSent, 'it has all').then(() => {
+          leave(ends)
+          ends.writable.once('close', () => setImmediate(read, ...args))
+        })
       })
       ends.client.resume()
       assert.equal(await pumpFile(pool, source, ends.writable), 100)
@@ -1669,7 +1673,9 @@ describe('chunks', () => {
       const pool = new BufferPool(options)
       assert.equal(await lengthOfAll(pool), 2 * bytes.length)
       const { inUseCount, unpooledCount, waitCount } = pool.stats()
-      assert.deepEqual([inUseCount, unpooledCount, waitCount], [0, 0, 0])
+      assert.deepEqual([inUseCount, unpooledCount], [0, 0])
+      // Else each block is waited for that a finalizer has to bring.
+      if (givesAtOnce) assert.equal(waitCount, 0)
     }
     // The rest is held by the one who reads.
     const pool = new BufferPool({ maxBytes: 4 * CHUNK })

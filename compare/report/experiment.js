@@ -1,6 +1,6 @@
 'use strict'
 
-const { percent } = require('./format')
+const { percent, windowOf } = require('./format')
 const { commandOf, figureOf } = require('./heat')
 const { evidenceTable, table } = require('./table')
 
@@ -35,14 +35,9 @@ function caption(experiment, meta) {
   const runs = arms.map((arm) => arm.runs.length)
   const rounds = Math.max(...runs)
   const what = rounds === 1 ? 'One round' : `Medians of ${rounds} rounds`
-  const length = durationSeconds ? ` of ${durationSeconds} s${orLonger(experiment)}` : ''
+  const length = windowOf(durationSeconds, experiment)
   const spread = rounds > 1 && interval ? ` (in brackets: ${interval})` : ''
   return `${what}${length}${spread}. GB/s: ${throughput}. GC ms, faults: in one round.`
-}
-
-/** For what else a window lasts. */
-function orLonger({ leastRequests, unit = 'request' }) {
-  return leastRequests ? `, or ${leastRequests} ${unit}s where these take longer` : ''
 }
 
 /** How a workload was run, where that is its own affair. */

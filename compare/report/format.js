@@ -46,4 +46,16 @@ function percent(share) {
   return `${Math.round(share * 100)} %`
 }
 
-module.exports = { count, short, megabytes, gigabytes, ratio, duration, percent }
+/**
+ * How long a window lasts, as it follows "rounds"; nothing where that is not known.
+ *
+ * @param {number | undefined} durationSeconds
+ * @param {{ leastRequests?: number, unit?: string }} experiment
+ */
+function windowOf(durationSeconds, { leastRequests, unit = 'request' }) {
+  if (!durationSeconds) return ''
+  const longer = leastRequests ? `, or ${leastRequests} ${unit}s where these take longer` : ''
+  return ` of ${durationSeconds} s${longer}`
+}
+
+module.exports = { count, duration, gigabytes, megabytes, percent, ratio, short, windowOf }

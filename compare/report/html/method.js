@@ -1,6 +1,6 @@
 'use strict'
 
-const { percent, ratio: formatRatio } = require('../format')
+const { percent, ratio: formatRatio, windowOf } = require('../format')
 const { commandOf, figureOf } = require('../heat')
 const { swatch } = require('./arm-style')
 const { html } = require('./markup')
@@ -55,9 +55,7 @@ function rounds({ arms, throughput, ...experiment }, meta) {
   const durationSeconds = experiment.durationSeconds ?? meta.durationSeconds
   const most = Math.max(0, ...arms.map((arm) => arm.runs.length))
   const what = most === 1 ? 'One round' : `Medians of ${most} rounds`
-  const { leastRequests, unit = 'request' } = experiment
-  const longer = leastRequests ? `, or ${leastRequests} ${unit}s where these take longer` : ''
-  const length = durationSeconds ? ` of ${durationSeconds} s${longer}` : ''
+  const length = windowOf(durationSeconds, experiment)
   const bytes = throughput ? ` GB/s: ${throughput}.` : ''
   return `${what}${length}.${bytes} GC ms and faults are those of one round; MB and GB are powers of ten.`
 }
