@@ -193,7 +193,7 @@ unsafe extern "C" fn free_byte(_env: sys::napi_env, data: *mut c_void, _hint: *m
     drop(unsafe { Box::from_raw(data.cast::<u8>()) });
 }
 
-/// Makes an `ArrayBuffer` over `length` bytes of a counters's memory, which it keeps alive.
+/// Makes an `ArrayBuffer` over `length` bytes of the memory of a thread's counters, which it keeps alive.
 ///
 /// # Errors
 ///
@@ -225,7 +225,7 @@ pub unsafe fn share(
         sys::Status::napi_ok => Ok(value),
         // The memory is not taken back: an ArrayBuffer may have it. Nothing but a few KiB of
         // counters can be lost by it.
-        status => Err(refused("the counters's ArrayBuffer", status)),
+        status => Err(refused("the counters' ArrayBuffer", status)),
     }
 }
 

@@ -21,7 +21,7 @@ pub type Result<T> = std::result::Result<T, Error<Code>>;
 /// An attachment, as JavaScript holds it.
 pub struct JsAttachment {
     attachment: Attachment,
-    /// Where the runtime allows no view of the counters's own memory: the memory of V8's that it has.
+    /// Where the runtime allows no view of the counters' own memory: the memory of V8's that it has.
     anchored: RefCell<Vec<Anchored>>,
     /// What V8 was told that the pool costs besides its blocks, in bytes.
     told: RefCell<ExternalMemory>,
@@ -75,7 +75,7 @@ impl Drop for JsAttachment {
     }
 }
 
-/// The shape of a counters, and the block sizes: what `lib/` must know to count and to
+/// The shape of the counters, and the block sizes: what `lib/` must know to count and to
 /// classify.
 #[napi(object)]
 pub struct Layout {

@@ -25,7 +25,7 @@ impl Drop for Guard {
     }
 }
 
-/// An idle block of a class from the depot, as an `ArrayBuffer`; its row is in the counters's
+/// An idle block of a class from the depot, as an `ArrayBuffer`; its row is in the counters'
 /// [`Column::LastRow`](crate::pool::Column::LastRow). `null` where there is none.
 ///
 /// One at a time, and not in an array: storing into one can run JavaScript that a user has put on

@@ -747,7 +747,7 @@ impl Pool {
         self.let_go(block);
     }
 
-    /// PoolCounters a block as freed that will be when its finalizer comes.
+    /// Counts a block as freed before its finalizer has freed it.
     fn count_freeing(&self, class: SizeClass) {
         self.counters.take_back(class);
         self.counters.class(class).freed.add();

@@ -372,7 +372,7 @@ impl Rows {
                 if freeing >= bytes || self.detached == 0 {
                     return freeing;
                 }
-                // No exchange: a detached block's state changes under the counters's lock alone.
+                // No exchange: a detached block's state changes under the counters' lock alone.
                 let state = segment.state_word(index);
                 if state.load(Ordering::Relaxed) == BlockState::Detached.to_word() {
                     state.store(BlockState::Freeing.to_word(), Ordering::Relaxed);
