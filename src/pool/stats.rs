@@ -14,7 +14,7 @@ pub struct Totals {
     unpooled_count: f64,
     unpooled_bytes: f64,
     unpooled_releases: f64,
-    class_totals: ClassTotals,
+    by_class: ClassTotals,
 }
 
 impl Totals {
@@ -23,13 +23,13 @@ impl Totals {
         self.unpooled_count += counters.read(Column::UnpooledCount);
         self.unpooled_bytes += counters.read(Column::UnpooledBytes);
         self.unpooled_releases += counters.read(Column::UnpooledReleases);
-        counters.add_to(&mut self.class_totals);
+        counters.add_to(&mut self.by_class);
     }
 
     /// The bytes of the blocks whose leases the threads that took them have not ended.
     #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
     pub fn leased_bytes(&self) -> f64 {
-        let ClassTotals { leases, releases, .. } = &self.class_totals;
+        let ClassTotals { leases, releases, .. } = &self.by_class;
         let bytes = |class: SizeClass| {
             (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
         };
@@ -164,11 +164,11 @@ impl Figures {
         let size = class.block_size() as f64;
         let index = class.index();
         let (leases, releases) =
-            (totals.class_totals.leases[index], totals.class_totals.releases[index]);
+            (totals.by_class.leases[index], totals.by_class.releases[index]);
         let (remote, seized) = (counters.remote.get() as f64, counters.seized.get() as f64);
         let (fresh, freed) = (counters.fresh.get() as f64, counters.freed.get() as f64);
         let (misses, collected) =
-            (totals.class_totals.misses[index], counters.collected.get() as f64);
+            (totals.by_class.misses[index], counters.collected.get() as f64);
         let in_use = leases - releases - remote - seized - collected;
         let idle = in_depot as f64 + counters.loaned.get() as f64 - in_use;
         Self {
@@ -177,7 +177,7 @@ impl Figures {
             idle_count: idle,
             idle_bytes: idle * size,
             alloc_count: leases,
-            alloc_bytes: totals.class_totals.asked_bytes[index],
+            alloc_bytes: totals.by_class.asked_bytes[index],
             fresh_count: fresh,
             fresh_bytes: fresh * size,
             hit_count: leases - misses,
