@@ -163,12 +163,10 @@ impl Figures {
     ) -> Self {
         let size = class.block_size() as f64;
         let index = class.index();
-        let (leases, releases) =
-            (totals.by_class.leases[index], totals.by_class.releases[index]);
+        let (leases, releases) = (totals.by_class.leases[index], totals.by_class.releases[index]);
         let (remote, seized) = (counters.remote.get() as f64, counters.seized.get() as f64);
         let (fresh, freed) = (counters.fresh.get() as f64, counters.freed.get() as f64);
-        let (misses, collected) =
-            (totals.by_class.misses[index], counters.collected.get() as f64);
+        let (misses, collected) = (totals.by_class.misses[index], counters.collected.get() as f64);
         let in_use = leases - releases - remote - seized - collected;
         let idle = in_depot as f64 + counters.loaned.get() as f64 - in_use;
         Self {
