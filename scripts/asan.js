@@ -27,24 +27,39 @@ if (spawnSync('cargo', ['+nightly', '--version']).status !== 0) {
 
 /** What a block goes through; not the documents, the metrics, the package, nor what waits for a clock. */
 const TESTS = [
-  ...[
-    'acquire-attacks',
-    'attacks',
-    'bad-input',
-    'books',
-    'buffer',
-    'byte-buffer',
-    'ceiling',
-    'environments',
-    'faults',
-    'handle',
-    'leak',
-    'lease'
-  ],
-  ...['io-abandoned', 'io-attacks', 'io-body-attacks', 'io-body-random', 'io-body-size'],
-  ...['io-connections', 'io-end', 'io-files', 'io-forged', 'io-http', 'io-http2', 'io-onread'],
-  ...['io-leaving', 'model', 'posting', 'thread-cache', 'release', 'threads', 'torture'],
-  ...['unpooled', 'waiting']
+  'pool/acquire-attacks',
+  'pool/attacks',
+  'pool/bad-input',
+  'pool/buffer',
+  'pool/byte-buffer',
+  'pool/ceiling',
+  'pool/leak',
+  'pool/lease',
+  'pool/release',
+  'pool/totals',
+  'pool/unpooled',
+  'pool/waiting',
+  'cache/thread-cache',
+  'environments/environments',
+  'environments/faults',
+  'io/abandoned',
+  'io/attacks',
+  'io/body-attacks',
+  'io/body-random',
+  'io/body-size',
+  'io/connections',
+  'io/end',
+  'io/files',
+  'io/forged',
+  'io/http',
+  'io/http2',
+  'io/leaving',
+  'io/onread',
+  'model/model',
+  'model/torture',
+  'threads/handle',
+  'threads/posting',
+  'threads/threads'
 ]
 
 /** @type {import('./checked').Checker} */

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: what cistern does (`__test__/smoke.js`) on each
+ * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: what cistern does (`__test__/support/smoke.js`) on each
  * runtime, each trial in a process of its own, as a table into docs/runtimes.md; with `--dry-run` to stdout alone.
  *
  * The runtimes come from their npm packages, and stay in FOLDER (or `CISTERN_RUNTIMES`) if there is one:
@@ -55,7 +55,7 @@ const LEAST = "the README's server"
 /** How long a trial may take, in ms. */
 const PATIENCE = 30_000
 
-const SMOKE = path.join(root, '__test__', 'smoke.js')
+const SMOKE = path.join(root, '__test__', 'support', 'smoke.js')
 const PAGE = path.join(root, 'docs', 'runtimes.md')
 const TABLE = /(<!-- matrix: .*? -->\n).*?(<!-- end of matrix -->)/s
 

@@ -16,7 +16,7 @@ if (spawnSync('valgrind', ['--version']).status !== 0) {
 }
 
 /** It is some thirty times slower, so these few; the others run by name, as long as no clock looks at them. */
-const TESTS = ['attacks', 'lease', 'thread-cache', 'release', 'torture']
+const TESTS = ['pool/attacks', 'pool/lease', 'pool/release', 'cache/thread-cache', 'model/torture']
 
 /** @type {import('./checked').Checker} */
 const memcheck = {

@@ -12,4 +12,4 @@ const { buildAddon } = require('./addon')
 
 installDependencies()
 buildAddon()
-run(process.execPath, ['--test', path.join(root, '__test__', 'install', 'install.test.js')])
+run(process.execPath, ['--test', path.join(root, '__test__', 'package', 'install.test.js')])

@@ -20,6 +20,10 @@ const { buildAddon, place } = require('./addon')
 
 /** No test file takes a tenth of that: one that does hangs, and is told by its name. */
 const LONGEST_MS = 600_000
+
+/** `npm run test:install` runs this one: it builds the addon anew, again and again. */
+const INSTALLATION = path.join('__test__', 'package', 'install.test.js')
+
 const runner = [
   '--test',
   `--test-timeout=${LONGEST_MS}`,
@@ -62,10 +66,15 @@ function buildWithoutWitness() {
 }
 
 /**
+ * Returns the paths of all tests below a folder, in the order of the alphabet.
+ *
  * @param {string} folder
  */
 function testsIn(folder) {
-  return readdirSync(path.join(root, folder))
-    .filter((name) => name.endsWith('.test.js') || name.endsWith('.test.mjs'))
-    .map((name) => path.join(folder, name))
+  const tests = readdirSync(path.join(root, folder), { recursive: true })
+    .map((name) => path.join(folder, String(name)))
+    .filter((file) => /\.test\.m?js$/.test(file) && file !== INSTALLATION)
+    .sort()
+  if (tests.length === 0) fail(`There is no test in ${folder}.`)
+  return tests
 }

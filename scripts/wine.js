@@ -32,8 +32,17 @@ const NODES = ['20', '22']
  * take a witness.
  */
 const TESTS = [
-  ...['bad-input', 'books', 'buffer', 'examples', 'inspect', 'io-end', 'io-onread', 'lease'],
-  ...['options', 'thread-cache', 'torture']
+  'pool/bad-input',
+  'pool/buffer',
+  'pool/inspect',
+  'pool/lease',
+  'pool/options',
+  'pool/totals',
+  'cache/thread-cache',
+  'io/end',
+  'io/onread',
+  'model/torture',
+  'package/examples'
 ]
 
 /** The comparison's that ask the system for something: programs, processes, their memory. */
