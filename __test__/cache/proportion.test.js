@@ -6,7 +6,8 @@ const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
 const { setImmediate: turn } = require('node:timers/promises')
 const { BufferPool } = require('../..')
-const { Trimmer } = require('../../lib/cache/trimmer')
+const { Flusher } = require('../../lib/cache/flusher')
+const { FreedBytes } = require('../../lib/cache/freed-bytes')
 const { Magazine } = require('../../lib/cache/magazine')
 const { MODES, balanced, external, givesAtOnce, settle } = require('../support/helpers')
 const { below } = require('../soak/marks')
@@ -125,19 +126,15 @@ test('Blocks of sizes that nobody takes any more give way to those that are take
 test('What was needed stays so where the rest of its class gives way', () => {
   const magazine = new Magazine(0, 64)
   const slots = Array.from({ length: 5 }, () => /** @type {any} */ ({ magazine, next: null }))
-  const cache = /** @type {any} */ ({
-    magazines: [magazine],
-    held: 1,
-    leased: 0,
-    flushSlot: () => 64
-  })
-  const trimmer = new Trimmer(cache)
-  trimmer.isGoingOn = true
+  const usage = /** @type {any} */ ({ magazines: [magazine], hasNothingIdle: false })
+  const flusher = new Flusher(usage, new FreedBytes('pool'), () => {})
+  flusher.flushSlot = () => 64
+  flusher.isScheduled = true
   for (const slot of slots) magazine.push(slot)
   assert.equal(magazine.takeUnused(), 0)
   const needed = [magazine.take(), magazine.take()]
   for (const slot of needed) magazine.push(/** @type {any} */ (slot))
-  trimmer.freeColdest(3 * 64, /** @type {any} */ (undefined))
+  flusher.freeLeastNeeded(3 * 64, /** @type {any} */ (undefined))
   assert.equal(magazine.count, 2)
   assert.equal(magazine.takeUnused(), 0)
 })

@@ -4,11 +4,12 @@
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
-const keeping = require('../../lib/cache/reuse')
+const reuse = require('../../lib/cache/reuse')
 const native = require('../../lib/runtime/native')
 const { toSettings } = require('../../lib/pool/options')
 const { ThreadCache } = require('../../lib/cache/thread-cache')
 const { blockSizes, classOf } = require('../../lib/cache/size-class')
+const { Fate } = require('../../lib/cache/states')
 const { slotOf } = require('../../lib/cache/tag')
 const { external, settle } = require('../support/helpers')
 
@@ -25,9 +26,9 @@ function openCache() {
 /** Leases and gives back `count` blocks of each size, within one turn. */
 function use(cache, sizes, count) {
   const buffers = sizes.flatMap((size) =>
-    Array.from({ length: count(size) }, () => keeping.lease(cache, size))
+    Array.from({ length: count(size) }, () => reuse.lease(cache, size))
   )
-  for (const buffer of buffers) assert.ok(keeping.giveBack(cache, slotOf(buffer.buffer)))
+  for (const buffer of buffers) assert.ok(reuse.giveBack(cache, slotOf(buffer.buffer)))
 }
 
 const idleBytes = (cache) =>
@@ -70,7 +71,7 @@ test('A fill fetches a batch from the depot, and one block from the operating sy
   use(cache, [4096], () => 6000)
   await settle()
   assert.ok(magazine.count < 6000, 'some are in the depot')
-  cache.trimmer.flushBytes(Infinity, false, Infinity)
+  cache.flusher.flush(Infinity, Fate.STORE, undefined, Infinity)
   await settle()
   use(cache, [4096], () => 1)
   assert.equal(magazine.count, 8)

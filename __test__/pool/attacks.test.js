@@ -710,11 +710,22 @@ describe('A patched prototype', () => {
       const kept = sample.pool.allocUnsafe(64)
       const slot = /** @type {object} */ (slotOf(kept.buffer))
       sample.pool.release(kept)
-      for (const inner of [sample.trimmer, sample.waiting, sample.magazineOf(0), slot]) {
+      const parts = [
+        sample.elsewhere,
+        sample.filler,
+        sample.flusher,
+        sample.freed,
+        sample.sampler,
+        sample.segments,
+        sample.trimmer,
+        sample.waiting,
+        sample.wakes
+      ]
+      for (const inner of [...parts, sample.magazineOf(0), slot]) {
         names.push(...Object.getOwnPropertyNames(inner))
       }
       // Of what cut() and wait() make, and of leases, too.
-      names.push('slots', 'frees', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
+      names.push('slots', 'fate', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
       /** @type {object[]} */
       const seen = []
       const setter = (/** @type {string} */ name) =>

@@ -1,64 +1,101 @@
 'use strict'
 
 /**
- * How much of what a thread has leased is no longer in its hands: posted to another thread, or collected and on its
- * way back.
+ * Tells whether anything but this thread's own code can end a wait: how many of the leased bytes have left its hands,
+ * posted to another thread, or collected and on their way back.
  *
- * No counter tells, since nobody asks the pool before a Buffer is posted, perhaps before the pool has a handle. So each
- * slot is known here by a weak reference. A posted Buffer leaves the slot's ArrayBuffer empty.
+ * No counter has that number: nobody asks the pool before a Buffer is posted, perhaps before the pool has a handle. So
+ * this keeps a weak reference to each slot. A posted Buffer leaves the slot's ArrayBuffer empty.
+ *
+ * - It MUST NOT keep a slot alive.
+ * - One event-loop turn MUST NOT look at more than SLICE rows.
+ *
+ * Collaborators: `ThreadUsage`, `Segments`, the core (`runtime/native`).
  */
 
 const { LEASED, SAMPLED, STATE } = require('./thread-counters')
 const native = require('../runtime/native')
-const { WeakReference, byteLengthOf, closeOff, deref, lengthOf } = require('../runtime/intrinsics')
+const { isMainThread } = require('node:worker_threads')
+const {
+  WeakReference,
+  byteLengthOf,
+  closeOff,
+  deref,
+  isExternal,
+  lengthOf
+} = require('../runtime/intrinsics')
+const { UNIT } = require('./magazine')
 
 const { headColumns, segmentShift, columnsPerRow } = native.layout()
 const { max } = Math
 
 const ROW_MASK = 2 ** segmentShift - 1
 
-/** The most rows that are looked at in one turn of the event loop: less than a millisecond's worth. */
+/** The most rows that one event-loop turn looks at: less than a millisecond's worth. */
 const SLICE = 4096
 
 class LeasedElsewhere {
-  #cache
-  /** How many segments have slots that are known here, or had. */
-  #segments = 0
-  /** Where the count goes on: the number of a segment, and of a row in it. */
+  #usage
+  #segments
+  /** How many segments have known slots, or had. */
+  #count = 0
+  /** Where the look goes on: the number of a segment, and of a row in it. */
   #segment = 0
   #row = 0
-  /** Bytes counted so far. */
+  /** Bytes found so far. */
   #bytes = 0
 
-  /** @param {import('./thread-cache').ThreadCache} cache */
-  constructor(cache) {
-    this.#cache = cache
+  /**
+   * @param {import('./thread-usage').ThreadUsage} usage
+   * @param {import('./segments').Segments} segments
+   */
+  constructor(usage, segments) {
+    this.#usage = usage
+    this.#segments = segments
+    /** Whether another thread can have a Buffer of this pool, and release it. */
+    this.isShared = !isMainThread
   }
 
   /**
-   * Knows a slot from now on, for as long as its block has the row.
+   * Keeps a weak reference to a slot, for as long as its block has the row.
    *
    * @param {import('./slot').Slot} slot in a magazine
    */
   know(slot) {
     const number = slot.row >>> segmentShift
-    const segment = this.#cache.segments[number]
-    this.#segments = max(this.#segments, number + 1)
+    const segment = this.#segments.byNumber[number]
+    this.#count = max(this.#count, number + 1)
     segment.slots[slot.row & ROW_MASK] = new WeakReference(slot)
     segment.blockSize = /** @type {import('./magazine').Magazine} */ (slot.magazine).blockSize
   }
 
   /**
-   * Whether at least so many bytes are elsewhere; `undefined` where it has to be asked again, in another turn.
+   * Tells whether anything but this thread's own code can free enough for a block: the block fits under the ceiling
+   * beside all that this thread has leased and still has in its hands.
+   *
+   * @param {number} blockSize
+   * @returns {boolean | undefined} `undefined` if the look has to go on in another turn: ask again
+   */
+  canServe(blockSize) {
+    const usage = this.#usage
+    usage.deductEnded()
+    const room = native.holdableBytes(usage.attachment) - blockSize
+    const excess = usage.leased * UNIT - room
+    if (excess <= 0) return true
+    return isExternal ? this.#isAtLeast(excess) : false
+  }
+
+  /**
+   * Tells whether at least so many bytes are elsewhere.
    *
    * @param {number} bytes above 0
-   * @param {boolean} isShared whether another thread may give back what was posted
+   * @returns {boolean | undefined} `undefined` if the look has to go on in another turn
    */
-  isAtLeast(bytes, isShared) {
-    const { segments } = this.#cache
+  #isAtLeast(bytes) {
+    const { byNumber } = this.#segments
     let left = SLICE
-    for (; this.#segment < this.#segments; this.#segment++, this.#row = 0) {
-      const segment = segments[this.#segment]
+    for (; this.#segment < this.#count; this.#segment++, this.#row = 0) {
+      const segment = byNumber[this.#segment]
       if (segment === undefined || segment.blockSize === 0) continue
       const { words, slots, blockSize } = segment
       const end = lengthOf(words)
@@ -66,7 +103,7 @@ class LeasedElsewhere {
         const at = headColumns + this.#row * columnsPerRow
         if (at >= end) break
         const slot = slots[this.#row++]
-        const isOut = slot !== undefined && isElsewhere(slot, words[at + STATE], isShared)
+        const isOut = slot !== undefined && isElsewhere(slot, words[at + STATE], this.isShared)
         if (isOut) this.#bytes += blockSize
         if (this.#bytes >= bytes) return this.#end(true)
         if (--left === 0) return undefined
@@ -87,17 +124,17 @@ class LeasedElsewhere {
 closeOff(LeasedElsewhere)
 
 /**
- * Whether a block is leased, and not in this thread's hands.
+ * Tells whether a block is leased, and not in this thread's hands.
  *
  * @param {WeakRef<import('./slot').Slot>} reference to its slot
- * @param {number} state its own
+ * @param {number} state of the block
  * @param {boolean} isShared
  */
 function isElsewhere(reference, state, isShared) {
   if (state !== LEASED && state !== SAMPLED) return false
   const arrayBuffer = deref(reference)?.arrayBuffer
   if (!arrayBuffer) return true
-  // Empty is also what this thread has moved to another ArrayBuffer, or posted to itself.
+  // An ArrayBuffer is also empty after this thread has moved its memory to another one, or posted it to itself.
   return isShared && byteLengthOf(arrayBuffer) === 0
 }
 

@@ -1,49 +1,54 @@
 'use strict'
 
 /**
- * Where sampled leases were taken, to show who holds memory, and to tell of leases that the garbage collector ends.
+ * Records the call sites of sampled leases. They show who holds memory, and which leases the garbage collector has ended.
  *
- * The state of a sampled lease is one of its own. So its release takes the slow path, which drops the
- * record, and a finalizer that finds this state has found a leak.
+ * - A sampled lease MUST have the state `SAMPLED`. So its release takes the slow path, which drops the record, and a
+ *   finalizer that finds this state has found a leak.
+ * - Each record MUST be dropped by the release, or by the core's report that the lease has ended elsewhere.
+ * - It MUST NOT run other code in the midst of a lease, but for a formatter of stacks, which `ThreadCache` expects.
  *
  * The idea is Netty's ResourceLeakDetector: one lease in so many, with its stack.
+ *
+ * Collaborators: the call sites, the core (`runtime/native`: reports and warnings), the channels.
  */
 
 const { performance } = require('node:perf_hooks')
 const process = require('node:process')
 const { callSiteBelow } = require('./call-site')
 const channels = require('../pool/channels')
+const native = require('../runtime/native')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./thread-counters')
 const { freeze, listOf, nextKey, table, uncurry } = require('../runtime/intrinsics')
 
-// As they were when cistern was loaded: other code must not run in the middle of a lease.
+// As they were when cistern was loaded: other code must not run in the midst of a lease.
 const { floor, log, log1p, max, min, random } = Math
 const now = performance.now.bind(performance)
 const sort = uncurry(Array.prototype.sort)
 
-/** Records that are kept. The oldest goes first: what has been leased that long is no news. */
+/** The most records. The oldest goes first: a lease that has lasted that long is no news. */
 const RECORDS = 100_000
 
-/** Call sites of a pool of which the first leak is a warning, as `MOST_SITES` in `src/pool/leak_sites.rs` has it. */
+/** How many call sites of a pool have their first leak warned of: `MOST_SITES` in `src/pool/leak_sites.rs`. */
 const MOST_WARNINGS = 10
 
-/** Different call sites that are counted, beyond which a new one counts anew each time. */
+/** How many call sites are counted. A leak of any other call site counts as its first. */
 const SITES = 1000
 
 /**
- * To record a stack takes some microseconds, thirty leases' time. So a share of at most so many
- * leases a second is recorded, and of so many at a time; with every lease to be recorded, every one is.
+ * A record takes some microseconds, as long as thirty leases. So the sampler records a share of at most so many leases a
+ * second, and of so many at once. At a rate of 1 it records every lease.
  */
 const LEASES_PER_SECOND = 12_800
 const LEASES_AT_ONCE = 128_000
 
 /**
- * The share of them that is recorded, at least: 100 a second, and 1,000 at a time. A rate below it asks for
- * fewer records anyway, and a share of its own would be less than one.
+ * The smallest share: 100 records a second, and 1,000 at once. A rate below it asks for fewer records anyway, and its own
+ * share would be less than one record.
  */
 const SMALLEST_SHARE = 1 / 128
 
-/** When too many were recorded of late, so many times as many leases go by until the next try. */
+/** After too many records, so many times as many leases go by until the next try. */
 const PAUSE = 32
 
 /** The most leases between two samples: counts are exact up to 2^53. */
@@ -53,30 +58,30 @@ const SELDOM = 2 ** 40
  * A sampled lease.
  *
  * @typedef {object} Sample
- * @property {number} size what was asked for
- * @property {number} bytes its block's
- * @property {number} at when it was taken
+ * @property {number} size asked for
+ * @property {number} bytes of its block
+ * @property {number} at the time of the lease
  * @property {string} stack
  */
 
 class Sampler {
   #rate
   #pool
-  /** The share of leases that may be recorded of so many. */
+  /** The share of `LEASES_PER_SECOND` and of `LEASES_AT_ONCE` that may be recorded. */
   #share
-  /** Records that may be made now. */
+  /** How many records may be made now. */
   #tokens
   #filledAt = now()
   #lastId = 0
   #pause = 1
   /**
-   * Of leases that were not released yet, by number.
+   * Records of leases that have not ended, by number.
    *
    * @type {Map<number, Sample>}
    */
   #records = new Map()
   /**
-   * Of leaks that are still to be told, by number.
+   * Records of leaks that are still to be published, by number.
    *
    * @type {Map<number, Sample>}
    */
@@ -96,27 +101,28 @@ class Sampler {
   }
 
   /**
-   * Has a segment count down to its next sampled lease. Random, so as not to beat with a pattern.
+   * Has a segment count down to its next sampled lease, from a random number: a fixed one could coincide with a pattern
+   * of the leases.
    *
    * @param {Float64Array} words the segment's
    */
   countDown(words) {
     if (this.#rate === 0) return
     const counted = words[LEASES] - words[BASE]
-    // By the geometric distribution: each lease is as likely as any other.
+    // A geometric distribution: each lease is as likely as any other.
     const skipped = this.#rate === 1 ? 0 : floor(log(1 - random()) / log1p(-this.#rate))
     const leases = 1 + min(skipped, SELDOM) * this.#pause
     words[BASE] = -leases - counted
     words[LEASES] = -leases
   }
 
-  /** Whether a lease that no slot counts is to be sampled. */
+  /** Decides whether to sample a lease that no slot counts. */
   isDue() {
     return random() < this.#rate
   }
 
   /**
-   * The stack of the caller of `below`; `undefined` where too many were taken of late.
+   * Returns the stack of the caller of `below`; `undefined` after too many records.
    *
    * @param {Function} below the topmost function that is of no interest
    */
@@ -130,6 +136,8 @@ class Sampler {
   }
 
   /**
+   * Records a lease.
+   *
    * @param {import('./slot').Slot} slot just leased
    * @param {number} size
    * @param {string} stack
@@ -144,7 +152,7 @@ class Sampler {
   }
 
   /**
-   * Drops the record of a sampled lease, which is from now on like any other.
+   * Drops the record of a sampled lease, which becomes a lease like any other.
    *
    * @param {import('./slot').Slot} slot attached
    */
@@ -154,7 +162,7 @@ class Sampler {
   }
 
   /**
-   * Drops a record by its number.
+   * Drops a record.
    *
    * @param {number} id
    */
@@ -163,11 +171,22 @@ class Sampler {
   }
 
   /**
-   * Notes that the garbage collector has ended a lease, which is told later.
+   * Takes the core's reports of sampled leases that have ended in the garbage collector, or in another thread. The leaks
+   * among them are published later, by `tellLeaks`.
    *
-   * @param {number} id its record's
+   * @param {import('../runtime/native').Attachment} attachment
    */
-  leak(id) {
+  takeReports(attachment) {
+    for (;;) {
+      const report = native.nextReport(attachment)
+      if (report === null) return
+      if (report < 0) this.forget(-report)
+      else this.#leak(report)
+    }
+  }
+
+  /** @param {number} id of a record */
+  #leak(id) {
     const record = table.get(this.#records, id)
     if (record === undefined) return
     table.delete(this.#records, id)
@@ -175,22 +194,21 @@ class Sampler {
   }
 
   /**
-   * Tells of the leaks that were noted.
+   * Publishes the leaks, or warns of them. Runs other code.
    *
-   * @param {(site: string) => number} noteSite which one it is of the call sites to be told by a warning; 0: it is
-   *   none of these
+   * @param {import('../runtime/native').Attachment} attachment
    */
-  tellLeaks(noteSite) {
+  tellLeaks(attachment) {
     while (table.size(this.#leaks) > 0) {
       const id = firstOf(this.#leaks)
       const record = /** @type {Sample} */ (table.get(this.#leaks, id))
       table.delete(this.#leaks, id)
-      this.#publish(record, noteSite)
+      this.#tell(record, attachment)
     }
   }
 
   /**
-   * Who holds sampled leases now, by call site, the most bytes first.
+   * Returns the holders of sampled leases: the call sites, with the most bytes first.
    *
    * @returns {readonly import('../..').Holder[]}
    */
@@ -200,7 +218,7 @@ class Sampler {
     const sites = new Map()
     table.forEach(this.#records, (/** @type {Sample} */ { bytes, at, stack }) => {
       const site = table.get(sites, stack)
-      // Records are in the order of their leases: a site's first is its oldest.
+      // Records are in the order of their leases, so a site's first record is its oldest.
       if (site === undefined)
         table.set(sites, stack, { stack, count: 1, bytes, oldestMs: time - at })
       else {
@@ -215,9 +233,9 @@ class Sampler {
 
   /**
    * @param {Sample} record
-   * @param {(site: string) => number} noteSite
+   * @param {import('../runtime/native').Attachment} attachment
    */
-  #publish({ size, stack }, noteSite) {
+  #tell({ size, stack }, attachment) {
     const count = (table.get(this.#counts, stack) ?? 0) + 1
     if (count > 1 || table.size(this.#counts) < SITES) table.set(this.#counts, stack, count)
     const pool = this.#pool
@@ -225,7 +243,7 @@ class Sampler {
       channels.leak.publish({ pool, size, stack, count })
       return
     }
-    const number = noteSite(stack)
+    const number = native.noteLeakSite(attachment, stack)
     if (number === 0) return
     const others =
       number === MOST_WARNINGS ? 'Further ones, of any call site,' : 'Others of its call site'
@@ -237,6 +255,7 @@ class Sampler {
     )
   }
 
+  /** Takes a token for one record, if there is one. */
   #spend() {
     const time = now()
     const refill = ((time - this.#filledAt) / 1000) * LEASES_PER_SECOND * this.#share
@@ -249,6 +268,8 @@ class Sampler {
 }
 
 /**
+ * Compares for a sort.
+ *
  * @param {{ bytes: number }} one
  * @param {{ bytes: number }} other
  */
@@ -257,8 +278,10 @@ function mostBytesFirst(one, other) {
 }
 
 /**
+ * Returns the number of the oldest record.
+ *
  * @param {Map<number, unknown>} records at least one
- * @returns {number} the oldest one's
+ * @returns {number}
  */
 function firstOf(records) {
   return nextKey(table.keys(records)).value ?? 0

@@ -1,8 +1,15 @@
 'use strict'
 
 /**
- * The leases of one thread that wait for memory. Who comes when, across all threads, the core decides:
- * see `src/pool/waiters.rs`.
+ * The requests of one thread that wait for memory. The core decides, across all threads, which one is served next:
+ * `src/pool/waiters.rs`.
+ *
+ * - Every ticket MUST be served, rejected or cancelled, and only once.
+ * - A ticket MUST be removed before other code runs: that must not find it here any more.
+ * - As long as a request waits, this MUST be reachable (`awaited`): nothing else holds it.
+ *
+ * Collaborators: the core (`runtime/native`), `ThreadUsage`, `LeasedElsewhere`, `EventLoopHold`. `leaseGranted` makes the
+ * lease of a granted block.
  */
 
 const native = require('../runtime/native')
@@ -15,21 +22,25 @@ const { setImmediate } = require('../runtime/timers')
  * @typedef {object} Waiter
  * @property {import('./magazine').Magazine} magazine
  * @property {number} size
- * @property {string | undefined} stack where the lease was asked for, if it is a sampled one
- * @property {(lease: import('../pool/lease').Lease) => void} onLease called once the block is leased, unless the wait is cancelled
- * @property {(reason: unknown) => void} onError called where there will be none, unless the wait is cancelled
+ * @property {string | undefined} stack of the call, if the lease is to be sampled
+ * @property {(lease: import('../pool/lease').Lease) => void} onLease called when the block is leased, unless the wait is
+ *   cancelled
+ * @property {(reason: unknown) => void} onError called when there will be none, unless the wait is cancelled
  */
 
 /**
- * Turns of the event loop that may go by until memory that was given up has reached who waits, where finalizers
- * bring it: one for the finalizer, one for the bell that it rings, and some to spare.
+ * The event-loop turns until memory that was given up has reached a waiting request, where finalizers bring it: one for
+ * the finalizer, one for the wake that follows, and some more.
  */
 const TURNS = 8
 
-/** Lines with someone in them. What waits is held by nothing else, and must not be collected. */
+/** Objects with a waiting request. Nothing else holds them, and the garbage collector must not take them. */
 const awaited = new Set()
 
 class Waiting {
+  #usage
+  #elsewhere
+  #leaseGranted
   /** @type {Map<number, Waiter>} */
   #waiters = new Map()
   /** For how many turns the event loop goes on in any case. */
@@ -37,59 +48,64 @@ class Waiting {
   #hold = new EventLoopHold(() => this.#canOthersEnd())
 
   /**
-   * @param {import('./thread-cache').ThreadCache} cache
+   * @param {import('./thread-usage').ThreadUsage} usage
+   * @param {import('./leased-elsewhere').LeasedElsewhere} elsewhere
+   * @param {(waiter: Waiter, lent: import('../runtime/native').Lent) => import('../pool/lease').Lease} leaseGranted
    */
-  constructor(cache) {
-    this.cache = cache
+  constructor(usage, elsewhere, leaseGranted) {
+    this.#usage = usage
+    this.#elsewhere = elsewhere
+    this.#leaseGranted = leaseGranted
   }
 
-  /** Whether nobody waits in this thread. */
+  /** Whether no request of this thread waits. */
   get isEmpty() {
     return table.size(this.#waiters) === 0
   }
 
   /**
-   * Stands in line.
+   * Joins the queue.
    *
    * @param {Waiter} waiter
    * @returns {number} its ticket
    */
   wait(waiter) {
-    const ticket = native.wait(this.cache.attachment, waiter.magazine.index)
+    const ticket = native.wait(this.#usage.attachment, waiter.magazine.index)
     table.set(this.#waiters, ticket, waiter)
     addTo(awaited, this)
-    this.#hold.hold()
+    this.#hold.start()
     return ticket
   }
 
   /**
-   * Waits no more. Whether the ticket was still waiting.
+   * Leaves the queue.
    *
    * @param {number} ticket
+   * @returns {boolean} false if the ticket did not wait any more
    */
   cancel(ticket) {
-    if (!this.#leave(ticket)) return false
-    native.cancel(this.cache.attachment, ticket)
-    // What was freed for this one may be another's of this thread.
+    if (!this.#remove(ticket)) return false
+    native.cancel(this.#usage.attachment, ticket)
+    // Another request of this thread may get the memory that was freed for this one.
     this.collect()
     return true
   }
 
-  /** Hands out what was granted to this thread. */
+  /** Serves the requests that the core has granted a block. */
   collect() {
-    // Also where nobody is known to wait: code that vm ends in the midst of a call may have left a ticket behind.
+    // Also if no request is known to wait: code that `vm` ends in the midst of a call may leave a ticket behind.
     for (;;) {
-      const ticket = native.granted(this.cache.attachment)
+      const ticket = native.granted(this.#usage.attachment)
       if (ticket === null) break
       this.#serve(ticket)
     }
-    if (table.size(this.#waiters) > 0 && this.cache.isClosed) this.#rejectAll()
-    if (table.size(this.#waiters) > 0) this.#goOn()
+    if (!this.isEmpty && this.#usage.isClosed) this.#rejectAll()
+    if (!this.isEmpty) this.#goOn()
   }
 
   /**
-   * Has the event loop turn for a while. Memory that was given up may be on its way: finalizers run in these turns,
-   * and not only when the timer fires that holds the event loop.
+   * Has the event loop turn for a while. Memory that was given up may be on its way: finalizers run in these turns, and
+   * not only when the timer fires that keeps the event loop alive.
    */
   #goOn() {
     const goesOn = this.#turns > 0
@@ -98,7 +114,7 @@ class Waiting {
   }
 
   #turn() {
-    this.#turns = table.size(this.#waiters) > 0 ? this.#turns - 1 : 0
+    this.#turns = this.isEmpty ? 0 : this.#turns - 1
     if (this.#turns > 0) setImmediate(() => this.#turn())
   }
 
@@ -106,11 +122,10 @@ class Waiting {
   #serve(ticket) {
     const waiter = table.get(this.#waiters, ticket)
     if (waiter === undefined) {
-      native.cancel(this.cache.attachment, ticket)
+      native.cancel(this.#usage.attachment, ticket)
       return
     }
-    // Before anything else: what follows may run other code, which must not find the ticket here any more.
-    this.#leave(ticket)
+    this.#remove(ticket)
     let lease
     try {
       lease = this.#claim(ticket, waiter)
@@ -125,45 +140,47 @@ class Waiting {
    * @param {number} ticket granted
    * @param {Waiter} waiter
    */
-  #claim(ticket, { magazine, size, stack }) {
-    const lent = native.claim(this.cache.attachment, ticket)
+  #claim(ticket, waiter) {
+    const { attachment, name, maxBytes } = this.#usage
+    const lent = native.claim(attachment, ticket)
     // It was granted, and then the pool was closed.
-    if (lent === null) throw new Closed(this.cache.name)
-    // So much has been set aside meanwhile.
-    if (typeof lent === 'number')
-      throw new Exhausted(this.cache.name, size, this.cache.maxBytes, NEVER)
-    return this.cache.leaseGranted(magazine, lent, size, stack)
+    if (lent === null) throw new Closed(name)
+    // Too much has been set aside meanwhile.
+    if (typeof lent === 'number') throw new Exhausted(name, waiter.size, maxBytes, NEVER)
+    return this.#leaseGranted(waiter, lent)
   }
 
   /**
-   * Whether anything but this thread's own code can end the first wait, and so the others; `undefined` where it has
-   * to be asked again, in another turn.
+   * Tells whether anything but this thread's own code can end the first wait, and so the others.
+   *
+   * @returns {boolean | undefined} `undefined` if the look has to go on in another turn: ask again
    */
   #canOthersEnd() {
     const first = table.get(this.#waiters, nextKey(table.keys(this.#waiters)).value)
-    return first !== undefined && this.cache.canOthersServe(first.magazine.blockSize)
+    return first !== undefined && this.#elsewhere.canServe(first.magazine.blockSize)
   }
 
   #rejectAll() {
     table.forEach(
       this.#waiters,
       (/** @type {Waiter} */ { onError }, /** @type {number} */ ticket) => {
-        this.#leave(ticket)
-        onError(new Closed(this.cache.name))
+        this.#remove(ticket)
+        onError(new Closed(this.#usage.name))
       }
     )
   }
 
   /**
-   * Forgets a ticket. Whether it was known.
+   * Forgets a ticket.
    *
    * @param {number} ticket
+   * @returns {boolean} whether it was known
    */
-  #leave(ticket) {
+  #remove(ticket) {
     const isKnown = table.delete(this.#waiters, ticket)
-    if (table.size(this.#waiters) === 0) {
+    if (this.isEmpty) {
       deleteFrom(awaited, this)
-      this.#hold.letGo()
+      this.#hold.stop()
     }
     return isKnown
   }

@@ -11,8 +11,9 @@ const { Buffer } = require('node:buffer')
 const { addEntries } = require('../cache/call-site')
 const errors = require('./errors')
 const { custom, draw } = require('./inspect')
-const keeping = require('../cache/reuse')
+const { giveBack: giveBackToReuse } = require('../cache/reuse')
 const { releaseBlock } = require('./lease')
+const { leaseRefused } = require('./slow-lease')
 const {
   Bytes,
   bufferOver,
@@ -298,7 +299,7 @@ class ByteBuffer {
    */
   #lease(size) {
     const cache = this.#cache
-    return cache.leaseWhole(size) ?? cache.leaseElsewhere(size)
+    return cache.leaseWhole(size) ?? leaseRefused(cache, size, false)
   }
 
   /** @param {Uint8Array} bytes a block that was just leased */
@@ -321,7 +322,7 @@ class ByteBuffer {
     if (slot.generation !== generation) throw new errors.AlreadyReleased(cache.name, this)
     if (magazine !== null) {
       if (magazine.blockSize > cache.calibration.largestKept && cache.discard(slot)) return
-      if (!isShown && keeping.giveBack(cache, slot)) return
+      if (!isShown && giveBackToReuse(cache, slot)) return
     }
     releaseBlock(slot.pool, /** @type {ArrayBuffer} */ (slot.arrayBuffer))
   }

@@ -111,4 +111,16 @@ class Lease {
   }
 }
 
-module.exports = { Lease, bindRelease, bufferOf, endLease, isOver, releaseBlock }
+/**
+ * Makes the `Lease` of a Buffer.
+ *
+ * @param {Buffer} buffer just leased
+ */
+function leaseOf(buffer) {
+  return new Lease(
+    buffer,
+    /** @type {import('../cache/slot').Slot} */ (slotOf(arrayBufferOf(buffer)))
+  )
+}
+
+module.exports = { Lease, bindRelease, bufferOf, endLease, isOver, leaseOf, releaseBlock }

@@ -51,16 +51,16 @@ class EventLoopHold {
     this.#look = look
   }
 
-  /** Holds the event loop. */
-  hold() {
+  /** Begins to keep the event loop alive. */
+  start() {
     if (this.#isHolding) return
     this.#isHolding = true
     this.#delay = SHORTEST
     this.#arm()
   }
 
-  /** Holds it no more. */
-  letGo() {
+  /** Stops keeping it alive. */
+  stop() {
     if (!this.#isHolding) return
     this.#isHolding = false
     clearTimeout(this.#timer)
