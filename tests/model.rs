@@ -17,10 +17,10 @@ fn setup() -> impl Strategy<Value = Setup> {
 
 fn step() -> impl Strategy<Value = Step> {
     let fate = prop_oneof![
-        4 => Just(Fate::Keep),
-        2 => Just(Fate::Condemn),
+        4 => Just(Fate::Store),
+        2 => Just(Fate::Free),
         1 => Just(Fate::Discard),
-        1 => Just(Fate::Spare),
+        1 => Just(Fate::Refuse),
     ];
     let one = any::<u8>;
     let held = || prop_oneof![2 => Just(false), 1 => Just(true)];
@@ -31,8 +31,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => one().prop_map(|which| Step::Release { which }),
         10 => (one(), fate, held())
             .prop_map(|(which, fate, held)| Step::Detach { which, fate, held }),
-        5 => (one(), held()).prop_map(|(which, held)| Step::Surrender { which, held }),
-        5 => one().prop_map(|which| Step::Let { which }),
+        5 => (one(), held()).prop_map(|(which, held)| Step::ReleaseRemotely { which, held }),
+        5 => one().prop_map(|which| Step::DropHolder { which }),
         3 => one().prop_map(|which| Step::Ask { which }),
         15 => one().prop_map(|which| Step::Finalize { which }),
         3 => one().prop_map(|which| Step::Withdraw { which }),
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..100_000).prop_map(|bytes| Step::Trim { bytes }),
         1 => Just(Step::TrimAll),
         3 => (one(), one())
-            .prop_map(|(milliseconds, pressure)| Step::Tend { milliseconds, pressure }),
+            .prop_map(|(milliseconds, pressure)| Step::Visit { milliseconds, pressure }),
         1 => Just(Step::Close),
     ]
 }

@@ -16,8 +16,22 @@
  * @property {number} columnsPerRow
  * @property {number} idleAllowance how much may be idle however little was in use lately, in bytes
  *
+ * @typedef {Record<string, number>} Numbers the variants of one enum of Rust's
+ *
+ * @typedef {object} Constants
+ * @property {Numbers} blockState
+ * @property {Numbers} column
+ * @property {Numbers} segmentColumn
+ * @property {Numbers} rowColumn
+ * @property {Numbers} fate
+ * @property {Numbers} tick
+ * @property {Numbers} remoteState
+ * @property {string[]} classFigures in the order in which `stats` writes them
+ * @property {string[]} poolFigures
+ *
  * @typedef {object} Native
  * @property {() => Layout} layout
+ * @property {() => Constants} constants the numbers that `lib/` has as constants of its own, for a test to compare
  * @property {() => number} memoryLimit in bytes
  * @property {() => boolean} asksForZeroFill
  * @property {() => boolean} isExternal whether blocks are memory of the addon's own

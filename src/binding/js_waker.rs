@@ -9,23 +9,23 @@ use std::sync::Arc;
 /// Weak: it keeps no event loop alive.
 type WeakFunction = ThreadsafeFunction<(), (), (), Status, false, true>;
 
-/// Calls a function in its thread's next turn, however often it is rung until then.
+/// Calls a function in its thread's next event-loop turn, once for all wakes until then.
 pub struct JsWaker {
     function: WeakFunction,
     pending: Arc<PendingWake>,
 }
 
 impl JsWaker {
-    /// A waker that calls `answer`.
+    /// Makes a waker that calls `on_wake`.
     ///
     /// # Errors
     ///
     /// Those of Node-API.
-    pub fn new(answer: &Function<'_, (), ()>) -> Result<Self> {
+    pub fn new(on_wake: &Function<'_, (), ()>) -> Result<Self> {
         let pending = Arc::new(PendingWake::new());
         let wakes = pending.clone();
         let function =
-            answer.build_threadsafe_function::<()>().weak::<true>().build_callback(move |_| {
+            on_wake.build_threadsafe_function::<()>().weak::<true>().build_callback(move |_| {
                 wakes.end();
                 Ok(())
             })?;
@@ -36,7 +36,7 @@ impl JsWaker {
 impl Waker for JsWaker {
     fn wake(&self) {
         if self.pending.start() {
-            // A thread that is ending does not answer, which is what is promised.
+            // A call into a thread that is ending does nothing, which `Waker` allows.
             self.function.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
     }

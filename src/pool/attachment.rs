@@ -1,4 +1,4 @@
-//! One thread's end of a pool.
+//! One thread's attachment to a pool.
 
 use super::loan::{Loan, LoanKey};
 use super::loan_table::Record;
@@ -11,30 +11,52 @@ use crate::memory::census::Owner;
 use crate::memory::size_class::SizeClass;
 use std::sync::Arc;
 
-/// One thread's end of a pool. Dropping it keeps what the thread has counted.
+/// The fate of a block whose `ArrayBuffer` is detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Fate {
+    /// The depot stores it.
+    Store = 0,
+    /// It is freed.
+    Free = 1,
+    /// It is freed, and counted as discarded: the pool is not to store it.
+    Discard = 2,
+}
+
+impl Fate {
+    /// Every fate, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Store, Self::Free, Self::Discard];
+
+    /// Returns the fate with a number; an unknown number means [`Self::Discard`].
+    pub fn from_number(number: u32) -> Self {
+        Self::ALL.get(number as usize).copied().unwrap_or(Self::Discard)
+    }
+}
+
+/// One thread's attachment to a pool. The pool keeps the thread's counts when it is dropped.
 pub struct Attachment {
     pub(super) pool: Arc<Pool>,
     pub(super) thread: Arc<ThreadState>,
 }
 
 impl Attachment {
-    /// The pool this is an end of.
+    /// Returns the pool.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// This thread, as the others know it.
+    /// Returns this thread, as the others know it.
     pub fn thread(&self) -> &Arc<ThreadState> {
         &self.thread
     }
 
-    /// This thread's counters and states.
+    /// Returns this thread's counters, and the states of its blocks.
     pub fn counters(&self) -> &ThreadCounters {
         self.thread.counters()
     }
 
-    /// An idle block of `class` from the depot, as a loan; `None` where the depot has none, or others
-    /// wait for memory.
+    /// Lends an idle block of `class` from the depot; `None` if the depot has none, or if someone waits
+    /// for memory.
     ///
     /// # Errors
     ///
@@ -47,12 +69,12 @@ impl Attachment {
         self.lend(block, false).map(Some)
     }
 
-    /// A block of `class` got from the operating system, as a loan.
+    /// Lends a block of `class` from the operating system.
     ///
     /// # Errors
     ///
-    /// [`Refusal`], with nothing changed but that idle blocks have given way. Those who wait come
-    /// first: while someone does, the pool counts as exhausted.
+    /// [`Refusal`]; idle blocks may have been freed by then. Waiters come first: while someone waits,
+    /// the pool counts as exhausted.
     pub fn lend_fresh(&self, class: SizeClass) -> Result<Loan, Refusal> {
         if !self.pool.waiters.is_empty() {
             return Err(Refusal::Exhausted(class.block_size()));
@@ -61,17 +83,17 @@ impl Attachment {
         self.pool.census.hand_over(&block, None, Some(Owner::Depot));
         let loan = self.lend(block, true);
         self.counters().show_surplus(self.pool.replace_idle(class));
-        // What gave way may have been more than it took, and someone may have come to stand in line.
+        // More may have been freed than this block took, and someone may have begun to wait.
         self.pool.serve();
         Ok(loan?)
     }
 
-    /// Asks the other threads to give up `bytes` of what they have idle.
+    /// Asks the other threads to give up `bytes` of their idle blocks.
     pub fn ask_others(&self, bytes: usize) {
         self.others(|thread| thread.ask(bytes));
     }
 
-    /// Tells the other threads to free `bytes` of what they have idle.
+    /// Tells the other threads to free `bytes` of their idle blocks.
     pub fn trim_others(&self, bytes: usize) {
         self.others(|thread| thread.trim(bytes));
     }
@@ -82,11 +104,12 @@ impl Attachment {
         others.for_each(|thread| each(thread));
     }
 
-    /// Waits in line for a block of `class`: the waker is called when it is [granted](Self::granted).
+    /// Joins the queue of waiters for a block of `class`. The thread is woken when the ticket is
+    /// [granted](Self::granted).
     pub fn wait(&self, class: SizeClass) -> Ticket {
         let ticket = self.pool.waiters.wait(class, self.thread.clone());
         if self.pool.is_closed() {
-            // Closed since the caller looked: either this takes the ticket out, or `close` does.
+            // Closed since the caller looked: either this removes the ticket, or `close` does.
             self.cancel(ticket);
         } else {
             self.pool.serve();
@@ -94,17 +117,17 @@ impl Attachment {
         ticket
     }
 
-    /// A ticket that was granted and not claimed.
+    /// Returns a ticket that was granted and not claimed.
     pub fn granted(&self) -> Option<Ticket> {
         self.pool.waiters.granted_to(&self.thread)
     }
 
-    /// The loan of what was granted; `None` where it was not.
+    /// Claims the loan that a ticket was granted; `None` if it was not granted.
     ///
     /// # Errors
     ///
-    /// [`Refusal`]: the operating system refused what the ceiling would have allowed, or so much has been
-    /// set aside since that the ceiling can't hold such a block any more.
+    /// [`Refusal`]: the operating system refused memory, or so much has gone into quarantine since that
+    /// the ceiling can't hold such a block any more.
     pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, Refusal> {
         match self.pool.waiters.take(&self.thread, ticket) {
             Some(outcome) => {
@@ -115,12 +138,12 @@ impl Attachment {
         }
     }
 
-    /// Waits no more. What was granted goes to the next in line.
+    /// Leaves the queue of waiters. A block that was granted goes to the next waiter.
     pub fn cancel(&self, ticket: Ticket) {
         if let Some(Ok(found)) = self.pool.waiters.take(&self.thread, ticket) {
             self.pool.store(found.block);
         }
-        // The head may have been the one that left.
+        // The first waiter may have been the one that left.
         self.pool.serve();
     }
 
@@ -148,45 +171,43 @@ impl Attachment {
         }
     }
 
-    /// The `ArrayBuffer` of the block of `class` on `row` was detached to be freed. The counters
-    /// say so at once; the memory follows when the backing store is gone.
-    pub fn mark_freeing(&self, row: u32, class: SizeClass) {
-        self.counters().set_state(row, BlockState::Freeing);
+    /// Marks the block of `class` on `row` as detached, to meet its `fate`, and returns its state
+    /// before. The caller detaches the `ArrayBuffer` next; the block follows when the backing store is
+    /// gone.
+    pub fn mark_detached(&self, row: u32, class: SizeClass, fate: Fate) -> BlockState {
+        let counters = self.counters();
+        let before = counters.state(row);
+        if fate == Fate::Store {
+            counters.set_state(row, BlockState::Detached);
+            return before;
+        }
+        if fate == Fate::Discard {
+            self.pool.counters.class(class).discarded.add();
+        }
+        counters.set_state(row, BlockState::Freeing);
         self.pool.count_freeing(class);
+        before
     }
 
-    /// The same, of a block that was released and is not wanted.
-    pub fn discard(&self, row: u32, class: SizeClass) {
-        self.pool.counters.class(class).discarded.add();
-        self.mark_freeing(row, class);
-    }
-
-    /// The `ArrayBuffer` could not be detached: all is as it was `before`.
-    pub fn spare(
-        &self,
-        row: u32,
-        class: SizeClass,
-        before: BlockState,
-        was_freeing: bool,
-        was_discarded: bool,
-    ) {
+    /// Undoes [`mark_detached`](Self::mark_detached), because the `ArrayBuffer` can't be detached.
+    pub fn undo_detached(&self, row: u32, class: SizeClass, fate: Fate, before: BlockState) {
         self.counters().set_state(row, before);
         let counters = &self.pool.counters;
-        if was_freeing {
+        if fate != Fate::Store {
             counters.lend(class);
             counters.class(class).freed.take();
         }
-        if was_discarded {
+        if fate == Fate::Discard {
             counters.class(class).discarded.take();
         }
     }
 
-    /// This thread's part of what the pool costs besides its blocks, in bytes.
+    /// Returns this thread's part of the pool's overhead, in bytes.
     pub fn overhead_bytes(&self) -> usize {
         self.pool.overhead_bytes() / self.pool.threads().all.len().max(1)
     }
 
-    /// Notes whether this thread has something idle, for the trimmer to look after. Whether it does.
+    /// Notes whether this thread has idle blocks. Returns whether the trimmer watches them.
     pub fn set_idle(&self, has_idle: bool) -> bool {
         self.thread.set_idle(has_idle);
         if has_idle {

@@ -40,7 +40,7 @@ pub struct PoolCounters {
     /// The most that these came to.
     most_loaned_bytes: AtomicUsize,
     /// The highest peak that was ever told, in bytes.
-    told_peak: AtomicUsize,
+    reported_peak: AtomicUsize,
 }
 
 impl PoolCounters {
@@ -50,7 +50,7 @@ impl PoolCounters {
             classes: [const { OnceLock::new() }; SizeClass::COUNT],
             loaned_bytes: AtomicUsize::new(0),
             most_loaned_bytes: AtomicUsize::new(0),
-            told_peak: AtomicUsize::new(0),
+            reported_peak: AtomicUsize::new(0),
         }
     }
 
@@ -74,8 +74,8 @@ impl PoolCounters {
     }
 
     /// A peak to be told, in bytes: no lower than one that was told before.
-    pub fn tell_peak(&self, bytes: usize) -> usize {
-        self.told_peak.fetch_max(bytes, Ordering::Relaxed).max(bytes)
+    pub fn raise_peak(&self, bytes: usize) -> usize {
+        self.reported_peak.fetch_max(bytes, Ordering::Relaxed).max(bytes)
     }
 
     /// The counters of one class.

@@ -14,7 +14,7 @@ pub struct Totals {
     unpooled_count: f64,
     unpooled_bytes: f64,
     unpooled_releases: f64,
-    by_class: ClassTotals,
+    classes: ClassTotals,
 }
 
 impl Totals {
@@ -23,13 +23,13 @@ impl Totals {
         self.unpooled_count += counters.read(Column::UnpooledCount);
         self.unpooled_bytes += counters.read(Column::UnpooledBytes);
         self.unpooled_releases += counters.read(Column::UnpooledReleases);
-        counters.add_to(&mut self.by_class);
+        counters.add_to(&mut self.classes);
     }
 
     /// The bytes of the blocks whose leases the threads that took them have not ended.
     #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
     pub fn leased_bytes(&self) -> f64 {
-        let ClassTotals { leases, releases, .. } = &self.by_class;
+        let ClassTotals { leases, releases, .. } = &self.classes;
         let bytes = |class: SizeClass| {
             (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
         };
@@ -37,6 +37,9 @@ impl Totals {
         SizeClass::all().map(bytes).fold(0.0, |sum, bytes| sum + bytes)
     }
 }
+
+/// The name of a figure in JavaScript, and its value.
+pub type FigureColumn = (&'static str, fn(&Figures) -> f64);
 
 /// One class's figures, or the whole pool's.
 ///
@@ -130,28 +133,28 @@ impl Stats {
 }
 
 impl Figures {
-    /// How many there are.
-    pub const COUNT: usize = 15;
+    /// Every figure in the order of [`to_row`](Self::to_row), by its name in JavaScript.
+    pub const COLUMNS: [FigureColumn; 15] = [
+        ("inUseCount", |figures| figures.in_use_count),
+        ("inUseBytes", |figures| figures.in_use_bytes),
+        ("idleCount", |figures| figures.idle_count),
+        ("idleBytes", |figures| figures.idle_bytes),
+        ("allocCount", |figures| figures.alloc_count),
+        ("allocBytes", |figures| figures.alloc_bytes),
+        ("freshCount", |figures| figures.fresh_count),
+        ("freshBytes", |figures| figures.fresh_bytes),
+        ("hitCount", |figures| figures.hit_count),
+        ("missCount", |figures| figures.miss_count),
+        ("releaseCount", |figures| figures.release_count),
+        ("collectedCount", |figures| figures.collected_count),
+        ("discardCount", |figures| figures.discard_count),
+        ("freedBytes", |figures| figures.freed_bytes),
+        ("quarantinedBytes", |figures| figures.quarantined_bytes),
+    ];
 
-    /// All of them, in the order in which they are declared.
-    pub fn to_row(self) -> [f64; Self::COUNT] {
-        [
-            self.in_use_count,
-            self.in_use_bytes,
-            self.idle_count,
-            self.idle_bytes,
-            self.alloc_count,
-            self.alloc_bytes,
-            self.fresh_count,
-            self.fresh_bytes,
-            self.hit_count,
-            self.miss_count,
-            self.release_count,
-            self.collected_count,
-            self.discard_count,
-            self.freed_bytes,
-            self.quarantined_bytes,
-        ]
+    /// Returns all figures, in the order of [`COLUMNS`](Self::COLUMNS).
+    pub fn to_row(self) -> [f64; Self::COLUMNS.len()] {
+        Self::COLUMNS.map(|(_, read)| read(&self))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -163,10 +166,10 @@ impl Figures {
     ) -> Self {
         let size = class.block_size() as f64;
         let index = class.index();
-        let (leases, releases) = (totals.by_class.leases[index], totals.by_class.releases[index]);
+        let (leases, releases) = (totals.classes.leases[index], totals.classes.releases[index]);
         let (remote, seized) = (counters.remote.get() as f64, counters.seized.get() as f64);
         let (fresh, freed) = (counters.fresh.get() as f64, counters.freed.get() as f64);
-        let (misses, collected) = (totals.by_class.misses[index], counters.collected.get() as f64);
+        let (misses, collected) = (totals.classes.misses[index], counters.collected.get() as f64);
         let in_use = leases - releases - remote - seized - collected;
         let idle = in_depot as f64 + counters.loaned.get() as f64 - in_use;
         Self {
@@ -175,7 +178,7 @@ impl Figures {
             idle_count: idle,
             idle_bytes: idle * size,
             alloc_count: leases,
-            alloc_bytes: totals.by_class.asked_bytes[index],
+            alloc_bytes: totals.classes.asked_bytes[index],
             fresh_count: fresh,
             fresh_bytes: fresh * size,
             hit_count: leases - misses,

@@ -293,7 +293,7 @@ fn condemned_block_is_freed_in_the_books_at_once() {
         let pool = Pool::new(keeps());
         let attachment = pool.attach();
         let loan = lend(&attachment, 65_536);
-        attachment.mark_freeing(loan.row(), class(65_536));
+        attachment.mark_detached(loan.row(), class(65_536), Fate::Free);
         equal(balanced(&pool).total.freed_bytes, 65_536);
         loan.settle(lender);
         let stats = balanced(&pool);
@@ -822,7 +822,7 @@ mod ceiling {
         let pool = Pool::new(holds(4096));
         let attachment = pool.attach();
         let loan = lend(&attachment, 4096);
-        attachment.mark_freeing(loan.row(), class(4096));
+        attachment.mark_detached(loan.row(), class(4096), Fate::Free);
         equal(balanced(&pool).total.freed_bytes, 4096);
         assert_eq!(shortage(&attachment, 4096), 4096);
         loan.settle(Lender::Alive);
@@ -1010,7 +1010,7 @@ mod idle_memory {
 
     /// What the trimmer has freed: under pressure, where this machine is short of memory.
     fn untold(pool: &Pool) -> usize {
-        pool.take_untold(Reason::Idle) + pool.take_untold(Reason::Pressure)
+        pool.take_unreported(Reason::Idle) + pool.take_unreported(Reason::Pressure)
     }
 
     #[test]
@@ -1064,7 +1064,7 @@ mod idle_memory {
         let attachment = pool.attach();
         let waker = Counting::on(&attachment);
         attachment.set_idle(true);
-        let ticks = [Tick::Free, Tick::FreeUnderPressure].map(|tick| tick as u8);
+        let ticks = [Tick::Free, Tick::FreeUnderPressure];
         eventually("the thread is told", || ticks.contains(&attachment.thread().take_tick()));
         eventually("it is rung for", || waker.count() > 0);
         attachment.set_idle(false);
@@ -1094,7 +1094,7 @@ mod idle_memory {
         pool.visit(now, Pressure::Critical);
         assert_eq!(pool.held_bytes(), 0);
         assert!(attachment.thread().take_free_all() && !attachment.thread().take_free_all());
-        assert_eq!(pool.take_untold(Reason::Pressure), 8 * 4096);
+        assert_eq!(pool.take_unreported(Reason::Pressure), 8 * 4096);
     }
 }
 

@@ -28,18 +28,27 @@ pub struct ThreadState {
     reports: Mutex<VecDeque<Left>>,
 }
 
-/// What a thread shall do at the end of an interval.
+/// What a thread must do at the end of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tick {
-    /// The interval goes on.
+    /// Nothing: the interval goes on.
     None = 0,
-    /// Say whether it has anything idle.
+    /// Report whether it has anything idle.
     Look = 1,
-    /// Free what it did not need since the last tick, too.
+    /// Also free the blocks that it has not needed since the last tick.
     Free = 2,
     /// The same, because memory runs short.
     FreeUnderPressure = 3,
+}
+
+impl Tick {
+    /// Every tick, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::None, Self::Look, Self::Free, Self::FreeUnderPressure];
+
+    fn from_number(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::None)
+    }
 }
 
 impl ThreadState {
@@ -129,9 +138,9 @@ impl ThreadState {
         self.wake();
     }
 
-    /// What to do because another interval is over, as a [`Tick`]'s number; told once.
-    pub fn take_tick(&self) -> u8 {
-        self.tick.swap(Tick::None as u8, Ordering::Relaxed)
+    /// Takes what the thread must do because an interval is over.
+    pub fn take_tick(&self) -> Tick {
+        Tick::from_number(self.tick.swap(Tick::None as u8, Ordering::Relaxed))
     }
 
     /// Notes whether the thread has something idle.

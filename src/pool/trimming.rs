@@ -1,7 +1,7 @@
-//! What the trimmer does with a pool: it frees what nobody needs, by time and under pressure.
+//! How a pool frees idle memory: when it is asked to, by time, and under pressure.
 
 use super::thread_state::Tick;
-use super::{Pool, Reason, trimmer};
+use super::{LOOKS, Pool, Reason, trimmer};
 use crate::memory::census::Owner;
 use crate::memory::size_class::SizeClass;
 use crate::os::pressure::Pressure;
@@ -10,25 +10,55 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 impl Pool {
-    /// Whether something is idle, or may come out of quarantine: whether there is anything to do.
-    pub(super) fn needs_trimming(&self) -> bool {
-        self.depot.bytes() > 0
-            || self.quarantine.is_watching()
-            || self.threads().all.iter().any(|thread| thread.has_idle())
+    /// Frees idle blocks until `bytes` are freed or none is left within reach: those in the depot, the
+    /// largest first, then those on their way to it, which are freed on arrival. Returns how many
+    /// bytes were freed.
+    pub fn trim(&self, bytes: u64) -> u64 {
+        self.trim_some(bytes, usize::MAX)
     }
 
-    /// One look at the pool. When the next is due; `None` where there is nothing left to do.
+    /// Does the same with at most so many of the depot's blocks.
+    pub fn trim_some(&self, bytes: u64, blocks: usize) -> u64 {
+        self.sweep_and_serve(LOOKS);
+        let mut freed = self.trim_depot(bytes, blocks);
+        for thread in &self.threads().all {
+            if freed >= bytes {
+                break;
+            }
+            let count = |class| self.count_freeing(class);
+            freed += thread.counters().free_detached(bytes - freed, count);
+        }
+        self.serve();
+        self.shrink();
+        freed
+    }
+
+    pub(super) fn trim_depot(&self, bytes: u64, mut blocks: usize) -> u64 {
+        let mut freed = 0;
+        for class in SizeClass::all().rev() {
+            while freed < bytes && blocks > 0 {
+                let Some(block) = self.depot.take(class) else { break };
+                freed += block.size() as u64;
+                blocks -= 1;
+                self.free(block, Some(Owner::Depot));
+            }
+        }
+        freed
+    }
+
+    /// Looks at the pool once, and frees what is due. Returns when the next look is due; `None` if
+    /// nothing is left to do.
     pub fn visit(&self, now: Instant, pressure: Pressure) -> Option<Instant> {
         self.sweep_and_serve(usize::MAX);
         let (next_tick, is_due) = self.next_tick(now);
         match pressure {
             Pressure::Critical => {
-                self.tell(Reason::Pressure, self.trim_depot(u64::MAX, usize::MAX));
+                self.report_freed(Reason::Pressure, self.trim_depot(u64::MAX, usize::MAX));
                 self.threads().all.iter().for_each(|thread| thread.free_all());
             }
             Pressure::High => self.tick(Reason::Pressure),
             Pressure::Calm if is_due && self.config.idle_timeout.is_none() => {
-                self.tell_to(Tick::Look);
+                self.tick_threads(Tick::Look);
             }
             Pressure::Calm if is_due => self.tick(Reason::Idle),
             Pressure::Calm => {}
@@ -36,7 +66,7 @@ impl Pool {
         if is_due || pressure != Pressure::Calm {
             self.shrink();
         }
-        // Whoever came to stand in line while blocks were being freed found neither them nor room.
+        // A waiter that came while blocks were being freed found neither them nor room.
         self.serve();
         if !self.needs_trimming() {
             *self.lock_next_tick() = None;
@@ -50,7 +80,7 @@ impl Pool {
         Some(next_tick.min(now + longest))
     }
 
-    /// When the next interval ends, and whether one has just ended.
+    /// Returns when the next interval ends, and whether one has just ended.
     fn next_tick(&self, now: Instant) -> (Instant, bool) {
         let mut next = self.lock_next_tick();
         let is_due = next.is_some_and(|tick| tick <= now);
@@ -69,25 +99,64 @@ impl Pool {
                 self.free(block, Some(Owner::Depot));
             }
         }
-        self.tell(reason, freed);
-        self.tell_to(match reason {
+        self.report_freed(reason, freed);
+        self.tick_threads(match reason {
             Reason::Idle => Tick::Free,
             Reason::Pressure => Tick::FreeUnderPressure,
         });
     }
 
-    fn tell_to(&self, tick: Tick) {
+    fn tick_threads(&self, tick: Tick) {
         self.threads().all.iter().filter(|m| m.has_idle()).for_each(|m| m.tick(tick));
     }
 
-    pub(super) fn tell(&self, reason: Reason, bytes: u64) {
+    /// Adds to the bytes that a thread will [take](Self::take_unreported) and report to the user.
+    pub(super) fn report_freed(&self, reason: Reason, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         if bytes > 0 {
-            self.untold[reason as usize].fetch_add(bytes, Ordering::Relaxed);
-            // One thread is enough to tell it.
+            self.unreported[reason as usize].fetch_add(bytes, Ordering::Relaxed);
+            // One thread is enough to report them.
             if let Some(thread) = self.threads().all.first() {
                 thread.wake();
             }
+        }
+    }
+
+    /// Takes the number of bytes that the trimmer has freed since the last call.
+    pub fn take_unreported(&self, reason: Reason) -> usize {
+        self.unreported[reason as usize].swap(0, Ordering::Relaxed)
+    }
+
+    /// Returns whether the trimmer has anything to do: a block is idle, or may leave quarantine.
+    pub(super) fn needs_trimming(&self) -> bool {
+        self.depot.bytes() > 0
+            || self.quarantine.is_watching()
+            || self.threads().all.iter().any(|thread| thread.has_idle())
+    }
+
+    /// Returns whether the trimmer watches the pool: not if the system refused it a thread.
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::SeqCst)
+    }
+
+    /// Has the trimmer watch the pool, because something is idle.
+    pub(super) fn be_watched(&self) {
+        if !self.is_watched.load(Ordering::SeqCst)
+            && !self.is_watched.swap(true, Ordering::SeqCst)
+            && let Some(me) = self.me.upgrade()
+        {
+            trimmer::watch(&me);
+        }
+    }
+
+    /// Has the trimmer look for blocks that may leave quarantine.
+    pub(super) fn watch_quarantine(&self) {
+        // Watched or not: the trimmer must also hold the pool until the block is free.
+        self.is_watched.store(true, Ordering::SeqCst);
+        if self.config.has_trimmer
+            && let Some(me) = self.me.upgrade()
+        {
+            trimmer::watch(&me);
         }
     }
 

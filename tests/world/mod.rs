@@ -1,18 +1,18 @@
 //! A pool, the threads and backing stores that have its blocks, and what must be true of them.
 //!
-//! What the runtime does is played here by one thread, step by step. After each step:
-//! - a block has one owner: nobody is lent what another has;
+//! One thread plays the runtime here, step by step. After each step:
+//! - a block has one owner: the pool lends nothing that another has;
 //! - its bytes are those that its holder wrote;
 //! - for every class, `fresh == in use + idle + freed + quarantined`, and each of these is what the
 //!   steps have made it;
 //! - the pool holds what it got and has not freed, and never more than its ceiling;
-//! - nobody is left waiting while there is room, or for more than the ceiling can hold any more.
+//! - nobody waits while there is room, or for more than the ceiling can still hold.
 
 mod store;
 
 use cistern::pool::{
-    Attachment, BlockState, Config, Lender, Loan, Pool, Pressure, Refusal, SegmentColumn,
-    SizeClass, Stats, Ticket,
+    Attachment, BlockState, Config, Fate as CoreFate, Lender, Loan, Pool, Pressure, Refusal,
+    SegmentColumn, SizeClass, Stats, Ticket,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ const DEPOTS: [usize; 3] = [4096, 64 * 1024, 1 << 20];
 const TIMEOUTS: [Option<Duration>; 4] =
     [None, Some(Duration::ZERO), Some(Duration::from_millis(10)), Some(Duration::MAX)];
 
-/// What the pool is told when it is made. Numbers are indices, taken modulo.
+/// The settings of the pool. Numbers are indices, taken modulo.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Setup {
@@ -42,7 +42,7 @@ pub struct Setup {
     pub timeout: u8,
 }
 
-/// Something that happens. Numbers are indices, taken modulo; a step that is not possible is skipped.
+/// Something that happens. Numbers are indices, taken modulo. Impossible steps are skipped.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Step {
@@ -56,34 +56,34 @@ pub enum Step {
     Lease {
         which: u8,
     },
-    /// And goes back to it.
+    /// A leased block goes back to its magazine.
     Release {
         which: u8,
     },
-    /// An `ArrayBuffer` is detached; what is `held` has another holder.
+    /// An `ArrayBuffer` is detached; a `held` block has another holder.
     Detach {
         which: u8,
         fate: Fate,
         held: bool,
     },
     /// A block is released by its address, in whichever thread.
-    Surrender {
+    ReleaseRemotely {
         which: u8,
         held: bool,
     },
     /// The last holder of a backing store is gone.
-    Let {
+    DropHolder {
         which: u8,
     },
-    /// The core is asked whether it is.
+    /// The core checks whether it is gone.
     Ask {
         which: u8,
     },
-    /// The finalizer comes.
+    /// The finalizer runs.
     Finalize {
         which: u8,
     },
-    /// No `ArrayBuffer` could be made.
+    /// Node-API refuses to make an `ArrayBuffer`.
     Withdraw {
         which: u8,
     },
@@ -108,34 +108,34 @@ pub enum Step {
         bytes: u32,
     },
     TrimAll,
-    Tend {
+    Visit {
         milliseconds: u8,
         pressure: u8,
     },
     Close,
 }
 
-/// What becomes of a block that is detached.
+/// The fate of a block that is detached.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Fate {
-    Keep,
-    Condemn,
+    Store,
+    Free,
     Discard,
-    /// It could not be detached: it stays where it was.
-    Spare,
+    /// It can't be detached, and stays where it was.
+    Refuse,
 }
 
-/// One thread.
-struct End {
+/// One thread of JavaScript.
+struct Thread {
     attachment: Attachment,
     ticket: Option<(Ticket, SizeClass)>,
 }
 
-/// All of it.
+/// The pool and all that surrounds it.
 pub struct World {
     pool: Arc<Pool>,
-    ends: [Option<End>; THREADS],
+    threads: [Option<Thread>; THREADS],
     stores: Vec<Store>,
     last_mark: u8,
     now: Instant,
@@ -154,13 +154,13 @@ impl World {
             idle_timeout: TIMEOUTS[pick(setup.timeout, TIMEOUTS.len())],
             depot_bytes: DEPOTS[pick(setup.depot, DEPOTS.len())],
             external: !setup.is_v8_backed,
-            // The steps say when.
+            // The steps decide when it looks.
             has_trimmer: false,
             ..Config::default()
         };
         Self {
             pool: Pool::new(config),
-            ends: [const { None }; THREADS],
+            threads: [const { None }; THREADS],
             stores: Vec::new(),
             last_mark: 0,
             now: Instant::now(),
@@ -170,17 +170,17 @@ impl World {
         }
     }
 
-    /// Does a step, and checks what must be true.
+    /// Takes a step, and checks all invariants.
     pub fn step(&mut self, step: Step) {
         match step {
             Step::Lend { thread, size, watched } => self.lend(thread, class(size), watched),
             Step::Lease { which } => self.lease(which),
             Step::Release { which } => self.release(which),
             Step::Detach { which, fate, held } => self.detach(which, fate, held),
-            Step::Surrender { which, held } => self.release_remotely(which, held),
-            Step::Let { which } => {
+            Step::ReleaseRemotely { which, held } => self.release_remotely(which, held),
+            Step::DropHolder { which } => {
                 if let Some(store) = self.pick(which) {
-                    self.stores[store].let_go();
+                    self.stores[store].drop_holder();
                 }
                 // Nothing has swept the quarantine yet: the next step may.
                 return;
@@ -198,30 +198,29 @@ impl World {
             Step::Wait { thread, size } => self.wait(thread, class(size)),
             Step::Claim { thread, watched } => self.claim(thread, watched),
             Step::Cancel { thread } => {
-                let end = self.end_of(thread);
+                let end = self.thread_of(thread);
                 if let Some((ticket, _)) = end.ticket.take() {
                     end.attachment.cancel(ticket);
                 }
             }
             Step::Trim { bytes } => self.trim(bytes.into()),
             Step::TrimAll => self.trim(u64::MAX),
-            Step::Tend { milliseconds, pressure } => self.visit(milliseconds, pressure),
+            Step::Visit { milliseconds, pressure } => self.visit(milliseconds, pressure),
             Step::Close => {
                 self.pool.close();
-                self.ends.iter_mut().flatten().for_each(|end| end.ticket = None);
+                self.threads.iter_mut().flatten().for_each(|end| end.ticket = None);
             }
         }
         self.check();
     }
 
-    /// Everybody lets go of everything: all of the pool's memory comes home, but for what no witness
-    /// watches over.
+    /// Drops all holders. The pool then gets all its memory back, except blocks without a witness.
     pub fn end_all(mut self) {
         for thread in 0..THREADS {
             self.end(thread, u64::MAX, thread % 2 == 0);
         }
         self.check();
-        self.stores.iter_mut().for_each(Store::let_go);
+        self.stores.iter_mut().for_each(Store::drop_holder);
         self.check();
         self.pool.close();
         self.check();
@@ -233,43 +232,43 @@ impl World {
         assert!(left.upgrade().is_none(), "the pool is gone");
     }
 
-    fn end_of(&mut self, thread: u8) -> &mut End {
-        let end = &mut self.ends[usize::from(thread) % THREADS];
-        end.get_or_insert_with(|| End { attachment: self.pool.attach(), ticket: None })
+    fn thread_of(&mut self, thread: u8) -> &mut Thread {
+        let end = &mut self.threads[usize::from(thread) % THREADS];
+        end.get_or_insert_with(|| Thread { attachment: self.pool.attach(), ticket: None })
     }
 
     fn pick(&self, which: u8) -> Option<usize> {
         (!self.stores.is_empty()).then(|| usize::from(which) % self.stores.len())
     }
 
-    /// One whose lender has its `ArrayBuffer`.
+    /// Picks one whose lender has its `ArrayBuffer`.
     fn pick_attached(&self, which: u8) -> Option<usize> {
         self.pick(which).filter(|store| self.stores[*store].is_attached())
     }
 
     fn lend(&mut self, thread: u8, class: SizeClass, watched: bool) {
-        let attachment = &self.end_of(thread).attachment;
-        if let Some(loan) = attachment.lend_idle(class).expect("memory for the register") {
-            return self.enter(thread, loan, watched, true);
+        let attachment = &self.thread_of(thread).attachment;
+        if let Some(loan) = attachment.lend_idle(class).expect("memory for the loan table") {
+            return self.insert(thread, loan, watched, true);
         }
         match attachment.lend_fresh(class) {
-            Ok(loan) => self.enter(thread, loan, watched, false),
+            Ok(loan) => self.insert(thread, loan, watched, false),
             Err(Refusal::Exhausted(_)) => {
                 let wanted = self.pool.held_bytes().saturating_add(class.block_size());
                 let is_full = wanted > self.pool.config().max_bytes;
-                assert!(is_full || !self.pool.nobody_waits(), "refused though there is room");
+                assert!(is_full || !self.pool.nobody_waits(), "refused although there is room");
             }
             Err(Refusal::OutOfMemory(error)) => panic!("{error}"),
         }
     }
 
-    fn enter(&mut self, thread: u8, loan: Loan, watched: bool, was_idle: bool) {
+    fn insert(&mut self, thread: u8, loan: Loan, watched: bool, was_idle: bool) {
         let thread = usize::from(thread) % THREADS;
-        let end = self.ends[thread].as_ref().expect("who was lent it");
+        let end = self.threads[thread].as_ref().expect("the lender");
         let store = Store::new(loan, thread, end.attachment.thread().clone(), watched);
         assert!(!self.stores.iter().any(|other| other.overlaps(&store)), "lent twice");
         let zeroes = self.pool.config().zero_on_release;
-        // What someone waited for and did not take lies in the depot as it came.
+        // A block that was granted and not claimed is in the depot as it came.
         if was_idle && zeroes && self.pool.stats().wait_count == 0 {
             store.check_bytes(0);
         }
@@ -287,7 +286,7 @@ impl World {
         self.stores[store].fill(self.last_mark);
     }
 
-    /// JavaScript writes over what it releases, where it shall.
+    /// JavaScript overwrites a block at its release, if the pool demands it.
     fn scrub(&mut self, store: usize) {
         if self.pool.config().zero_on_release {
             self.stores[store].fill(0);
@@ -317,16 +316,17 @@ impl World {
         let Some(index) = self.pick_attached(which) else { return };
         self.scrub(index);
         let store = &mut self.stores[index];
-        let end = self.ends[store.lender].as_ref().expect("the lender lives");
+        let end = self.threads[store.lender].as_ref().expect("the lender lives");
         let (row, class, before) = (store.row, store.class, store.state);
-        match fate {
-            Fate::Keep => end.attachment.counters().set_state(row, BlockState::Detached),
-            Fate::Condemn => end.attachment.mark_freeing(row, class),
-            Fate::Discard => end.attachment.discard(row, class),
-            Fate::Spare => {
-                end.attachment.discard(row, class);
-                return end.attachment.spare(row, class, before, true, true);
-            }
+        let (core_fate, is_refused) = match fate {
+            Fate::Store => (CoreFate::Store, false),
+            Fate::Free => (CoreFate::Free, false),
+            Fate::Discard => (CoreFate::Discard, false),
+            Fate::Refuse => (CoreFate::Discard, true),
+        };
+        assert_eq!(end.attachment.mark_detached(row, class, core_fate), before);
+        if is_refused {
+            return end.attachment.undo_detached(row, class, core_fate, before);
         }
         store.state = end.attachment.counters().state(row);
         if before == BlockState::Leased {
@@ -334,7 +334,7 @@ impl World {
             store.count(SegmentColumn::Releases);
         }
         if !held || store.is_v8_backed() {
-            store.let_go();
+            store.drop_holder();
         }
         let is_known_gone = store.is_known_gone();
         assert_eq!(self.pool.end_if_gone(store.key), is_known_gone);
@@ -364,7 +364,7 @@ impl World {
         store.state = BlockState::ReleasedRemotely;
         assert!(!self.pool.release_remotely(address, size), "once");
         if !held {
-            store.let_go();
+            store.drop_holder();
         }
         let comes_home = store.place == Place::Register && store.is_known_gone();
         self.pool.end_released_remotely(address);
@@ -388,7 +388,7 @@ impl World {
     fn finalize(&mut self, store: usize) {
         let at = &mut self.stores[store];
         let Some(loan) = at.loan.take() else { return };
-        at.let_go();
+        at.drop_holder();
         loan.settle(Lender::Alive);
         if at.place == Place::Register {
             self.came_home(store);
@@ -402,12 +402,12 @@ impl World {
             return;
         }
         at.loan.as_ref().expect("its lender lives").withdraw();
-        at.let_go();
+        at.drop_holder();
         self.came_home(store);
     }
 
     fn end(&mut self, thread: usize, survivors: u64, leaves_first: bool) {
-        let mut end = self.ends[thread].take();
+        let mut end = self.threads[thread].take();
         if leaves_first {
             end = None;
         }
@@ -421,7 +421,7 @@ impl World {
             if store.place == Place::Register {
                 store.sync();
                 if !(store.may_survive(self.pool.config()) && bits & 1 == 1) {
-                    store.let_go();
+                    store.drop_holder();
                 }
                 bits = bits.rotate_right(1);
                 match store.after_its_lender(self.pool.config()) {
@@ -436,7 +436,7 @@ impl World {
 
     fn wait(&mut self, thread: u8, class: SizeClass) {
         let is_closed = self.pool.is_closed();
-        let end = self.end_of(thread);
+        let end = self.thread_of(thread);
         if end.ticket.is_none() {
             let ticket = end.attachment.wait(class);
             end.ticket = (!is_closed).then_some((ticket, class));
@@ -444,14 +444,14 @@ impl World {
     }
 
     fn claim(&mut self, thread: u8, watched: bool) {
-        let end = self.end_of(thread);
+        let end = self.thread_of(thread);
         let Some(ticket) = end.attachment.granted() else { return };
         let (waits, class) = end.ticket.take().expect("granted to someone who doesn't wait");
         assert_eq!(waits, ticket);
         let claimed = end.attachment.claim(ticket);
         assert_eq!(end.attachment.granted(), None);
         match claimed {
-            Ok(loan) => self.enter(thread, loan.expect("it was granted"), watched, false),
+            Ok(loan) => self.insert(thread, loan.expect("it was granted"), watched, false),
             Err(Refusal::Exhausted(_)) => assert!(!self.pool.can_ever_hold(class)),
             Err(Refusal::OutOfMemory(error)) => panic!("{error}"),
         }
@@ -461,7 +461,7 @@ impl World {
     /// when it still did.
     fn claim_what_no_longer_fits(&mut self) {
         for thread in 0..THREADS {
-            let ticket = self.ends[thread].as_ref().and_then(|end| end.ticket);
+            let ticket = self.threads[thread].as_ref().and_then(|end| end.ticket);
             if ticket.is_some_and(|(_, class)| !self.pool.can_ever_hold(class)) {
                 self.claim(u8::try_from(thread).expect("few"), false);
             }
@@ -499,13 +499,13 @@ impl World {
 
     /// What threads were granted and did not claim, in bytes.
     fn granted_bytes(&self) -> usize {
-        let granted = |end: &End| {
+        let granted = |end: &Thread| {
             let ticket = end.attachment.granted()?;
             let (waits, class) = end.ticket?;
             assert_eq!(waits, ticket, "granted to someone who doesn't wait");
             Some(class.block_size())
         };
-        self.ends.iter().flatten().filter_map(granted).sum()
+        self.threads.iter().flatten().filter_map(granted).sum()
     }
 
     fn sum(&self, is_meant: impl Fn(&Store) -> bool) -> usize {
@@ -573,8 +573,8 @@ impl World {
 
     /// Whoever is first in line waits because there is no room, `needed` bytes being used.
     fn check_line(&self, needed: usize) {
-        let waits = |end: &&End| end.attachment.granted().is_none();
-        let line = self.ends.iter().flatten().filter(waits).filter_map(|end| end.ticket);
+        let waits = |end: &&Thread| end.attachment.granted().is_none();
+        let line = self.threads.iter().flatten().filter(waits).filter_map(|end| end.ticket);
         let head = line.min_by_key(|(ticket, _)| *ticket);
         assert_eq!(head.is_none(), self.pool.nobody_waits());
         if let Some((_, class)) = head {

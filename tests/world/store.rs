@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// The last holder is gone.
-    pub fn let_go(&mut self) {
+    pub fn drop_holder(&mut self) {
         self.is_gone = true;
         if let Some(Told(is_gone)) = &self.witness {
             is_gone.store(true, Ordering::SeqCst);

@@ -1,30 +1,33 @@
-//! What one thread's magazines tell the core without calling it.
+//! The counters that a thread's JavaScript writes without a call to the core.
 //!
-//! A store into native memory costs JavaScript 1 ns, a call into Rust a hundred. So each
-//! thread counts its leases, and keeps each of its blocks' states, in memory that the core, the
-//! other threads and the finalizer can read.
+//! A store into native memory costs JavaScript 1 ns, a call into Rust a hundred. So each thread writes
+//! its counts, and the states of its blocks, to memory that the core, other threads and finalizers
+//! read.
 //!
 //! ```text
 //!   words:    ended elsewhere │ peak │ unpooled …                           the whole thread's
 //!   segments: leases, asked, releases … │ state, sample │ state …  of one class: a head, and a row for each block
 //! ```
 //!
-//! Counters are kept by segment and not by block: to add them up takes as long as there are segments, of which a
-//! million blocks have about a hundred. What a lease writes lies in one segment.
+//! Each segment has one set of counters for all its blocks, so adding up takes time proportional to the
+//! number of segments: about 130 for a million blocks. A lease writes to one segment only.
 //!
-//! The words are the core's own memory. Where the runtime allows JavaScript no view of that, they are
-//! memory of V8's that the binding keeps alive, until it [recalls](ThreadCounters::take_back_words) them.
+//! The words are the core's own memory. Where the runtime allows JavaScript no view of that, the
+//! binding puts them into V8's memory until it [takes them back](ThreadCounters::take_back_words).
 //!
-//! - JavaScript MUST write a word only where the enums below say that it does.
-//! - JavaScript MUST write a row's words only while it holds the attached `ArrayBuffer` that the
-//!   row stands for: a detached one's row may have a new holder.
-//! - No other thread's JavaScript may write; the core writes only what is its own.
+//! - JavaScript MUST write a word only where the enums in `columns.rs` say that it does.
+//! - JavaScript MUST write a row's words only while it has that row's `ArrayBuffer`, attached: the row
+//!   of a detached one may have a new holder.
+//! - No other thread's JavaScript may write, and the core writes only its own columns.
 
+mod columns;
 mod rows;
+mod segment;
 mod words;
 
-pub use rows::{
-    BlockState, COLUMNS_PER_ROW, HEAD_COLUMNS, Left, RowColumn, SEGMENT_SHIFT, SegmentColumn,
+pub use columns::{
+    BlockState, COLUMNS_PER_ROW, Column, HEAD_COLUMNS, Left, RowColumn, SEGMENT_SHIFT,
+    SegmentColumn,
 };
 pub use words::WordMemory;
 
@@ -35,58 +38,28 @@ use rows::Rows;
 use std::sync::PoisonError;
 use words::Words;
 
-/// Where in [`ThreadCounters::words`] each figure of the whole thread stands. `lib/counters.js` has the same numbers.
-#[derive(Clone, Copy, Debug)]
-#[repr(usize)]
-pub enum Column {
-    /// Block bytes of leases that ended other than by a release in this thread: collected, or
-    /// released where they had been posted to. The core writes it.
-    EndedElsewhereBytes = 0,
-    /// The most block bytes leased at one time. JavaScript writes it.
-    PeakBytes = 1,
-    /// Leases that V8 served, because no block is large enough or none was needed. JavaScript
-    /// writes it.
-    UnpooledCount = 2,
-    /// Bytes asked for in them. JavaScript writes it.
-    UnpooledBytes = 3,
-    /// How many of them were released. JavaScript writes it.
-    UnpooledReleases = 4,
-    /// The row of the block that was lent last. The core writes it.
-    LastRow = 5,
-    /// The name of the segment with that row. The core writes it.
-    LastSegment = 6,
-    /// How many segments have gone. The core writes it.
-    SegmentsGone = 7,
-    /// Whether the block that was lent last was got from the operating system for that: 1 or 0. The core writes it.
-    LastIsFresh = 8,
-    /// The most block bytes leased at one time in this interval and the one before. JavaScript writes it.
-    RecentPeakBytes = 9,
-    /// Idle bytes that this thread is to free, because of the block that was lent last. The core writes it.
-    SurplusBytes = 10,
-}
+/// Columns of the whole thread.
+const WORDS: usize = Column::ALL.len();
 
-/// Words of the whole thread.
-const WORDS: usize = 11;
-
-/// One thread's counters, and the blocks that it has.
+/// One thread's counters, and the rows of its blocks.
 pub struct ThreadCounters {
     /// `f64` bits, as JavaScript's `Float64Array` sees them.
     words: Mutex<Words>,
     rows: Mutex<Rows>,
-    /// Set when the thread has left the pool; its blocks may come back later.
+    /// Set when the thread has left the pool. Its blocks may come back later.
     retired: AtomicBool,
 }
 
-/// Figures added up, by class.
+/// Sums of several threads' counts, by class.
 #[derive(Clone, Debug)]
 pub struct ClassTotals {
     /// Leases.
     pub leases: [f64; SizeClass::COUNT],
     /// Releases by the threads that had leased.
     pub releases: [f64; SizeClass::COUNT],
-    /// Bytes asked for in the leases.
+    /// Bytes requested in the leases.
     pub asked_bytes: [f64; SizeClass::COUNT],
-    /// Leases for which a block had to be got from the operating system.
+    /// Leases for which a block had to come from the operating system.
     pub misses: [f64; SizeClass::COUNT],
 }
 
@@ -98,7 +71,7 @@ impl Default for ClassTotals {
 }
 
 impl ThreadCounters {
-    /// A counters with every figure at zero and no row.
+    /// Makes counters with every figure at zero and no row.
     pub fn new() -> Self {
         Self {
             words: Mutex::new(Words::new(WORDS)),
@@ -107,15 +80,15 @@ impl ThreadCounters {
         }
     }
 
-    /// Where the thread's words are, for JavaScript's `Float64Array`, and their length in bytes.
-    /// They stay there as long as the memory, or until they are put elsewhere.
+    /// Returns the address of the thread's words, their length in bytes, and their memory. They stay
+    /// there as long as the memory lives, or until they are put elsewhere.
     pub fn words(&self) -> (*const AtomicU64, usize, WordMemory) {
         let words = self.lock_words();
         let (at, length) = words.place();
         (at, length, words.memory())
     }
 
-    /// The same for the words of a segment.
+    /// Returns the same for the words of a segment.
     pub fn segment(&self, number: usize) -> Option<(*const AtomicU64, usize, WordMemory)> {
         let rows = self.rows();
         let (_, words) = rows.segment(number)?;
@@ -123,12 +96,12 @@ impl ThreadCounters {
         Some((at, length, words.memory()))
     }
 
-    /// Whether the segment of that number is still the one of that name.
+    /// Returns whether the segment of that number still has that name.
     pub fn has_segment(&self, number: usize, name: u32) -> bool {
         self.rows().segment(number).is_some_and(|(other, _)| other == name)
     }
 
-    /// Has the thread's words at `at` from now on.
+    /// Moves the thread's words to `at`.
     ///
     /// # Safety
     ///
@@ -138,7 +111,7 @@ impl ThreadCounters {
         self.lock_words().put(at);
     }
 
-    /// The same for a segment. From now on segments stay for good.
+    /// Does the same for a segment. From now on segments stay for good.
     ///
     /// # Safety
     ///
@@ -147,28 +120,28 @@ impl ThreadCounters {
         self.rows().put(number, at);
     }
 
-    /// Takes back all words that were put elsewhere: JavaScript writes none any more.
+    /// Moves all words back that were put elsewhere. JavaScript writes none any more.
     pub fn take_back_words(&self) {
         self.lock_words().take_back();
         self.rows().take_back();
     }
 
-    /// A row for the block of `class` that goes to JavaScript on the loan `key`, in state
+    /// Takes a row for the block of `class` that goes to JavaScript on the loan `key`, in state
     /// [`BlockState::Idle`].
     ///
     /// # Panics
     ///
-    /// At 500 million rows, more than there can be `ArrayBuffer`s.
+    /// At 500 million rows, which is more than there can be `ArrayBuffer`s.
     pub fn take_row(&self, class: SizeClass, key: LoanKey) -> u32 {
         self.rows().take(class, key)
     }
 
-    /// Frees the row of a block that has left JavaScript, and tells what was on it. Allocates nothing:
+    /// Frees the row of a block that has left JavaScript, and returns its contents. Allocates nothing:
     /// finalizers call this.
     ///
     /// # Panics
     ///
-    /// When nobody has that row.
+    /// If no block has that row.
     pub fn leave_row(&self, row: u32) -> Left {
         let (left, has_segment_gone) = self.rows().leave(row);
         if has_segment_gone {
@@ -177,7 +150,7 @@ impl ThreadCounters {
         left
     }
 
-    /// Tells JavaScript which block was lent last; `fresh`: got from the operating system for that.
+    /// Shows JavaScript which block was lent last; `fresh`: it came from the operating system.
     pub fn show_row(&self, row: u32, fresh: bool) {
         let number = (row >> SEGMENT_SHIFT) as usize;
         let name = self.rows().segment(number).map_or(0, |(name, _)| name);
@@ -190,39 +163,39 @@ impl ThreadCounters {
         store(Column::LastIsFresh, fresh.into());
     }
 
-    /// Tells JavaScript how many idle bytes it is to free.
+    /// Shows JavaScript how many idle bytes it must free.
     #[expect(clippy::cast_precision_loss, reason = "no pool holds 2^52 bytes")]
     pub fn show_surplus(&self, bytes: usize) {
         let word = Column::SurplusBytes as usize;
         self.lock_words().all()[word].store((bytes as f64).to_bits(), Ordering::Relaxed);
     }
 
-    /// The loan of the block that has `row`, or had it last; `None` where there is no such row.
+    /// Returns the loan of the block that has `row`, or had it last; `None` if there is no such row.
     pub fn loan_on(&self, row: u32) -> Option<LoanKey> {
         self.rows().loan_on(row)
     }
 
-    /// Marks to be freed blocks that are detached and on their way, until `bytes` of them are or none is
-    /// left; tells `book` of each. Returns how many bytes were freeing.
-    pub fn free_detached(&self, bytes: u64, book: impl FnMut(SizeClass)) -> u64 {
-        self.rows().free_detached(bytes, book)
+    /// Marks detached blocks to be freed when they come back, until `bytes` of them are marked or none is
+    /// left; calls `count` for each. Returns how many bytes were marked.
+    pub fn free_detached(&self, bytes: u64, count: impl FnMut(SizeClass)) -> u64 {
+        self.rows().free_detached(bytes, count)
     }
 
-    /// Adds to `class_totals` what this thread has counted.
+    /// Adds this thread's counts to `class_totals`.
     pub fn add_to(&self, class_totals: &mut ClassTotals) {
         self.rows().add_to(class_totals);
     }
 
-    /// Says what the block on `row` is doing.
+    /// Sets the state of the block on `row`.
     ///
     /// # Panics
     ///
-    /// When there is no such row.
+    /// If there is no such row.
     pub fn set_state(&self, row: u32, state: BlockState) {
         self.rows().set_state(row, state);
     }
 
-    /// Marks the block on `row` as released by another thread. Whether it was leased until now.
+    /// Marks the block on `row` as released remotely. Returns whether it was leased until now.
     pub fn release_remotely(&self, row: u32) -> bool {
         let mut rows = self.rows();
         let is_leased = rows.state(row).is_leased();
@@ -232,33 +205,33 @@ impl ThreadCounters {
         is_leased
     }
 
-    /// What the block on `row` is doing.
+    /// Returns the state of the block on `row`.
     ///
     /// # Panics
     ///
-    /// When there is no such row.
+    /// If there is no such row.
     pub fn state(&self, row: u32) -> BlockState {
         self.rows().state(row)
     }
 
-    /// The thread has left the pool: it writes no word any more.
+    /// Notes that the thread has left the pool, and writes no word any more.
     pub fn retire(&self) {
-        // Relaxed, here and in `is_final`: whoever asks a moment too early asks again.
+        // Relaxed, here and in `is_final`: a caller that asks a moment too early asks again.
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Whether no figure here will change again: the thread has left, and every block that it
-    /// had has come back.
+    /// Returns whether no figure here will change again: the thread has left, and all its blocks have
+    /// come back.
     pub fn is_final(&self) -> bool {
         self.retired.load(Ordering::Relaxed) && self.rows().taken() == 0
     }
 
-    /// How many bytes the counters takes.
+    /// Returns how many bytes the counters take.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + WORDS * size_of::<u64>() + self.rows().bytes()
     }
 
-    /// One of the thread's figures.
+    /// Reads one of the thread's columns.
     pub fn read(&self, word: Column) -> f64 {
         f64::from_bits(self.lock_words().all()[word as usize].load(Ordering::Relaxed))
     }
@@ -269,13 +242,13 @@ impl ThreadCounters {
         self.add(Column::EndedElsewhereBytes, bytes as f64);
     }
 
-    /// Adds to a word that the core alone writes.
+    /// Adds to a column that only the core writes.
     fn add(&self, word: Column, amount: f64) {
         // No exchange: only the core writes it, under this lock.
         add_to(&self.lock_words().all()[word as usize], amount);
     }
 
-    /// Sets one of the thread's figures, as JavaScript does.
+    /// Writes one of the thread's columns, as JavaScript does.
     #[cfg(test)]
     pub fn write(&self, word: Column, value: u32) {
         self.lock_words().all()[word as usize].store(f64::from(value).to_bits(), Ordering::Relaxed);

@@ -1,116 +1,32 @@
-//! What each block in JavaScript's hands is doing.
+//! The rows of a thread's blocks.
 
-use super::super::loan::LoanKey;
 use super::ClassTotals;
+#[cfg(test)]
+use super::columns::SegmentColumn;
+use super::columns::{BlockState, Left, RowColumn, SEGMENT_SHIFT};
+use super::segment::{Counts, Segment, split};
 use super::words::Words;
 use crate::memory::size_class::SizeClass;
+use crate::pool::loan::LoanKey;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Where at the head of a segment each figure stands, of the blocks that have, or had, rows in it. JavaScript
-/// writes them.
-#[derive(Clone, Copy, Debug)]
-#[repr(usize)]
-pub enum SegmentColumn {
-    /// Leases, counted on from `Base`. Where this comes to 0, the lease is one whose call site is
-    /// recorded: so that counting and looking are one.
-    Leases = 0,
-    /// Where counting began.
-    Base = 1,
-    /// Bytes asked for.
-    AskedBytes = 2,
-    /// Releases in this thread.
-    Releases = 3,
-    /// Leases for which a block had to be got from the operating system.
-    Misses = 4,
-}
-
-/// Words at the head of a segment, before those of its rows.
-pub const HEAD_COLUMNS: usize = 6;
-
-/// Where among a row's words each figure stands. JavaScript writes them, except that the core
-/// writes the state when it detaches the block.
-#[derive(Clone, Copy, Debug)]
-#[repr(usize)]
-pub enum RowColumn {
-    /// A [`BlockState`].
-    State = 0,
-    /// Which record of a call site belongs to the block, while its state is [`BlockState::Sampled`].
-    Sample = 1,
-}
-
-/// Words for each row.
-pub const COLUMNS_PER_ROW: usize = 2;
-
-/// Rows of a class's first segment: a page and a half with all that belongs to them. A few for loom to keep in view.
+/// Rows of a class's first segment: a page and a half with their records. Loom can only follow a few.
 const FEWEST_ROWS: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// Rows of its largest ones. Each segment has as many as all before it, so that a million are in a hundred and a few.
+/// Rows of its largest segments. Each has as many as all before it, so that a million rows take about
+/// 130 segments.
 const MOST_ROWS: usize = 8192;
-
-/// How far the number of a segment is shifted in the number of a row.
-pub const SEGMENT_SHIFT: u32 = 16;
-
-/// What a block in JavaScript's hands is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum BlockState {
-    /// In a magazine.
-    Idle = 0,
-    /// With the user.
-    Leased = 1,
-    /// Detached by us: no `ArrayBuffer` has it any more, and its finalizer is on the way.
-    Detached = 2,
-    /// Detached by us to be freed: the counters call it freed already.
-    Freeing = 3,
-    /// Released by another thread than its lender's, or by an `ArrayBuffer` that it was moved to.
-    ReleasedRemotely = 4,
-    /// With the user, and it is recorded where that took it.
-    Sampled = 5,
-}
-
-impl BlockState {
-    const ALL: [Self; 6] = [
-        Self::Idle,
-        Self::Leased,
-        Self::Detached,
-        Self::Freeing,
-        Self::ReleasedRemotely,
-        Self::Sampled,
-    ];
-
-    /// Whether the block is with the user.
-    pub fn is_leased(self) -> bool {
-        matches!(self, Self::Leased | Self::Sampled)
-    }
-
-    fn to_word(self) -> u64 {
-        f64::from(self as u8).to_bits()
-    }
-
-    fn from_word(word: u64) -> Self {
-        // The careful reading of what is none of them: a leased block may be anywhere.
-        Self::ALL.into_iter().find(|state| state.to_word() == word).unwrap_or(Self::Leased)
-    }
-}
-
-/// What was on a row when its block left it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Left {
-    /// What the block was doing.
-    pub state: BlockState,
-    /// Which record of a call site belongs to it, if it was [`BlockState::Sampled`].
-    pub sample: f64,
-}
 
 /// The rows of one thread, in segments of one class each, which come and go.
 ///
-/// A segment goes when its last block has left and half of the others' rows of its class are free, but for the first of
-/// the class. (So a thread that goes to and fro over a segment's edge keeps it.) Its number can then be another's: that
-/// has another name, by which JavaScript tells that it must not write to the old one.
+/// A segment goes when it is empty and half of its class's other rows are free. (So a thread whose use
+/// swings around the edge of a segment does not drop it each time.) The first one of a class stays. A
+/// new segment can take over the number, under a new name: by that JavaScript knows that it must not
+/// write to the old one.
 pub struct Rows {
-    /// By number. Their words are never moved while JavaScript points into them.
+    /// By number. Their words never move while JavaScript has a view of them.
     segments: Vec<Option<Segment>>,
-    /// By class, made when it is first used.
+    /// By class, each made on first use.
     classes: [Option<Box<ClassRows>>; SizeClass::COUNT],
     /// The name of the segment that was made last.
     last_name: u32,
@@ -118,114 +34,34 @@ pub struct Rows {
     taken: usize,
     /// How many of their blocks are [`BlockState::Detached`].
     detached: usize,
-    /// Whether segments stay for good: where V8 has their words.
+    /// Whether segments stay for good, because V8 has their words.
     is_fixed: bool,
 }
 
-/// One class's part.
+/// The rows of one class.
 #[derive(Default)]
 struct ClassRows {
     /// How many rows there are, taken or not.
     count: usize,
     /// How many of them are taken.
     taken: usize,
-    /// The number of a segment that is empty, and stays for a while.
+    /// The number of an empty segment that stays for a while.
     empty: Option<usize>,
-    /// A bit for each segment of the thread: whether it is of this class and has a free row.
+    /// A bit for each segment of the thread, set if it is of this class and has a free row.
     open: Vec<u64>,
-    /// What was counted in segments that have gone.
+    /// The counts of segments that have gone.
     gone: Counts,
 }
 
-/// What the head of a segment counts.
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    leases: f64,
-    releases: f64,
-    asked_bytes: f64,
-    misses: f64,
-}
-
-impl Counts {
-    fn add(&mut self, other: Self) {
-        self.leases += other.leases;
-        self.releases += other.releases;
-        self.asked_bytes += other.asked_bytes;
-        self.misses += other.misses;
-    }
-}
-
-struct Segment {
-    name: u32,
-    class: SizeClass,
-    is_first: bool,
-    words: Words,
-    /// Names the loan of the block that has each row, or had it last.
-    keys: Vec<LoanKey>,
-    /// The rows that no block has; as much room as there are rows.
-    free: Vec<u16>,
-}
-
-/// Where a row is: its segment, and which row of that.
-fn split(row: u32) -> (usize, usize) {
-    ((row >> SEGMENT_SHIFT) as usize, (row & ((1 << SEGMENT_SHIFT) - 1)) as usize)
-}
-
-impl Segment {
-    fn new(name: u32, class: SizeClass, is_first: bool, rows: usize) -> Self {
-        let last = u16::try_from(rows).expect("MOST_ROWS at most");
-        Self {
-            name,
-            class,
-            is_first,
-            words: Words::new(HEAD_COLUMNS + rows * COLUMNS_PER_ROW),
-            keys: vec![LoanKey::default(); rows],
-            // The lowest is taken first, because it lies at the end.
-            free: (0..last).rev().collect(),
-        }
-    }
-
-    fn words_of(&self, index: usize) -> &[AtomicU64] {
-        let first = HEAD_COLUMNS + index * COLUMNS_PER_ROW;
-        &self.words.all()[first..first + COLUMNS_PER_ROW]
-    }
-
-    fn state_word(&self, index: usize) -> &AtomicU64 {
-        &self.words_of(index)[RowColumn::State as usize]
-    }
-
-    fn head(&self, word: SegmentColumn) -> f64 {
-        // Relaxed, here and wherever words are read or written: each is a figure of its own, and
-        // no memory is reached through it. The finalizer, which reads a state to decide by it,
-        // runs in the thread that wrote it, or after that thread has ended.
-        f64::from_bits(self.words.all()[word as usize].load(Ordering::Relaxed))
-    }
-
-    fn counts(&self) -> Counts {
-        let leases = self.head(SegmentColumn::Leases) - self.head(SegmentColumn::Base);
-        Counts {
-            leases,
-            releases: self.head(SegmentColumn::Releases),
-            asked_bytes: self.head(SegmentColumn::AskedBytes),
-            // A block may have been got, and never leased.
-            misses: self.head(SegmentColumn::Misses).min(leases),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.words.place().1 + self.keys.len() * (size_of::<LoanKey>() + size_of::<u16>())
-    }
-}
-
 impl Rows {
-    /// A row for the block of `class` that goes to JavaScript on the loan `key`, in state
+    /// Takes a row for the block of `class` that goes to JavaScript on the loan `key`, in state
     /// [`BlockState::Idle`].
     ///
     /// # Panics
     ///
-    /// Where there are more segments than numbers for them: 500 million rows.
+    /// If no number is left for another segment, at 500 million rows.
     pub fn take(&mut self, class: SizeClass, key: LoanKey) -> u32 {
-        // Low segments fill first, so that high ones empty.
+        // Low segments fill first, so that high ones become empty.
         let rows = self.classes[class.index()].get_or_insert_default();
         let number = match rows.open.iter().position(|bits| *bits != 0) {
             Some(word) => word * 64 + rows.open[word].trailing_zeros() as usize,
@@ -261,12 +97,12 @@ impl Rows {
         number
     }
 
-    /// Frees the row of a block that has left JavaScript, and tells what was on it, and whether the segment
+    /// Frees the row of a block that has left JavaScript. Returns its contents, and whether a segment
     /// went with it. Allocates nothing: finalizers call this.
     ///
     /// # Panics
     ///
-    /// When nobody has that row.
+    /// If no block has that row.
     pub fn leave(&mut self, row: u32) -> (Left, bool) {
         let (number, index) = split(row);
         let segment = self.segments[number].as_mut().expect("a block's row");
@@ -281,7 +117,7 @@ impl Rows {
         rows.open[number / 64] |= 1 << (number % 64);
         rows.taken -= 1;
         let is_empty = segment.free.len() == segment.keys.len();
-        // Of two, the one before goes at once.
+        // Of two empty ones, the earlier goes at once.
         let goes = if is_empty && !segment.is_first && !self.is_fixed {
             rows.empty.replace(number)
         } else {
@@ -292,7 +128,7 @@ impl Rows {
         (Left { state, sample }, self.drop_empty(class) || has_gone)
     }
 
-    /// Lets go of the empty segment of a class, where half of the others' rows are free. Whether it has.
+    /// Drops the empty segment of a class if half of its other rows are free. Returns whether it has.
     fn drop_empty(&mut self, class: SizeClass) -> bool {
         let Some(rows) = &mut self.classes[class.index()] else { return false };
         let Some(number) = rows.empty else { return false };
@@ -313,13 +149,14 @@ impl Rows {
         true
     }
 
-    /// The segment with a row: its name, and its words.
+    /// Returns the name and the words of the segment of that number.
     pub fn segment(&self, number: usize) -> Option<(u32, &Words)> {
         let segment = self.segments.get(number)?.as_ref()?;
         Some((segment.name, &segment.words))
     }
 
-    /// Has the words of a segment elsewhere, as [`Words::put`]. From now on segments stay for good.
+    /// Moves the words of a segment elsewhere, as [`Words::put`] does. From now on segments stay for
+    /// good.
     pub fn put(&mut self, number: usize, at: *const AtomicU64) {
         self.is_fixed = true;
         if let Some(Some(segment)) = self.segments.get_mut(number) {
@@ -327,33 +164,33 @@ impl Rows {
         }
     }
 
-    /// Takes back all words that were put elsewhere.
+    /// Moves all words back that were put elsewhere.
     pub fn take_back(&mut self) {
         self.segments.iter_mut().flatten().for_each(|segment| segment.words.take_back());
     }
 
-    /// The loan of the block that has `row`, or had it last; `None` where there is no such row.
+    /// Returns the loan of the block that has `row`, or had it last; `None` if there is no such row.
     pub fn loan_on(&self, row: u32) -> Option<LoanKey> {
         let (number, index) = split(row);
         self.segments.get(number)?.as_ref()?.keys.get(index).copied()
     }
 
-    /// What the block on `row` is doing.
+    /// Returns the state of the block on `row`.
     ///
     /// # Panics
     ///
-    /// When there is no such row.
+    /// If there is no such row.
     pub fn state(&self, row: u32) -> BlockState {
         let (number, index) = split(row);
         let segment = self.segments[number].as_ref().expect("a block's row");
         BlockState::from_word(segment.state_word(index).load(Ordering::Relaxed))
     }
 
-    /// Says what the block on `row` is doing.
+    /// Sets the state of the block on `row`.
     ///
     /// # Panics
     ///
-    /// When there is no such row.
+    /// If there is no such row.
     pub fn set_state(&mut self, row: u32, state: BlockState) {
         let (number, index) = split(row);
         let segment = self.segments[number].as_ref().expect("a block's row");
@@ -363,9 +200,9 @@ impl Rows {
         self.detached -= usize::from(before == BlockState::Detached);
     }
 
-    /// Marks to be freed blocks that are detached and on their way, until `bytes` of them are or none is
-    /// left; tells `book` of each. Returns how many bytes were freeing.
-    pub fn free_detached(&mut self, bytes: u64, mut book: impl FnMut(SizeClass)) -> u64 {
+    /// Marks detached blocks to be freed when they come back, until `bytes` of them are marked or none is
+    /// left; calls `count` for each. Returns how many bytes were marked.
+    pub fn free_detached(&mut self, bytes: u64, mut count: impl FnMut(SizeClass)) -> u64 {
         let mut freeing = 0;
         for segment in self.segments.iter().flatten() {
             for index in 0..segment.keys.len() {
@@ -378,14 +215,14 @@ impl Rows {
                     state.store(BlockState::Freeing.to_word(), Ordering::Relaxed);
                     self.detached -= 1;
                     freeing += segment.class.block_size() as u64;
-                    book(segment.class);
+                    count(segment.class);
                 }
             }
         }
         freeing
     }
 
-    /// Adds to `class_totals` what this thread has counted. Takes as long as there are segments.
+    /// Adds this thread's counts to `class_totals`, in time proportional to the number of segments.
     pub fn add_to(&self, class_totals: &mut ClassTotals) {
         let mut add = |class: usize, counts: Counts| {
             class_totals.leases[class] += counts.leases;
@@ -403,12 +240,12 @@ impl Rows {
         }
     }
 
-    /// How many rows are taken.
+    /// Returns how many rows are taken.
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// How many bytes the rows take.
+    /// Returns how many bytes the rows take.
     pub fn bytes(&self) -> usize {
         let open = |class: &ClassRows| class.open.capacity() * size_of::<u64>();
         let classes = self.classes.iter().flatten();
@@ -472,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_goes_when_it_is_empty_and_the_others_half_so() {
+    fn a_segment_goes_when_it_is_empty_and_the_others_are_half_empty() {
         let mut rows = Rows::default();
         let all: Vec<_> = (0..2 * FEWEST_ROWS).map(|_| take(&mut rows, class(64))).collect();
         let full = rows.bytes();
@@ -526,24 +363,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_detached_is_condemned() {
+    fn only_detached_blocks_are_marked_to_be_freed() {
         let mut rows = Rows::default();
         let all: Vec<_> = (0..4).map(|_| take(&mut rows, class(64))).collect();
         rows.set_state(all[1], BlockState::Detached);
         rows.set_state(all[3], BlockState::Detached);
         rows.set_state(all[2], BlockState::Leased);
-        let mut booked = 0;
-        assert_eq!(rows.free_detached(1, |_| booked += 1), 64);
-        assert_eq!(rows.free_detached(u64::MAX, |_| booked += 1), 64);
-        assert_eq!(rows.free_detached(u64::MAX, |_| booked += 1), 0);
-        assert_eq!(booked, 2);
+        let mut counted = 0;
+        assert_eq!(rows.free_detached(1, |_| counted += 1), 64);
+        assert_eq!(rows.free_detached(u64::MAX, |_| counted += 1), 64);
+        assert_eq!(rows.free_detached(u64::MAX, |_| counted += 1), 0);
+        assert_eq!(counted, 2);
         assert_eq!(rows.leave(all[3]).0.state, BlockState::Freeing);
-    }
-
-    #[test]
-    fn an_unknown_state_is_read_as_leased() {
-        assert_eq!(BlockState::from_word(f64::to_bits(200.0)), BlockState::Leased);
-        assert_eq!(BlockState::from_word(7), BlockState::Leased);
-        assert_eq!(BlockState::from_word(0), BlockState::Idle);
     }
 }

@@ -11,9 +11,9 @@ pub struct Words {
     count: usize,
 }
 
-/// Memory for words. It lives as long as anyone holds it: the counters, or an `ArrayBuffer` over it.
+/// Memory for words. The counters, and each `ArrayBuffer` over it, keep it alive.
 ///
-/// Cache lines of its own: two threads' words never share one.
+/// It has cache lines of its own: two threads' words never share one.
 pub type WordMemory = Arc<[Line]>;
 
 /// Two cache lines, because processors fetch them in pairs.
@@ -25,36 +25,38 @@ impl Line {
     const WORDS: usize = 16;
 }
 
-// SAFETY: the words are atomics, which any thread may use. The caller of `put` vouches for memory elsewhere.
+// SAFETY: the words are atomics, which any thread may use. The caller of `put` vouches for memory
+// elsewhere.
 unsafe impl Send for Words {}
 
 impl Words {
-    /// So many words, all zero.
+    /// Makes so many words, all zero.
     pub fn new(count: usize) -> Self {
         let line = |_| Line(std::array::from_fn(|_| AtomicU64::new(0)));
         let own: WordMemory = (0..count.div_ceil(Line::WORDS)).map(line).collect();
         Self { at: own.as_ptr().cast(), own, count }
     }
 
-    /// All of them.
+    /// Returns all words.
     pub fn all(&self) -> &[AtomicU64] {
-        // SAFETY: `at` points to `count` words, in `own` or where `put` was told of.
+        // SAFETY: `at` points to `count` words, in `own` or in memory that the caller of `put` vouched
+        // for.
         unsafe { std::slice::from_raw_parts(self.at, self.count) }
     }
 
-    /// Where they are, and how many bytes they take.
+    /// Returns their address, and how many bytes they take.
     pub fn place(&self) -> (*const AtomicU64, usize) {
         (self.at, size_of_val(self.all()))
     }
 
-    /// The memory that the words were made with.
+    /// Returns the memory that the words were made with.
     pub fn memory(&self) -> WordMemory {
         self.own.clone()
     }
 
-    /// Has the words from now on at `at`, as they are: memory for as many, which its caller vouches for.
+    /// Moves the words to `at`. The caller vouches that the memory there is as long.
     pub fn put(&mut self, at: *const AtomicU64) {
-        // SAFETY: `put` is told of memory for as many words.
+        // SAFETY: the caller vouches for memory for as many words.
         let new = unsafe { std::slice::from_raw_parts(at, self.count) };
         for (new, old) in new.iter().zip(self.all()) {
             new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -62,7 +64,7 @@ impl Words {
         self.at = at;
     }
 
-    /// Has the words in memory of their own again, as they are.
+    /// Moves the words back to their own memory.
     pub fn take_back(&mut self) {
         let own = self.own.as_ptr().cast();
         if self.at != own {
