@@ -5,6 +5,19 @@ const { BASELINE, DEFAULTS } = require('../arms')
 /** Where both intervals stay within this factor, to either side, there is no difference worth a claim. */
 const NEGLIGIBLE = 4 / 3
 
+/** The names of what an experiment may come to, from the least that is known to a clear gain. */
+const OUTCOMES = Object.freeze([
+  'none',
+  'busy',
+  'once',
+  'noisy',
+  'costs',
+  'same',
+  'beaten',
+  'settings',
+  'pays'
+])
+
 const again = 'close other programs and run it again, or take more rounds with --full'
 
 /**
@@ -151,4 +164,4 @@ function listed(clauses) {
   return rest.length === 0 ? last : `${rest.join(', ')} and ${last}`
 }
 
-module.exports = { outcomeOf, verdict }
+module.exports = { OUTCOMES, outcomeOf, verdict }

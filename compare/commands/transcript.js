@@ -8,7 +8,7 @@ const { launchWith } = require('../runner/launch')
 const { RunError } = require('../runner/run-error')
 const { UsageError } = require('../usage-error')
 
-const SCRIPT = path.join(__dirname, '../experiments/http-buffers/transcript.js')
+const SCRIPT = path.join(__dirname, '../recorder/transcript.js')
 
 const EXPERIMENT = 'http-buffers'
 

@@ -12,7 +12,7 @@
 const { performance } = require('node:perf_hooks')
 const { setImmediate: nextTurn } = require('node:timers/promises')
 const { LONGEST_WINDOW } = require('../runner/plan')
-const { letGo, obey, openAnySubject } = require('./subject')
+const { disconnect, obey, openAnySubject } = require('./subject')
 
 /**
  * Operations between two turns of the event loop. In a turn that never ends no finalizer would run; with
@@ -53,7 +53,7 @@ async function measure() {
   obey({
     async quit() {
       await workload.tearDown(state)
-      letGo()
+      disconnect()
     }
   })
   await spin(subject, spec.timing.warmupSeconds)

@@ -13,7 +13,7 @@
  */
 
 const http = require('node:http')
-const { letGo, obey, openAnySubject } = require('./subject')
+const { disconnect, obey, openAnySubject } = require('./subject')
 
 let failureTold = false
 
@@ -45,7 +45,7 @@ function listen({ workload, state, recorder }) {
       server.close()
       server.closeAllConnections()
       await workload.tearDown(state)
-      letGo()
+      disconnect()
     }
   })
   server.listen(0, '127.0.0.1', () => {

@@ -74,9 +74,9 @@ function obey(commands) {
 }
 
 /** Lets the process end by itself, once nothing is left to do. */
-function letGo() {
+function disconnect() {
   process.removeListener('disconnect', quitAtOnce)
   process.disconnect()
 }
 
-module.exports = { openAnySubject, openSubject, obey, letGo }
+module.exports = { openAnySubject, openSubject, obey, disconnect }

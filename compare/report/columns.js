@@ -1,6 +1,6 @@
 'use strict'
 
-const { count, gigabytes, megabytes, short } = require('./format')
+const { count, gigabytes, megabytes, short } = require('../format')
 
 /**
  * The figures of the table, each a median over the rounds.

@@ -1,6 +1,6 @@
 'use strict'
 
-const { percent, windowOf } = require('./format')
+const { percent, windowOf } = require('../format')
 const { commandOf, figureOf } = require('./heat')
 const { evidenceTable, table } = require('./table')
 

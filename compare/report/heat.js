@@ -1,6 +1,6 @@
 'use strict'
 
-const { count } = require('./format')
+const { count } = require('../format')
 
 /** What is counted per second, by the unit of the experiment. */
 const RATES = { request: 'req/s', operation: 'op/s' }

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What an experiment may come to, by the name that `analysis/verdict.js` gives it. `tone` colours it, `sign` and
- * `words` tell it without colour; `cell` is what a row of a table has room for.
+ * Presents each outcome that `analysis/verdict.js` names. `tone` gives the colour. `sign` and `words` say the same
+ * without colour. `cell` fits a row of a table.
  */
 const OUTCOMES = {
   pays: { tone: 'good', sign: '✓', words: 'Pooling pays', cell: 'pays' },
@@ -18,17 +18,12 @@ const OUTCOMES = {
     words: 'Settings beat pooling',
     cell: 'V8’s settings do better'
   },
-  same: { tone: 'bad', sign: '=', words: 'No clear difference', cell: 'no difference' },
+  same: { tone: 'neutral', sign: '=', words: 'No clear difference', cell: 'no difference' },
   costs: { tone: 'bad', sign: '✕', words: 'Pooling costs more', cell: '**costs**' },
   busy: { tone: 'noisy', sign: '~', words: 'Too busy to tell', cell: 'too busy to tell' },
   noisy: { tone: 'noisy', sign: '~', words: 'Too noisy to tell', cell: 'too noisy to tell' },
   once: { tone: 'noisy', sign: '?', words: 'One round only', cell: 'one round only' },
   none: { tone: 'noisy', sign: '?', words: 'No verdict', cell: 'no verdict' }
-}
-
-/** Whether this is the name of an outcome. @param {unknown} name */
-function isOutcome(name) {
-  return typeof name === 'string' && Object.hasOwn(OUTCOMES, name)
 }
 
 /**
@@ -39,4 +34,4 @@ function outcomeOf({ outcome }) {
   return OUTCOMES[outcome]
 }
 
-module.exports = { isOutcome, outcomeOf }
+module.exports = { outcomeOf }

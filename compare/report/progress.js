@@ -1,7 +1,7 @@
 'use strict'
 
 const { Presets, SingleBar } = require('cli-progress')
-const { duration } = require('./format')
+const { duration } = require('../format')
 
 /** How often the bar is drawn again, so that the time left goes down between two steps. */
 const REDRAW_MS = 500

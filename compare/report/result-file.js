@@ -3,7 +3,7 @@
 const fs = require('node:fs')
 const { UsageError } = require('../usage-error')
 const { OutputFile, reason } = require('./output-file')
-const { checkResult } = require('./schema')
+const { checkResult } = require('../result/schema')
 
 /**
  * @param {string} file

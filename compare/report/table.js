@@ -1,9 +1,9 @@
 'use strict'
 
 const Table = require('cli-table3')
-const { LIMIT } = require('../arms')
 const { columnsFor } = require('./columns')
-const { count, ratio, short } = require('./format')
+const { count, ratio, short } = require('../format')
+const { isControl, rolesOf } = require('./roles')
 
 /** Stands where there is no figure. */
 const NONE = '–'
@@ -13,20 +13,24 @@ const NONE = '–'
  * @param {ReturnType<import('picocolors').createColors>} colours
  * @returns {string} one row per arm
  */
-function table({ arms, baseline, unit, roles }, colours) {
-  const limit = roles ? roles.limit : LIMIT
+function table(experiment, colours) {
+  const { arms, baseline, unit } = experiment
+  const { limit } = rolesOf(experiment)
+  const contenders = arms.filter((arm) => arm.name !== limit && !isControl(arm, experiment))
   const columns = columnsFor(unit)
   const drawn = new Table({
     head: ['arm', ...columns.map((column) => column.heading), `${columns[0].heading} × baseline`],
     colAligns: ['left', ...columns.map(() => 'right'), 'right'],
     style: { head: [], border: [], compact: true }
   })
-  const best = columns.map((column) => bestOf(arms, column, limit))
+  const best = columns.map((column) => bestOf(contenders, column))
   for (const arm of arms) {
     const figures = columns.map(({ metric, format }, index) => {
       const value = arm.median[metric]
       if (value === undefined) return NONE
-      return value === best[index] ? colours.bold(format(value)) : format(value)
+      return contenders.includes(arm) && value === best[index]
+        ? colours.bold(format(value))
+        : format(value)
     })
     drawn.push([
       nameOf(arm, baseline, limit, colours),
@@ -37,13 +41,10 @@ function table({ arms, baseline, unit, roles }, colours) {
   return drawn.toString()
 }
 
-/** The best figure of a column. The limit is none of the contenders. */
-function bestOf(arms, { metric, better }, limit) {
-  const values = arms
-    .filter((arm) => arm.name !== limit)
-    .map((arm) => arm.median[metric])
-    .filter((value) => value !== undefined)
-  if (values.length === 0) return undefined
+/** Returns the best figure of a column, or undefined where there is no choice. */
+function bestOf(contenders, { metric, better }) {
+  const values = contenders.map((arm) => arm.median[metric]).filter((value) => value !== undefined)
+  if (values.length < 2) return undefined
   return better === 'higher' ? Math.max(...values) : Math.min(...values)
 }
 

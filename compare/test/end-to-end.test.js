@@ -10,7 +10,7 @@ const { ensurePrograms } = require('../runner/client-build')
 const { Comparison } = require('../runner/comparison')
 const { makePlan } = require('../runner/plan')
 const { htmlReport } = require('../report/html')
-const { checkResult } = require('../report/schema')
+const { checkResult } = require('../result/schema')
 const { runCli, temporaryFolder } = require('./run-cli')
 
 const ARMS = [

@@ -8,7 +8,7 @@ const { after, before, describe, test } = require('node:test')
 const { htmlReport } = require('../report/html')
 const { plotsOf } = require('../report/html/plots')
 const { anchorOf } = require('../report/html/title')
-const { findChromium, Reader } = require('./browser')
+const { findChromium, Reader } = require('../browser')
 const measured = require('./fixtures/measured-result')
 
 const skip = findChromium() ? false : 'there is no chromium here (apt install chromium)'

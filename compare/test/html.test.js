@@ -4,11 +4,12 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
+const { OUTCOMES } = require('../analysis/verdict')
 const { htmlReport } = require('../report/html')
 const { armStyles } = require('../report/html/arm-style')
 const { html } = require('../report/html/markup')
 const { outcomeOf } = require('../report/outcome')
-const { checkResult } = require('../report/schema')
+const { checkResult } = require('../result/schema')
 const measured = require('./fixtures/measured-result')
 const old = require('./fixtures/result')
 const smallest = require('./fixtures/smallest-result')
@@ -142,14 +143,28 @@ test('a failed arm has a row without figures, and its last words', () => {
   assert.ok(page.includes('FATAL ERROR: out of &lt;memory&gt; &amp; &quot;luck&quot;'))
 })
 
-test('each outcome is told in words and by a sign', () => {
+test('the page shows each outcome by words and a sign', () => {
   const { experiments } = measured()
-  const names = ['none', 'once', 'busy', 'noisy', 'costs', 'same', 'beaten', 'settings', 'pays']
-  for (const outcome of names) {
+  for (const outcome of OUTCOMES) {
     const page = htmlReport({ ...measured(), experiments: [{ ...experiments[0], outcome }] })
     const { sign, words } = outcomeOf({ outcome })
     assert.ok(page.includes(`<span aria-hidden="true">${sign}</span> ${words}</p>`), outcome)
   }
+})
+
+test('only a loss is red, and a clear gain alone has a bold figure', () => {
+  const tones = OUTCOMES.map((outcome) => [outcome, outcomeOf({ outcome }).tone])
+  assert.deepEqual(
+    tones.filter(([, tone]) => tone === 'bad').map(([outcome]) => outcome),
+    ['costs', 'beaten']
+  )
+  assert.equal(outcomeOf({ outcome: 'same' }).tone, 'neutral')
+  const { experiments } = measured()
+  const page = htmlReport({ ...measured(), experiments: [{ ...experiments[0], outcome: 'same' }] })
+  assert.match(page, /<li class="card neutral">/)
+  assert.doesNotMatch(page, /class="(?:card|verdict) bad"/)
+  assert.match(page, /<span class="times">5\.30×<\/span>/)
+  assert.match(page, /\.good \.headline \.times \{\s*font-weight: 680/)
 })
 
 test('the outcomes are counted above the verdicts', () => {

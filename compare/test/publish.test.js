@@ -39,6 +39,20 @@ test('no row that speaks against the pool is left out of the performance page', 
   assert.doesNotMatch(text, /it pays/)
 })
 
+test('a row has the figure of the pool in bold only if no V8 is faster', () => {
+  const [first] = fixture().experiments.map((experiment) => analyse(experiment))
+  const figureOf = (figures) => {
+    const arms = first.arms.map((arm) => ({
+      ...arm,
+      median: { ...arm.median, requestsPerSecond: figures[arm.name] ?? 1 }
+    }))
+    const [, row] = rowsOf({ ...fixture(), experiments: [{ ...first, arms }] })
+    return row.split(' | ')[3]
+  }
+  assert.equal(figureOf({ 'pool-safe': 30, 'v8-allocUnsafe': 10, 'v8-tuned': 20 }), '**30/s**')
+  assert.equal(figureOf({ 'pool-safe': 15, 'v8-allocUnsafe': 10, 'v8-tuned': 20 }), '15/s')
+})
+
 test('an experiment is told of by its headline, if that was run', () => {
   const [first] = fixture().experiments.map((experiment) => analyse(experiment))
   const serving = (variant) => ({ ...first, name: 'file-serving', variant, title: `of ${variant}` })

@@ -5,8 +5,8 @@ const { test } = require('node:test')
 const { createColors } = require('picocolors')
 const { drawResult } = require('../report')
 const { coloursFor } = require('../report/colours')
-const { duration, ratio, short } = require('../report/format')
-const { checkResult } = require('../report/schema')
+const { duration, ratio, short } = require('../format')
+const { checkResult } = require('../result/schema')
 const fixture = require('./fixtures/result')
 const smallest = require('./fixtures/smallest-result')
 
@@ -72,6 +72,22 @@ test('the best figure of a column is bold, and the limit is no contender', () =>
   assert.ok(text.includes(bold('61.0')))
   assert.ok(!text.includes(bold('30,500')))
   assert.ok(!text.includes(bold('3.14')))
+})
+
+test('the control never has a bold figure, though it may be the fastest', () => {
+  const result = fixture()
+  const [{ arms }] = result.experiments
+  const [baseline] = arms.filter(({ name }) => name === 'v8-allocUnsafe')
+  arms.push({
+    ...baseline,
+    name: 'v8-allocUnsafe again',
+    role: 'control',
+    median: { requestsPerSecond: 99_000 }
+  })
+  const text = drawResult(result, createColors(true))
+  assert.ok(text.includes('99,000'))
+  assert.ok(!text.includes(createColors(true).bold('99,000')))
+  assert.ok(text.includes(createColors(true).bold('27,000')))
 })
 
 test('a loop has times per operation and no latency, and its evidence follows', () => {

@@ -9,7 +9,7 @@ const { Lines } = require('../../runner/lines')
 const { temporaryFolder } = require('../../runner/temporary-folder')
 const { BEGIN, END } = require('./marks')
 
-const SCRIPT = path.join(__dirname, 'inspected.js')
+const SCRIPT = path.join(__dirname, '../../recorder/inspected.js')
 
 /** Under strace each system call takes many times as long. */
 const SECONDS = 60

@@ -2,7 +2,7 @@
 
 const fs = require('node:fs')
 const { median } = require('simple-statistics')
-const { count } = require('../../report/format')
+const { count } = require('../../format')
 const { ClientProcess } = require('../../runner/client-process')
 const { UpstreamProcess } = require('../../runner/upstream-process')
 const { proxySizes } = require('./sizes')

@@ -1,6 +1,6 @@
 'use strict'
 
-const { count, short } = require('../format')
+const { count, short } = require('../../format')
 const { swatch } = require('./arm-style')
 const { html } = require('./markup')
 const { scrolling } = require('./scroll')

@@ -1,7 +1,7 @@
 'use strict'
 
 const { pairedRatios } = require('../../analysis/ratio')
-const { rolesOf } = require('./roles')
+const { rolesOf } = require('../roles')
 
 const REQUESTS = {
   metric: 'requestsPerSecond',

@@ -1,6 +1,6 @@
 'use strict'
 
-const { percent, ratio: formatRatio, windowOf } = require('../format')
+const { percent, ratio: formatRatio, windowOf } = require('../../format')
 const { commandOf, figureOf } = require('../heat')
 const { swatch } = require('./arm-style')
 const { html } = require('./markup')

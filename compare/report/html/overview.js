@@ -1,10 +1,10 @@
 'use strict'
 
-const { ratio: formatRatio, short } = require('../format')
+const { ratio: formatRatio, short } = require('../../format')
 const { outcomeOf } = require('../outcome')
 const { html } = require('./markup')
 const { gainOf } = require('./measure')
-const { rolesOf } = require('./roles')
+const { rolesOf } = require('../roles')
 const { at, scaleOf, span } = require('./scale')
 const { anchorOf, titleOf } = require('./title')
 

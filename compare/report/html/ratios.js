@@ -1,9 +1,9 @@
 'use strict'
 
-const { ratio: formatRatio } = require('../format')
+const { ratio: formatRatio } = require('../../format')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
-const { isControl, rolesOf } = require('./roles')
+const { isControl, rolesOf } = require('../roles')
 const { at, scaleOf, span } = require('./scale')
 
 /**

@@ -1,11 +1,11 @@
 'use strict'
 
-const { ratio: formatRatio } = require('../format')
+const { ratio: formatRatio } = require('../../format')
 const { swatch } = require('./arm-style')
 const { columnsOf } = require('./columns')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
-const { isControl, rolesOf } = require('./roles')
+const { isControl, rolesOf } = require('../roles')
 const { scrolling } = require('./scroll')
 const { titleOf } = require('./title')
 

@@ -1,11 +1,11 @@
 'use strict'
 
-const { short } = require('../format')
+const { short } = require('../../format')
 const { outcomeOf } = require('../outcome')
 const { html } = require('./markup')
 const { measureOf, ratioTo } = require('./measure')
 const { overview } = require('./overview')
-const { rolesOf } = require('./roles')
+const { rolesOf } = require('../roles')
 const { anchorOf, titleOf } = require('./title')
 
 /** @param {object} result */
@@ -56,7 +56,7 @@ function headline(experiment) {
   if (!ratio || outcomeOf(experiment).tone === 'noisy') return undefined
   const { words } = measureOf(experiment)
   const interval = ratio.rounds !== 1 && ` (${short(ratio.low)}–${short(ratio.high)})`
-  return html`<p class="headline"><strong>${short(ratio.value)}×</strong> <span>${words} of ${baseline}${interval}</span></p>`
+  return html`<p class="headline"><span class="times">${short(ratio.value)}×</span> <span class="words">${words} of ${baseline}${interval}</span></p>`
 }
 
 module.exports = { verdicts, badge }

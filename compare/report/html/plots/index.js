@@ -3,7 +3,7 @@
 const { latency } = require('./latency')
 const { memory } = require('./memory')
 const { pauses } = require('./pauses')
-const { rolesOf } = require('../roles')
+const { rolesOf } = require('../../roles')
 
 /**
  * @typedef {object} Plot ready to be drawn: the page only places it

@@ -1,6 +1,6 @@
 'use strict'
 
-const { isControl } = require('../roles')
+const { isControl } = require('../../roles')
 
 /** A percentile of which fewer slower replies are known is not drawn: it would be chance. */
 const FEWEST_SLOWER = 5

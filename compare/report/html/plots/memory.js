@@ -1,7 +1,7 @@
 'use strict'
 
 const { medianRun } = require('../measure')
-const { isControl } = require('../roles')
+const { isControl } = require('../../roles')
 
 /** The most points of a line; a screen has not many more. */
 const MOST_POINTS = 400

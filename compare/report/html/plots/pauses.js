@@ -1,7 +1,7 @@
 'use strict'
 
 const { medianRun } = require('../measure')
-const { isControl } = require('../roles')
+const { isControl } = require('../../roles')
 
 /** Ranks that are drawn: all of the first, then so many per decade. */
 const ALL_UP_TO = 20

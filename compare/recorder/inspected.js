@@ -4,15 +4,15 @@
  * The process in which the Buffers of one arm are looked at. It prints one line of JSON; under `strace`,
  * its system calls between the two marks are those of the Buffers.
  *
- * Its first argument is a `Spec` (see `recorder/subject.js`), with the library that tells addresses as
+ * Its first argument is a `Spec` (see `subject.js`), with the library that tells addresses as
  * `settings.probe`, where there is one.
  */
 
 const fs = require('node:fs')
 const { setImmediate: nextTurn } = require('node:timers/promises')
-const { openSubject } = require('../../recorder/subject')
-const { useBuffer } = require('../use-buffer')
-const { BEGIN, END } = require('./marks')
+const { openSubject } = require('./subject')
+const { useBuffer } = require('../experiments/use-buffer')
+const { BEGIN, END } = require('../experiments/http-buffers/marks')
 
 /** Until memory that is used again has been got once. */
 const WARMUP_BUFFERS = 200

@@ -1,7 +1,7 @@
 'use strict'
 
-const { CANDIDATE, LIMIT, TUNED } = require('../../arms')
-const { CONTROL } = require('../../arms/control')
+const { CANDIDATE, LIMIT, TUNED } = require('../arms')
+const { CONTROL } = require('../arms/control')
 
 /**
  * Which arm stands for what. Older results do not tell it: theirs are the arms of that name.

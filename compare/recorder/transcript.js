@@ -3,13 +3,13 @@
 /**
  * The process of `cistern-compare transcript`: a server that writes down what memory the machine has free
  * before and after each Buffer of a request, and the one request. Its first argument is a `Spec` (see
- * `recorder/subject.js`).
+ * `subject.js`).
  */
 
 const http = require('node:http')
 const os = require('node:os')
-const { openSubject } = require('../../recorder/subject')
-const { useBuffer } = require('../use-buffer')
+const { openSubject } = require('./subject')
+const { useBuffer } = require('../experiments/use-buffer')
 
 const BUFFERS = 100
 

@@ -1,6 +1,6 @@
 'use strict'
 
-const { isOutcome } = require('./outcome')
+const { OUTCOMES } = require('../analysis/verdict')
 
 /** The version of the JSON that this program writes and reads. */
 const SCHEMA = 1
@@ -28,7 +28,7 @@ function checkExperiment(experiment, index) {
   expect(typeof experiment.name === 'string', `${place} has no name`)
   expect(typeof experiment.baseline === 'string', `${place} has no baseline`)
   expect(typeof experiment.verdict === 'string', `${place} has no verdict`)
-  expect(isOutcome(experiment.outcome), `${place} has no outcome`)
+  expect(OUTCOMES.includes(experiment.outcome), `${place} has no outcome`)
   expect(isListOf(experiment.arms, isObject), `${place} has no arms`)
   expect(isOptional(experiment.warnings, isString), `${place} has wrong warnings`)
   expect(isOptional(experiment.tuned, isHeat), `${place} has a wrong list of heats`)
