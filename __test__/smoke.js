@@ -25,7 +25,7 @@ const SIZE = 100_000
 
 /** Each gives what to say in place of "ok", if anything. */
 const TRIALS = {
-  'whose memory it is': ({ BufferPool }) => {
+  'owner of the memory': ({ BufferPool }) => {
     const { external } = new BufferPool().stats()
     return external ? "cistern's" : "the runtime's"
   },
@@ -129,7 +129,7 @@ const TRIALS = {
     await worker.terminate()
   },
 
-  'what an ended worker posted': async ({ BufferPool }) => {
+  'a Buffer that an ended worker posted': async ({ BufferPool }) => {
     const pool = new BufferPool()
     // In a function, as above.
     await (async () => {
@@ -146,7 +146,7 @@ const TRIALS = {
       await sleep(10)
       collectGarbage()
     }
-    return isBack() ? 'comes back' : 'intact, set aside for good'
+    return isBack() ? 'comes back' : 'intact, in quarantine for good'
   }
 }
 
