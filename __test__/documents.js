@@ -42,9 +42,16 @@ function blocksOf(name) {
  * heading.
  *
  * @param {string} name
- * @param {string} [text] instead of the document's own
  */
-function linksOf(name, text = read(name)) {
+function linksOf(name) {
+  return linksIn(name, read(name))
+}
+
+/**
+ * @param {string} name of the document that has the text
+ * @param {string} text
+ */
+function linksIn(name, text) {
   const prose = text.replace(BLOCK, '')
   const targets = [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target)
   return targets
@@ -62,8 +69,8 @@ function linksOf(name, text = read(name)) {
  * @param {string} name
  * @param {string} [text] instead of the document's own
  */
-function brokenLinks(name, text) {
-  return linksOf(name, text).flatMap(({ target, file, anchor }) => {
+function brokenLinks(name, text = read(name)) {
+  return linksIn(name, text).flatMap(({ target, file, anchor }) => {
     if (file.startsWith('..') || !existsSync(path.join(root, file))) {
       return [`${name} links to ${target}, and there is no such file`]
     }

@@ -75,6 +75,7 @@ const TRIALS = {
   "the README's server": async () => {
     const code = /```js\n(const http.*?)```/s
       .exec(readFileSync(README, 'utf8'))[1]
+      .replace('cistern/io', 'cistern/lib/io')
       .replace('8000', '0')
     const load = (name) => require(name.replace(/^cistern/, '..'))
     const address = await new Promise((resolve) => {
