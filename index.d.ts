@@ -1,379 +1,490 @@
 /// <reference types="node" />
 
 /**
- * A pool of Buffers whose memory is used again as soon as they are released.
+ * A pool of Buffers. Memory that is released serves the next lease at once.
  *
- * A pool object belongs to the thread that made it. Other threads {@link attach} to the same pool by
- * its {@link handle}, or use {@link shared}: each has magazines of its own, and one depot, one ceiling
- * and one set of books serve them all.
+ * A pool object belongs to the thread that made it. Other threads {@link attach} to the same pool
+ * by its {@link handle}, or use {@link shared}. Each thread has magazines of its own. All threads
+ * share one depot of idle memory, one ceiling and one set of counters.
+ *
+ * ```js
+ * const { BufferPool } = require('cistern')
+ *
+ * const pool = new BufferPool({ maxBytes: 64 * 1024 * 1024 })
+ * const buffer = pool.allocUnsafe(64 * 1024)
+ * pool.release(buffer)
+ * ```
  */
 export class BufferPool {
   /**
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`: an option of the wrong
-   *   kind, or one that does not exist
-   * @throws {RangeError} `ERR_OUT_OF_RANGE`
+   * Makes a pool. It holds no memory before the first lease.
+   *
+   * @param options each optional, and checked once, here
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`: an option has the wrong
+   *   type or an unknown value, or its name is unknown
+   * @throws {RangeError} `ERR_OUT_OF_RANGE`: a number is outside of its option's range
    */
   constructor(options?: BufferPoolOptions)
 
   /**
-   * A Buffer of exactly `size` bytes with unspecified contents, as `Buffer.allocUnsafe` gives.
-   * Larger than `maxBlockSize` and empty ones come from V8, and are released like any other. So do
-   * those for which there is no room under `maxBytes`, unless `onExhausted` is `'throw'`. On macOS and Windows what
-   * is idle in another size is room a turn of the event loop later, and so is what Node 20 has just released.
+   * Returns a Buffer of exactly `size` bytes with unspecified contents, as `Buffer.allocUnsafe`
+   * does.
    *
-   * @param size in bytes, whole, from 0 to `buffer.constants.MAX_LENGTH`
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, as Node's own
-   * @throws {RangeError} `ERR_OUT_OF_RANGE`, as Node's own, and for a fraction too
-   * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`, with `onExhausted: 'throw'`: no room under
-   *   `maxBytes`, or others wait for it
-   * @throws {Error} `ERR_CISTERN_CLOSED`; `ERR_MEMORY_ALLOCATION_FAILED` where the operating
-   *   system has no memory, with nothing changed
+   * V8 serves empty Buffers and those above `maxBlockSize`. It also serves requests that find no
+   * room under `maxBytes`, unless `onExhausted` is `'throw'`. Release them like any other.
+   *
+   * On macOS and Windows, idle memory of other sizes becomes available one event-loop turn later,
+   * and so does memory that Node 20 has just released.
+   *
+   * @param size in bytes: an integer from 0 to `buffer.constants.MAX_LENGTH`
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, as Node throws it: `size` is no number
+   * @throws {RangeError} `ERR_OUT_OF_RANGE`, as Node throws it: `size` is out of range, or a
+   *   fraction
+   * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`, with `onExhausted: 'throw'`: there is no room
+   *   under `maxBytes`, or other requests wait for it
+   * @throws {Error} `ERR_CISTERN_CLOSED`: the pool is closed
+   * @throws {Error} `ERR_MEMORY_ALLOCATION_FAILED`: the operating system has no memory; nothing has
+   *   changed
    */
   allocUnsafe(size: number): PooledBuffer
 
   /**
-   * A Buffer of exactly `size` bytes, filled as `Buffer.alloc` fills; zeros by default. What the ArrayBuffer has
-   * beyond it is zero.
+   * Returns a Buffer of exactly `size` bytes, filled as `Buffer.alloc` fills it. The rest of its
+   * ArrayBuffer is zero.
    *
-   * @throws as {@link allocUnsafe}, and what `buf.fill` throws; nothing stays leased then
+   * @param size in bytes: an integer from 0 to `buffer.constants.MAX_LENGTH`
+   * @param fill repeated over the whole Buffer; 0 by default
+   * @param encoding of a string; `'utf8'` by default
+   * @throws as {@link allocUnsafe} does, and as `buf.fill` does; nothing stays leased
    */
   alloc(size: number, fill?: string | Uint8Array | number, encoding?: BufferEncoding): PooledBuffer
 
   /**
-   * As {@link allocUnsafe}, but at the ceiling it waits until there is room: first come, first
-   * served, across all threads. Nobody behind is served before the first, however much that one wants.
-   * A wait keeps its thread alive for as long as something other than the thread's own code can end it: memory that
-   * another thread has leased or idle, or that is on its way back. A thread that has leased all of the ceiling itself,
-   * and waits for more, ends as one that awaits what never comes.
+   * Returns a promise of a Buffer. At the ceiling it waits for memory, whatever `onExhausted` is.
    *
-   * @throws {TypeError | RangeError} as {@link allocUnsafe}
-   * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`: more than the ceiling can ever hold
-   * @throws {Error} `ERR_CISTERN_CLOSED`, when the pool is closed meanwhile, too
-   * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired. Nothing stays leased.
+   * All threads share one queue, first come, first served. No request is served before the first
+   * one, however large that one is.
+   *
+   * A wait keeps its thread alive as long as something other than the thread's own code can end it.
+   * That is memory that another thread has leased or idle, or memory that is on its way back. If a
+   * thread has leased the whole ceiling itself and waits for more, it ends, as it does at any
+   * `await` that nothing can settle.
+   *
+   * ```js
+   * const { shared } = require('cistern')
+   *
+   * const signal = AbortSignal.timeout(1000)
+   * shared.acquire(64 * 1024, { signal }).then((buffer) => shared.release(buffer))
+   * ```
+   *
+   * @param size in bytes: an integer from 0 to `buffer.constants.MAX_LENGTH`
+   * @throws {TypeError | RangeError} as {@link allocUnsafe} does, by a rejection
+   * @throws {RangeError} `ERR_CISTERN_EXHAUSTED`: the ceiling can never hold so much
+   * @throws {Error} `ERR_CISTERN_CLOSED`: the pool is closed, or was closed during the wait
+   * @throws {Error} an `AbortError`, with code `ABORT_ERR`: the signal fired; nothing stays leased
    */
   acquire(size: number, options?: AcquireOptions): Promise<PooledBuffer>
 
   /**
-   * As {@link acquire}, but with the release, for `using` and `finally`.
+   * Returns a promise of a {@link Lease}, for `using` and `finally`. It waits as {@link acquire}
+   * does.
    *
-   * @throws as {@link acquire}
+   * @param size in bytes: an integer from 0 to `buffer.constants.MAX_LENGTH`
+   * @throws as {@link acquire} does
    */
   acquireLease(size: number, options?: AcquireOptions): Promise<Lease>
 
   /**
-   * Gives a block back, whole, by any view of it. With `detachOnRelease`, every view of it has
-   * length zero from now on. Native code must be done with the memory, or it reads and writes
-   * another owner's, or none: release a Buffer that was passed to `fs`, `zlib` or a stream in the
-   * callback, not before.
+   * Releases the whole block of a view. With `detachOnRelease` every view of the block has length
+   * zero from now on.
    *
-   * A Buffer that was posted to another thread in the transfer list is released there, by that
-   * thread's end of the pool, and one whose ArrayBuffer was transferred by the new ArrayBuffer. Node 20 on
-   * macOS and Windows copies it when it is posted: it stays leased in the sender, and is released there.
+   * Native code must be done with the memory. If you passed a Buffer to `fs`, `zlib` or a stream,
+   * release it in the callback, not before. Otherwise native code reads and writes the next owner's
+   * data, or memory that is gone.
    *
-   * @throws {TypeError} `ERR_CISTERN_NOT_POOLED`: not a view of a block of this pool
-   * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`; `ERR_CISTERN_DETACHED` where its ArrayBuffer
-   *   was transferred; `ERR_CISTERN_UNDETACHABLE` where it was marked as untransferable. The block
-   *   of the latter two comes back when it is collected.
+   * If you posted a Buffer to another thread in the transfer list, the receiver releases it,
+   * through its own pool object. If you transferred an ArrayBuffer, release the new one. Node 20 on
+   * macOS and Windows copies a posted Buffer: it stays leased in the sender, and the sender
+   * releases it.
+   *
+   * @param view any view of the block, or its ArrayBuffer
+   * @throws {TypeError} `ERR_CISTERN_NOT_POOLED`: `view` is not of a block of this pool
+   * @throws {Error} `ERR_CISTERN_ALREADY_RELEASED`: the block was released before
+   * @throws {Error} `ERR_CISTERN_DETACHED`: the ArrayBuffer was transferred;
+   *   `ERR_CISTERN_UNDETACHABLE`: it was marked as untransferable. In both cases the block comes
+   *   back when its memory is collected.
    */
   release(view: NodeJS.ArrayBufferView | ArrayBuffer): void
 
   /**
-   * A Buffer together with its release, for `using` and `finally`.
+   * Returns a Buffer together with its release, for `using` and `finally`.
    *
-   * @throws as {@link allocUnsafe}; {TypeError} `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for wrong
-   *   options and unknown ones
+   * ```js
+   * const { shared } = require('cistern')
+   *
+   * const lease = shared.lease(5000, { zero: true })
+   * lease.release()
+   * ```
+   *
+   * @param size in bytes: an integer from 0 to `buffer.constants.MAX_LENGTH`
+   * @throws as {@link allocUnsafe} does; {TypeError} `ERR_INVALID_ARG_TYPE`,
+   *   `ERR_INVALID_ARG_VALUE`: an option is wrong or unknown
    */
   lease(size: number, options?: LeaseOptions): Lease
 
   /**
-   * A buffer that grows. The pool learns from those that are released: every 42,000 releases (of a
-   * thread) it begins new ones with the commonest size, and keeps no more blocks above the 95th
-   * percentile of what was written, or asked for as `sizeHint`. So one that grew large once is not kept for
-   * ever.
+   * Returns a buffer that grows.
    *
-   * @param sizeHint how many bytes are expected; by default what was learned, and 1 KiB before
-   * @throws as {@link allocUnsafe}
+   * The pool learns from released ones: every 42,000 releases in a thread, it takes the commonest
+   * length as the first size. It stops storing the blocks of buffers above the 95th percentile of
+   * what was written or asked for. So one buffer that grew large does not cost memory for ever.
+   *
+   * ```js
+   * const { shared } = require('cistern')
+   *
+   * const bytes = shared.byteBuffer()
+   * console.log(bytes.append('log ').append(Buffer.from('line')).length) // 8
+   * bytes.release()
+   * ```
+   *
+   * @param sizeHint expected length in bytes; by default the learned one, and 1 KiB before any is
+   *   learned
+   * @throws as {@link allocUnsafe} does
    */
   byteBuffer(sizeHint?: number): ByteBuffer
 
-  /** Whether a view is of a block that is leased from this pool now, in whichever thread. */
+  /**
+   * Returns whether the block of a view is leased from this pool now, in any thread.
+   *
+   * @param view any value; `false` for one that is no view and no ArrayBuffer
+   */
   owns(view: NodeJS.ArrayBufferView | ArrayBuffer): boolean
 
-  /** The books as they stand, all threads together: a plain frozen object. */
+  /**
+   * Returns the pool's counters, all threads together, as a frozen plain object. It takes some
+   * microseconds.
+   */
   stats(): PoolStats
 
   /**
-   * Who holds memory now, by call site, the most bytes first: of the leases whose call site was recorded, one in 128
-   * by default, and all of them with `leakSampleRate: 1`. It shows leases that were taken in this thread, wherever
-   * their Buffers are now; other threads show theirs. Of a hundred thousand recorded leases and more, it shows the
-   * latest hundred thousand. A plain frozen snapshot.
+   * Returns the call sites that hold memory now, the most bytes first, as a frozen plain array.
+   *
+   * It covers leases whose call site was recorded: one in 128 by default, and all of them with
+   * `leakSampleRate: 1`. It shows leases that this thread took, even if another thread has the
+   * Buffer now. Of more than 100,000 recorded leases it shows the latest 100,000.
+   *
+   * ```js
+   * const { BufferPool } = require('cistern')
+   *
+   * const pool = new BufferPool({ leakSampleRate: 1 })
+   * const buffer = pool.allocUnsafe(100_000)
+   * console.log(pool.holders()[0].bytes) // 114688
+   * pool.release(buffer)
+   * ```
    */
   holders(): readonly Holder[]
 
   /**
-   * Gives idle memory back to the operating system, the depot's first and then that of this
-   * thread's magazines. At most 4096 blocks of each go in the call, the others in the next turns of the event loop.
-   * Other threads are told to do the same, and do in their next turns.
+   * Gives idle memory back to the operating system: the depot's first, then that of this thread's
+   * magazines.
    *
-   * @param keepBytes how much may stay idle; 0 by default
-   * @returns bytes freed here and now
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`
-   * @throws {RangeError} `ERR_OUT_OF_RANGE`
+   * The call frees at most 4096 blocks of each; the others follow in the next event-loop turns.
+   * Other threads free their part in their next turns.
+   *
+   * @param keepBytes how many bytes may stay idle; 0 by default
+   * @returns the bytes that this call freed
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: `keepBytes` is no number
+   * @throws {RangeError} `ERR_OUT_OF_RANGE`: `keepBytes` is negative, or NaN
    */
   trim(keepBytes?: number): number
 
   /**
-   * Ends leasing, for good. Idle memory is freed; what is leased stays valid, and is freed when it
-   * comes back. Who waits is refused. Closing again does nothing. A pool is closed for all threads;
-   * another may still lease what is idle in its own magazines until its event loop turns.
+   * Closes the pool for all threads, for good. Closing it again does nothing.
+   *
+   * Idle memory is freed. Leased Buffers stay valid, and their memory is freed when they are
+   * released. Waiting requests are rejected. Another thread may still lease idle blocks of its own
+   * magazines until its event loop turns.
    */
   close(): void
 
   /**
-   * Names the pool for other threads of the process: to be sent to them by `workerData` or
-   * `postMessage`. It keeps no pool alive.
+   * Names the pool for other threads of the process. Send it by `workerData` or `postMessage`, and
+   * pass it to {@link attach} there. It keeps no pool alive.
    */
   readonly handle: PoolHandle
 
   /**
-   * The pool that a handle names, for this thread. In a thread where it is at home already, the very
-   * same object.
+   * Returns the pool that a handle names, for this thread. In a thread that already has a pool
+   * object for it, returns that object.
    *
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_CISTERN_INVALID_HANDLE`: it was not made by
-   *   cistern, it was made in another process, or by another copy of cistern, or nobody has its pool any more
-   * @throws {Error} `ERR_CISTERN_CLOSED`
+   * @param handle the {@link handle} of a pool of this process
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: no object
+   * @throws {TypeError} `ERR_CISTERN_INVALID_HANDLE`: no handle of cistern, one of another process
+   *   or of another copy of cistern, or one whose pool is gone
+   * @throws {Error} `ERR_CISTERN_CLOSED`: the pool is closed
    */
   static attach(handle: PoolHandle): BufferPool
 }
 
 /**
- * A buffer that grows. Its bytes lie in one block; growing moves them to a block at least twice as large
- * and gives the smaller one back. After `release` every use throws `ERR_CISTERN_ALREADY_RELEASED`, and
- * after its ArrayBuffer was transferred `ERR_CISTERN_DETACHED`.
+ * A buffer that grows. Its bytes lie in one block. When it is full, it moves them to a block at
+ * least twice as large and releases the smaller one.
+ *
+ * After `release` every member throws `ERR_CISTERN_ALREADY_RELEASED`. After a transfer of its
+ * ArrayBuffer every member throws `ERR_CISTERN_DETACHED`.
  */
 export interface ByteBuffer {
   /**
-   * Puts bytes, or a string's bytes, behind those so far.
+   * Appends bytes, or the bytes of a string. Returns the buffer itself.
    *
+   * @param data bytes, or a string to encode
    * @param encoding of a string; `'utf8'` by default
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_UNKNOWN_ENCODING`, as Node's own
-   * @throws {RangeError | Error} as {@link BufferPool.allocUnsafe}, where there is no memory to grow;
-   *   nothing has changed then
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: `data` is neither a string nor a Uint8Array
+   * @throws {TypeError} `ERR_UNKNOWN_ENCODING`, as Node throws it
+   * @throws {RangeError | Error} as {@link BufferPool.allocUnsafe} does, where it must grow;
+   *   nothing has changed
    */
   append(data: string | Uint8Array, encoding?: BufferEncoding): this
-  /** Bytes so far. */
+  /** The number of bytes so far. */
   readonly length: number
-  /** Bytes that fit before it grows. */
+  /** The number of bytes that fit before it grows. */
   readonly capacity: number
-  /** The bytes so far, without a copy: valid until the next `append` or `release`. */
+  /**
+   * Returns the bytes so far without a copy. The view is valid until the next `append` or
+   * `release`.
+   */
   view(): PooledBuffer
-  /** A copy of the bytes so far, which V8 owns. */
+  /** Returns a copy of the bytes so far. The copy is memory of V8, and needs no release. */
   toBuffer(): PooledBuffer
-  /** Makes it empty, and keeps its block. */
+  /** Empties the buffer and keeps its block. Returns the buffer itself. */
   reset(): this
-  /** Gives the block back. */
+  /** Releases the block. */
   release(): void
-  /** As `release`, but harmless after it. */
+  /** Releases the block, unless it is released already. */
   [Symbol.dispose](): void
 }
 
-/** Names a pool of this process. To be cloned, and not to be looked into. */
+/**
+ * Names a pool of this process. Structured clone copies it; its contents may change between
+ * versions.
+ */
 export interface PoolHandle {
-  /** Tells it from other objects. */
+  /** Marks a handle of cistern. */
   readonly type: 'cistern.pool'
   /** The pool's name. */
   readonly name: string
-  /** Tells the pool from others, and from those of other processes. */
+  /** Identifies the pool among all pools of all processes. */
   readonly key: string
 }
 
 /**
- * One pool for the process, with one depot for all threads. Made on first use; ES modules, whose
- * imports are made at once, make it when they are loaded. It holds no memory until it is leased from.
+ * One pool for the process, with the default options, in every thread.
+ *
+ * CommonJS makes it on first use, ES modules when they load it. It holds no memory before the first
+ * lease.
  */
 export const shared: BufferPool
 
-/** A Buffer that has an ArrayBuffer of its own, as Node's `Buffer.allocUnsafe` says it. */
+/**
+ * A Buffer that has an ArrayBuffer of its own, with the type that Node gives `Buffer.allocUnsafe`.
+ */
 export type PooledBuffer = ReturnType<typeof Buffer.allocUnsafe>
 
-/** Each optional, each checked once. */
+/** Options of a pool, each optional. The constructor checks them once. */
 export interface BufferPoolOptions {
-  /** Names the pool in stats, events, metrics and errors. Default: `'pool'`. */
+  /** The pool's name in stats, events, metrics and errors. Default: `'pool'`. */
   name?: string | undefined
   /**
-   * The most memory that the pool ever holds, in bytes of blocks: leased and idle, in all threads, and
-   * what is set aside. Room is reserved before memory is got. An integer from 1 up, or `Infinity`.
-   * Default: a quarter of what the process may use, by its cgroup's limit or the machine's memory.
+   * The most memory that the pool ever holds, in bytes of blocks: leased, idle and in quarantine,
+   * in all threads. An integer from 1 up, or `Infinity`. Default: a quarter of the memory that the
+   * process may use, by its cgroup's limit or the machine's memory.
    */
   maxBytes?: number | undefined
   /**
-   * The largest request served from the pool, in bytes, up to 1 GiB; larger ones come from V8 and
-   * are counted as unpooled. Blocks above 128 MiB are freed, not kept, when they come back.
-   * Default: 32 MiB.
+   * The largest request that the pool serves, in bytes: an integer from 1 to 1 GiB. V8 serves
+   * larger ones, and they count as unpooled. Blocks above 128 MiB are freed at their release, and
+   * not stored. Default: 32 MiB.
    */
   maxBlockSize?: number | undefined
   /**
-   * `true`: at release every view of the block becomes zero-length, so that a stale reference can
-   * neither read nor write the next owner's data. `false`: the same ArrayBuffer is handed out
-   * again, and for the same length the same Buffer, faster and without that protection.
+   * `true`: at release every view of the block gets length zero, so that a stale reference can
+   * neither read nor write the next owner's data. `false`: the next lease gets the same
+   * ArrayBuffer, and for the same length the same Buffer, faster and without that protection.
    * Default: `true`.
    */
   detachOnRelease?: boolean | undefined
-  /** Whether a block is overwritten with zeros before anyone else can have it. Default: `false`. */
+  /** Overwrites a released block with zeros before its next owner gets it. Default: `false`. */
   zeroOnRelease?: boolean | undefined
   /**
-   * What `alloc`, `allocUnsafe` and `lease` do where there is no room under `maxBytes`: `'unpooled'`
-   * has V8 serve them, `'throw'` throws `ERR_CISTERN_EXHAUSTED`. Default: `'unpooled'`.
+   * How `alloc`, `allocUnsafe` and `lease` act without room under `maxBytes`: `'unpooled'` lets V8
+   * serve them, `'throw'` throws `ERR_CISTERN_EXHAUSTED`. Default: `'unpooled'`.
    */
   onExhausted?: 'unpooled' | 'throw' | undefined
   /**
-   * Within so many milliseconds after it was last needed, surplus idle memory goes back to the
-   * operating system. 0 keeps none idle past the current turn of the event loop, `Infinity` keeps
-   * all. Under memory pressure it goes earlier. Default: 10,000.
+   * The time, in milliseconds, after which surplus idle memory goes back to the operating system. 0
+   * keeps none idle beyond the current event-loop turn, `Infinity` keeps all. Under memory pressure
+   * it goes earlier. Default: 10,000.
    */
   idleTimeout?: number | undefined
   /**
-   * The share of leases, from 0 to 1, whose call site is recorded, to tell of those that the garbage
-   * collector ends, and for {@link BufferPool.holders}. At rates below 1 at most that share of 12,800 leases is recorded a second and thread, or 100
-   * records where that is more. Default: 1/128.
+   * The share of leases whose call site is recorded, from 0 to 1: for leak reports and for {@link
+   * BufferPool.holders}. Below 1, a thread records at most that share of 12,800 leases per second,
+   * or 100 if that is more. Default: 1/128.
    */
   leakSampleRate?: number | undefined
 }
 
+/** Options of `acquire` and `acquireLease`. */
 export interface AcquireOptions {
-  /** Whether the Buffer is filled with zeros. Default: `false`. */
+  /** Fills the Buffer with zeros. Default: `false`. */
   zero?: boolean | undefined
-  /** Ends the wait. */
+  /** Ends the wait with an `AbortError`. */
   signal?: AbortSignal | undefined
 }
 
-/** What `node:diagnostics_channel` has at `cistern:leak`: a sampled lease was never released. */
+/**
+ * Message on the channel `cistern:leak` of `node:diagnostics_channel`: a sampled lease was
+ * collected unreleased.
+ */
 export interface LeakMessage {
   /** The pool's name. */
   readonly pool: string
-  /** What was asked for, in bytes. */
+  /** The requested size, in bytes. */
   readonly size: number
-  /** Where, as in an `Error`'s stack, without cistern's own frames. */
+  /** The stack of the lease, as an `Error` has it, without frames of cistern. */
   readonly stack: string
-  /** How many sampled leases of this call site have leaked, this one included. */
+  /** How many sampled leases of this call site have leaked, including this one. */
   readonly count: number
 }
 
-/** Sampled leases that one call site holds. */
+/** The sampled leases of one call site. */
 export interface Holder {
-  /** Where they were taken, as in an `Error`'s stack, without cistern's own frames. */
+  /** The stack of the leases, as an `Error` has it, without frames of cistern. */
   readonly stack: string
-  /** How many there are. */
+  /** How many leases there are. */
   readonly count: number
-  /** Their blocks' sizes, together. */
+  /** The sizes of their blocks in all, in bytes. */
   readonly bytes: number
-  /** For how long the oldest of them is leased, in milliseconds. */
+  /** The age of the oldest of them, in milliseconds. */
   readonly oldestMs: number
 }
 
-/** At `cistern:exhausted`: there is no room under the ceiling. */
+/** Message on the channel `cistern:exhausted`: there is no room under the ceiling. */
 export interface ExhaustedMessage {
   /** The pool's name. */
   readonly pool: string
-  /** What was asked for, in bytes. */
+  /** The requested size, in bytes. */
   readonly size: number
   /** The ceiling, in bytes. */
   readonly maxBytes: number
-  /** What the caller gets: memory of V8's, an error, or a place in line. */
+  /** The caller gets memory of V8, an error, or a place in the queue. */
   readonly outcome: 'unpooled' | 'throw' | 'wait'
 }
 
-/** At `cistern:trim`: idle memory went back to the operating system. */
+/** Message on the channel `cistern:trim`: idle memory went back to the operating system. */
 export interface TrimMessage {
   /** The pool's name. */
   readonly pool: string
-  /** How many were given back. */
+  /** How many bytes went back. */
   readonly bytes: number
-  /** Unused for a while, memory pressure, or `trim()`. */
+  /** Why: unused for a while, memory pressure, or a call of `trim()`. */
   readonly reason: 'idle' | 'pressure' | 'call'
 }
 
+/** Options of `lease`. */
 export interface LeaseOptions {
-  /** Whether the Buffer is filled with zeros. Default: `false`. */
+  /** Fills the Buffer with zeros. Default: `false`. */
   zero?: boolean | undefined
 }
 
 /** A Buffer together with its release. */
 export interface Lease {
-  /** Of exactly the length that was asked for. */
+  /** The Buffer, of exactly the requested length. */
   readonly buffer: PooledBuffer
-  /** Gives the block back; does nothing where it is back already. */
+  /** Releases the block, unless it is released already. */
   release(): void
-  /** The same, for `using`. */
+  /** Releases the block, for `using`. */
   [Symbol.dispose](): void
 }
 
-/** Counts are of blocks or leases; bytes are block sizes, except `allocBytes`. */
+/**
+ * Figures of a pool or of one block size. Counts are since the start unless they say "now". Bytes
+ * are block sizes, except `allocBytes`.
+ */
 export interface ClassFigures {
-  /** Leased now. */
+  /** Blocks that are leased now. */
   readonly inUseCount: number
-  /** Their blocks' sizes. */
+  /** Their sizes in all. */
   readonly inUseBytes: number
-  /** In the depot and in all magazines, or on the way between them. */
+  /** Blocks that are idle now: in the depot, in the magazines, or on their way between them. */
   readonly idleCount: number
-  /** Their sizes. */
+  /** Their sizes in all. */
   readonly idleBytes: number
-  /** Leases since the start. */
+  /** Leases. */
   readonly allocCount: number
-  /** Bytes asked for in them. */
+  /** Bytes requested in these leases. */
   readonly allocBytes: number
-  /** Blocks that had to be got from the operating system. */
+  /** Blocks that came from the operating system. */
   readonly freshCount: number
-  /** Their sizes. */
+  /** Their sizes in all. */
   readonly freshBytes: number
-  /** Leases served from idle blocks. */
+  /** Leases that an idle block served. */
   readonly hitCount: number
-  /** Leases for which a block had to be got. */
+  /** Leases that needed a block from the operating system. */
   readonly missCount: number
   /** Leases that were released. */
   readonly releaseCount: number
-  /** Leases that the garbage collector ended; in the pool's total those that V8 served, too. */
+  /** Leases that the garbage collector ended. The pool's total includes leases that V8 served. */
   readonly collectedCount: number
-  /** Blocks that came back and were not kept. */
+  /** Blocks that came back and were freed, not stored. */
   readonly discardCount: number
-  /** Given back to the operating system, for whatever reason. */
+  /** Bytes that went back to the operating system, for any reason. */
   readonly freedBytes: number
   /**
-   * Set aside because their thread has ended and another may still hold them: until the last holder is
-   * gone, or, where the runtime does not tell that (Bun; others than Linux), for good.
+   * Bytes in quarantine now: their thread has ended, and another may still hold them. They come
+   * back when the last holder is gone. Where the runtime does not say when that is (Bun; other
+   * systems than Linux), they stay for good.
    */
   readonly quarantinedBytes: number
 }
 
-/** At rest, `freshBytes === inUseBytes + idleBytes + freedBytes + quarantinedBytes`. */
+/**
+ * Figures of a pool. At rest, `freshBytes === inUseBytes + idleBytes + freedBytes +
+ * quarantinedBytes`.
+ */
 export interface PoolStats extends ClassFigures {
-  /** The pool's. */
+  /** The pool's name. */
   readonly name: string
   /**
-   * The most bytes leased at one time, never above `maxBytes`. With several threads an upper bound: the sum of
-   * their peaks, or the most bytes that they had at one time, leased and idle, whichever is less.
+   * The most bytes leased at one time, never above `maxBytes`. With several threads it is an upper
+   * bound. That is the sum of their peaks, or the most bytes that they had at one time, leased and
+   * idle, whichever is less.
    */
   readonly peakInUseBytes: number
-  /** Leases served by V8; part of `allocCount`, not of the figures in use, idle and fresh. */
+  /**
+   * Leases that V8 served. They are part of `allocCount`, but not of the figures in use, idle and
+   * fresh.
+   */
   readonly unpooledCount: number
   /** Leases that waited for memory. */
   readonly waitCount: number
-  /** Those that wait now, in all threads. */
+  /** Requests that wait now, in all threads. */
   readonly waitingCount: number
-  /** For how long the oldest of them has waited, in milliseconds; 0 where nobody waits. */
+  /** The age of the oldest of them, in milliseconds; 0 if there is none. */
   readonly longestWaitMs: number
   /**
-   * Bytes that the pool costs besides its blocks, in native memory: its counters, its record of each block in
-   * JavaScript's hands, and the places for idle ones. V8 is told of them. They go when the blocks have gone.
+   * The pool's own costs besides its blocks now, in bytes of native memory: its counters, its
+   * records of lent blocks, and the places for idle ones. V8 knows of them. They shrink when the
+   * blocks have gone.
    */
   readonly overheadBytes: number
   /** The ceiling, in bytes. */
   readonly maxBytes: number
   /**
-   * Whether blocks are memory of cistern's own. If not, the runtime allows none (Electron), or
-   * `CISTERN_NO_EXTERNAL=1` is set in the environment, and they are memory of V8's.
+   * `true`: blocks are memory of cistern. `false`: they are memory of V8, because the runtime
+   * allows no other (Electron), or because the environment has `CISTERN_NO_EXTERNAL=1`.
    */
   readonly external: boolean
-  /** The same for each block size that has been used, the smallest first. */
+  /** The same figures for each block size that has been used, the smallest first. */
   readonly classes: readonly (ClassFigures & { readonly blockSize: number })[]
 }

@@ -33,9 +33,9 @@ const HEAD = `# API reference
 
 <!-- Written by \`npm run docs\` from index.d.ts, lib/io/index.d.ts and lib/metrics/index.d.ts: change those. -->
 
-Every call and type, and what each call throws, as the types that come with the package have it. How to use them
-is in the [guide](guide.md), all codes of errors are in [errors.md](errors.md), the series and alerts of
-\`cistern/metrics\` in [metrics.md](metrics.md).
+Every call and type, and the errors that each call throws. The text comes from the package's types. The
+[guide](guide.md) shows how to use the calls, [errors.md](errors.md) lists all error codes, and
+[metrics.md](metrics.md) has the series and alerts of \`cistern/metrics\`.
 `
 
 /**

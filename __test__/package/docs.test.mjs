@@ -1,4 +1,4 @@
-/** Every code block of the documents runs or compiles, and every link leads somewhere. */
+/** Every code block of the documents runs or compiles, and every link leads to a file and a heading. */
 
 import assert from 'node:assert/strict'
 import { fork, spawnSync } from 'node:child_process'
@@ -317,8 +317,20 @@ describe('the documents', () => {
     }
   })
 
-  test('have links that lead somewhere', () => {
-    assert.deepEqual(names.flatMap(brokenLinks), [])
+  test('have links that lead to a file and a heading', () => {
+    assert.deepEqual(
+      names.flatMap((name) => brokenLinks(name)),
+      []
+    )
+  })
+
+  test('would fail with a link to a missing file or heading', () => {
+    const text = '[a](api.md#cistern) [b](api.md#missing) [c](missing.md) [d](#guide) [e](#missing)'
+    assert.deepEqual(brokenLinks('docs/guide.md', text), [
+      'docs/guide.md links to api.md#missing, and there is no such heading',
+      'docs/guide.md links to missing.md, and there is no such file',
+      'docs/guide.md links to #missing, and there is no such heading'
+    ])
   })
 
   test('have the API reference that the types give', () => {

@@ -38,13 +38,22 @@ function blocksOf(name) {
 }
 
 /**
- * The links of a document, but for those out of the project: the files, by their paths from the root, and the headings.
+ * Returns the links of a document that stay in the project: the file of each, by its path from the root, and the
+ * heading.
  *
  * @param {string} name
  */
 function linksOf(name) {
-  const text = read(name).replace(BLOCK, '')
-  const targets = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target)
+  return linksIn(name, read(name))
+}
+
+/**
+ * @param {string} name of the document that has the text
+ * @param {string} text
+ */
+function linksIn(name, text) {
+  const prose = text.replace(BLOCK, '')
+  const targets = [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target)
   return targets
     .filter((target) => !/^https?:/.test(target))
     .map((target) => {
@@ -55,12 +64,13 @@ function linksOf(name) {
 }
 
 /**
- * What is wrong with the links of a document, one sentence each.
+ * Returns a sentence for each link of a document that leads to no file or no heading.
  *
  * @param {string} name
+ * @param {string} [text] instead of the document's own
  */
-function brokenLinks(name) {
-  return linksOf(name).flatMap(({ target, file, anchor }) => {
+function brokenLinks(name, text = read(name)) {
+  return linksIn(name, text).flatMap(({ target, file, anchor }) => {
     if (file.startsWith('..') || !existsSync(path.join(root, file))) {
       return [`${name} links to ${target}, and there is no such file`]
     }

@@ -25,7 +25,7 @@ const SIZE = 100_000
 
 /** Each gives what to say in place of "ok", if anything. */
 const TRIALS = {
-  'whose memory it is': ({ BufferPool }) => {
+  'owner of the memory': ({ BufferPool }) => {
     const { external } = new BufferPool().stats()
     return external ? "cistern's" : "the runtime's"
   },
@@ -75,6 +75,7 @@ const TRIALS = {
   "the README's server": async () => {
     const code = /```js\n(const http.*?)```/s
       .exec(readFileSync(README, 'utf8'))[1]
+      .replace('cistern/io', 'cistern/lib/io')
       .replace('8000', '0')
     const load = (name) => require(name.replace(/^cistern/, '../..'))
     const address = await new Promise((resolve) => {
@@ -129,7 +130,7 @@ const TRIALS = {
     await worker.terminate()
   },
 
-  'what an ended worker posted': async ({ BufferPool }) => {
+  'a Buffer that an ended worker posted': async ({ BufferPool }) => {
     const pool = new BufferPool()
     // In a function, as above.
     await (async () => {
@@ -146,7 +147,7 @@ const TRIALS = {
       await sleep(10)
       collectGarbage()
     }
-    return isBack() ? 'comes back' : 'intact, set aside for good'
+    return isBack() ? 'comes back' : 'intact, in quarantine for good'
   }
 }
 
