@@ -1,16 +1,15 @@
 'use strict'
 
 /**
- * Leases that are dropped: who is told of which, and what it costs everyone else.
+ * Leases that are dropped: which of them `cistern:leak` reports.
  *
- * What must hold: with every lease sampled, every one that the collector ends is told once, with its
- * call site, and none that was released; and to be sampled changes nothing for anyone.
+ * With every lease sampled, each lease that the collector ends is reported once, with its call site. No lease that was
+ * released is reported. Sampling changes nothing else for anyone.
  */
 
 const assert = require('node:assert/strict')
-const diagnostics = require('node:diagnostics_channel')
 const path = require('node:path')
-const { after, beforeEach, describe, test } = require('node:test')
+const { after, describe, test } = require('node:test')
 const { BufferPool } = require('../..')
 const { Sampler } = require('../../lib/cache/sampler')
 const {
@@ -24,23 +23,10 @@ const {
   settle
 } = require('../support/helpers')
 const { Thread } = require('../support/thread')
-
-const SIZE = 1000
-const BLOCK_SIZE = 1024
-
-const LIB = path.join(__dirname, '..', '..', 'lib') + path.sep
+const { BLOCK_SIZE, LIB, SIZE, collected, tellsOfOne, told } = require('../support/leaks')
 
 /** Frames that a call site has at most. */
 const FRAMES = 8
-
-/** @type {import('../..').LeakMessage[]} what was told in this thread since the test began */
-const told = []
-
-const tell = (message) => told.push(message)
-diagnostics.subscribe('cistern:leak', tell)
-after(() => diagnostics.unsubscribe('cistern:leak', tell))
-
-beforeEach(() => told.splice(0))
 
 /** @type {Set<Thread>} */
 const threads = new Set()
@@ -53,36 +39,6 @@ function startThread(pool) {
 }
 
 after(() => Promise.all([...threads].map((thread) => thread.terminate())))
-
-/**
- * Waits until so many of a pool's leases were collected, and what there is to tell of them was told.
- *
- * @param {BufferPool} pool
- * @param {number} count in all
- */
-async function collected(pool, count) {
-  await eventually(() => pool.stats().collectedCount >= count, `${count} are collected`)
-  assert.equal(pool.stats().collectedCount, count)
-  await settle()
-}
-
-/**
- * What a leak here tells: also that an earlier test was not done telling.
- *
- * @param {BufferPool} pool whose leases are all sampled
- */
-async function tellsOfOne(pool) {
-  const before = told.length
-  const { collectedCount } = pool.stats()
-  ;(function leakToBeTold() {
-    pool.allocUnsafe(SIZE)
-  })()
-  await collected(pool, collectedCount + 1)
-  await eventually(() => told.length > before, 'it is told')
-  const since = told.splice(before)
-  assert.equal(since.length, 1)
-  assert.match(since[0].stack, /leakToBeTold/)
-}
 
 /** The ways to lease, each by a function with a name of its own. */
 const CALLS = {
@@ -110,6 +66,16 @@ const CALLS = {
   'acquire, after it has waited': async function leaksByWaiting(pool) {
     await pool.acquire(SIZE)
   }
+}
+
+/** The ways to release a Buffer. */
+const RELEASES = {
+  'the Buffer': (pool, buffer) => pool.release(buffer),
+  'a subarray': (pool, buffer) => pool.release(buffer.subarray(10, 20)),
+  'an empty subarray': (pool, buffer) => pool.release(buffer.subarray(5, 5)),
+  'a DataView': (pool, buffer) => pool.release(new DataView(buffer.buffer)),
+  'a Float64Array': (pool, buffer) => pool.release(new Float64Array(buffer.buffer, 8, 2)),
+  'the ArrayBuffer': (pool, buffer) => pool.release(buffer.buffer)
 }
 
 describe('a leaked lease', () => {
@@ -321,16 +287,6 @@ describe('a leaked lease', () => {
     await thread.terminate()
   })
 })
-
-/** The ways to release a Buffer. */
-const RELEASES = {
-  'the Buffer': (pool, buffer) => pool.release(buffer),
-  'a subarray': (pool, buffer) => pool.release(buffer.subarray(10, 20)),
-  'an empty subarray': (pool, buffer) => pool.release(buffer.subarray(5, 5)),
-  'a DataView': (pool, buffer) => pool.release(new DataView(buffer.buffer)),
-  'a Float64Array': (pool, buffer) => pool.release(new Float64Array(buffer.buffer, 8, 2)),
-  'the ArrayBuffer': (pool, buffer) => pool.release(buffer.buffer)
-}
 
 describe('a lease that was released is never told', () => {
   for (const [name, release] of Object.entries(RELEASES)) {
@@ -672,312 +628,4 @@ describe('without a subscriber', () => {
       assert.equal(runScript(leak, { flags }).trim(), 'exit')
     }
   })
-})
-
-/**
- * Sets a property of `Error`, or deletes it, while `use` runs, and asserts that it is afterwards as
- * it was set.
- *
- * @param {'stackTraceLimit' | 'prepareStackTrace'} name
- * @param {PropertyDescriptor | undefined} descriptor
- * @param {() => void} use
- */
-function withError(name, descriptor, use) {
-  const saved = Object.getOwnPropertyDescriptor(Error, name)
-  delete Error[name]
-  if (descriptor !== undefined) {
-    Object.defineProperty(Error, name, { configurable: true, enumerable: true, ...descriptor })
-  }
-  const before = Object.getOwnPropertyDescriptor(Error, name)
-  let afterwards
-  try {
-    use()
-    afterwards = Object.getOwnPropertyDescriptor(Error, name)
-  } finally {
-    delete Error[name]
-    if (saved !== undefined) Object.defineProperty(Error, name, saved)
-  }
-  assert.deepEqual(afterwards, before)
-}
-
-describe('the user’s Error', () => {
-  /**
-   * What a leak under certain settings of `Error` tells.
-   *
-   * @param {(use: () => void) => void} during
-   * @returns {Promise<string[]>} the stacks
-   */
-  async function toldUnder(during) {
-    const pool = new BufferPool({ leakSampleRate: 1 })
-    function underSettings() {
-      pool.allocUnsafe(SIZE)
-    }
-    during(() => {
-      underSettings()
-      pool.release(pool.allocUnsafe(SIZE))
-    })
-    await collected(pool, 1)
-    assert.equal(pool.stats().releaseCount, 1)
-    // Whatever else there was to tell comes before this.
-    await tellsOfOne(pool)
-    return told.splice(0).map(({ stack }) => stack)
-  }
-
-  const limits = { 0: 0, 1: 1, 1000: 1000, Infinity: Infinity, '-1': -1, NaN: NaN, "'x'": 'x' }
-  for (const [text, value] of Object.entries(limits)) {
-    test(`keeps its stackTraceLimit of ${text}, and a leak is told`, async () => {
-      const descriptor = { value, writable: true }
-      const stacks = await toldUnder((use) => withError('stackTraceLimit', descriptor, use))
-      assert.equal(stacks.length, 1)
-      assert.match(stacks[0], /underSettings/)
-    })
-  }
-
-  test('without a stackTraceLimit has a leak told', async () => {
-    const descriptor = { value: undefined, writable: true }
-    const stacks = await toldUnder((use) => withError('stackTraceLimit', descriptor, use))
-    assert.equal(stacks.length, 1)
-  })
-
-  test('gets no stackTraceLimit that was deleted', async () => {
-    await toldUnder((use) => withError('stackTraceLimit', undefined, use))
-  })
-
-  test('keeps a stackTraceLimit that can not be written', async () => {
-    const descriptor = { value: 3, writable: false }
-    await toldUnder((use) => withError('stackTraceLimit', descriptor, use))
-  })
-
-  test('keeps a stackTraceLimit that throws', async () => {
-    const get = () => 3
-    const set = () => {
-      throw new Error('on purpose')
-    }
-    await toldUnder((use) => withError('stackTraceLimit', { get, set }, use))
-  })
-
-  const show = (site) => `${site.getFunctionName()} in ${site.getFileName()}`
-
-  /** Formats that a stack may have, by what `prepareStackTrace` makes of it. */
-  const formats = {
-    'a header and lines': (error, sites) => `${error}\n${sites.map(show).join('\n')}`,
-    'Node’s own, coloured': (error, sites) =>
-      `\u001b[31m${error}\u001b[39m\n    at ${sites.map(show).join('\n    at ')}`
-  }
-  for (const [name, prepareStackTrace] of Object.entries(formats)) {
-    test(`keeps its prepareStackTrace, and a leak is told in that format: ${name}`, async () => {
-      const descriptor = { value: prepareStackTrace, writable: true }
-      const stacks = await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
-      assert.equal(stacks.length, 1)
-      assert.match(stacks[0], /^(?: {4}at )?underSettings in .*leak\.test\.js$/m)
-      assert.ok(!stacks[0].includes(LIB))
-    })
-  }
-
-  /** Those that leave no lines, so that a leak may have no call site. */
-  const odd = {
-    'one line': (_, sites) => sites.map(show).join('; '),
-    'the call sites themselves': (_, sites) => sites,
-    nothing: () => undefined
-  }
-  for (const [name, prepareStackTrace] of Object.entries(odd)) {
-    const descriptor = { value: prepareStackTrace, writable: true }
-
-    test(`keeps its prepareStackTrace that gives ${name}`, async () => {
-      await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
-    })
-
-    test(`with a prepareStackTrace that gives ${name} has a leak told all the same`, async () => {
-      const stacks = await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
-      assert.equal(stacks.length, 1)
-    })
-  }
-
-  const hostile = {
-    throws() {
-      throw new Error('on purpose')
-    },
-    'gives what can not be a string': () => Object.create(null),
-    'gives a symbol': () => Symbol('stack')
-  }
-  for (const [name, prepareStackTrace] of Object.entries(hostile)) {
-    test(`with a prepareStackTrace that ${name} hinders no lease`, async () => {
-      const descriptor = { value: prepareStackTrace, writable: true }
-      await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
-    })
-  }
-
-  test(
-    'with a prepareStackTrace that leases and releases gives no block two owners',
-    inEveryMode(
-      async (pool) => {
-        const nested = []
-        const value = () => {
-          if (nested.length < 50) {
-            pool.release(pool.allocUnsafe(SIZE))
-            nested.push(pool.allocUnsafe(SIZE))
-          }
-          return 'Error\n    at somewhere'
-        }
-        const use = () => {
-          const buffers = Array.from({ length: 10 }, () => pool.allocUnsafe(SIZE))
-          const all = [...buffers, ...nested]
-          assert.equal(new Set(all.map(({ buffer }) => buffer)).size, all.length)
-          for (const [i, buffer] of all.entries()) buffer.fill(i)
-          for (const [i, buffer] of all.entries()) assert.ok(buffer.every((byte) => byte === i))
-          for (const buffer of all) pool.release(buffer)
-        }
-        withError('prepareStackTrace', { value, writable: true }, use)
-        assert.ok(nested.length >= 10)
-        assert.equal(pool.stats().inUseCount, 0)
-        nested.length = 0
-        await tellsOfOne(pool)
-        assert.deepEqual(told, [])
-      },
-      { leakSampleRate: 1 }
-    )
-  )
-
-  const leakOnce = `
-    let told = []
-    require('node:diagnostics_channel').subscribe('cistern:leak', ({ stack }) => told.push(stack))
-    const pool = new cistern.BufferPool({ leakSampleRate: 1 })
-    function fromScript() { pool.allocUnsafe(1000) }
-    const before = JSON.stringify(Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit'))
-    fromScript()
-    pool.release(pool.allocUnsafe(1000))
-    const after = JSON.stringify(Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit'))
-    ;(async () => {
-      for (let i = 0; i < 20 && pool.stats().collectedCount === 0; i++) {
-        globalThis.gc()
-        for (let j = 0; j < 5; j++) await new Promise(setImmediate)
-      }
-      const { collectedCount, releaseCount } = pool.stats()
-      console.log(JSON.stringify({ told, collectedCount, releaseCount, isSame: before === after }))
-    })()
-  `
-
-  for (const flag of ['--stack-trace-limit=0', '--enable-source-maps', '--no-warnings']) {
-    test(`may be as ${flag} has it`, () => {
-      const { told, ...others } = JSON.parse(runScript(leakOnce, { flags: [flag] }))
-      assert.deepEqual(others, { collectedCount: 1, releaseCount: 1, isSame: true })
-      assert.equal(told.length, 1)
-      assert.match(told[0], /fromScript/)
-      assert.ok(!told[0].includes(LIB))
-    })
-  }
-
-  test('may be frozen', {
-    skip: !process.allowedNodeEnvironmentFlags.has('--frozen-intrinsics')
-  }, () => {
-    const flags = ['--frozen-intrinsics', '--no-warnings']
-    const { told, ...others } = JSON.parse(runScript(leakOnce, { flags }))
-    assert.deepEqual(others, { collectedCount: 1, releaseCount: 1, isSame: true })
-    assert.equal(told.length, 1)
-    assert.match(told[0], /fromScript/)
-  })
-})
-
-describe('a record', () => {
-  test(
-    'keeps alive neither what is leased, nor who has leased it',
-    inEveryMode(
-      async (pool) => {
-        class Owner {
-          lease() {
-            return pool.allocUnsafe(SIZE)
-          }
-        }
-        const start = () => {
-          const [trimmer, leaker] = [new Owner(), new Owner()]
-          const leaked = leaker.lease()
-          return {
-            kept: trimmer.lease(),
-            gone: [trimmer, leaker, leaked, leaked.buffer].map((value) => new WeakRef(value))
-          }
-        }
-        const { kept, gone } = start()
-        await eventually(() => gone.every((ref) => ref.deref() === undefined), 'all are collected')
-        assert.ok(pool.owns(kept), 'while its record is still there')
-        pool.release(kept)
-        await settle()
-        told.splice(0)
-      },
-      { leakSampleRate: 1 }
-    )
-  )
-
-  test('keeps nobody alive who waits', async () => {
-    const pool = new BufferPool({ leakSampleRate: 1, maxBytes: BLOCK_SIZE })
-    class Owner {
-      constructor() {
-        this.promise = pool.acquire(SIZE)
-      }
-    }
-    const inTheWay = pool.lease(SIZE)
-    const start = () => {
-      const owner = new Owner()
-      return { promise: owner.promise, ref: new WeakRef(owner) }
-    }
-    const { promise, ref } = start()
-    await eventually(() => ref.deref() === undefined, 'who has asked is collected')
-    inTheWay.release()
-    pool.release(await promise)
-    await balanced(pool)
-  })
-
-  /** Ways of ending a lease, a thousand times over and more, as scripts. */
-  const ENDS = {
-    'is released': 'pool.release(pool.allocUnsafe(1000))',
-    'is released by its Lease': 'pool.lease(1000).release()',
-    'is released by what it was posted as': `
-      const buffer = pool.allocUnsafe(1000)
-      const posted = structuredClone(buffer, { transfer: [buffer.buffer] })
-      ${external ? 'pool.release(posted)' : ''}
-    `,
-    'is released after it has waited': `
-      const inTheWay = small.allocUnsafe(1000)
-      const waiting = small.acquire(1000)
-      small.release(inTheWay)
-      small.release(await waiting)
-    `,
-    leaks: 'pool.allocUnsafe(1000)'
-  }
-  for (const [name, script] of Object.entries(ENDS)) {
-    for (const detachOnRelease of [true, false]) {
-      test(`goes when its lease ${name}, detachOnRelease: ${detachOnRelease}`, {
-        skip: !posts && name.includes('posted')
-      }, () => {
-        const output = runScript(`
-          require('node:diagnostics_channel').subscribe('cistern:leak', () => {})
-          const options = { leakSampleRate: 1, detachOnRelease: ${detachOnRelease} }
-          const pool = new cistern.BufferPool(options)
-          const small = new cistern.BufferPool({ ...options, maxBytes: 1024 })
-          const collect = async () => {
-            globalThis.gc()
-            for (let i = 0; i < 5; i++) await new Promise(setImmediate)
-          }
-          const heap = async () => {
-            for (let i = 0; i < 5; i++) await collect()
-            return process.memoryUsage().heapUsed
-          }
-          const run = async (count) => {
-            for (let i = 0; i < count; i++) {
-              ${script}
-              if (i % 500 === 0) await collect()
-            }
-          }
-          ;(async () => {
-            await run(2000)
-            const before = await heap()
-            await run(20_000)
-            console.log((await heap()) - before)
-          })()
-        `)
-        const grown = Number(output)
-        // A record has some hundred bytes, of which most is its stack.
-        assert.ok(grown < 1_000_000, `after 20,000 leases ${grown} bytes more are in use`)
-      })
-    }
-  }
 })

@@ -1,0 +1,55 @@
+'use strict'
+
+/** What the tests of leaked leases share: a subscriber of `cistern:leak`, and one function for each way to lease. */
+
+const assert = require('node:assert/strict')
+const diagnostics = require('node:diagnostics_channel')
+const path = require('node:path')
+const { after, beforeEach } = require('node:test')
+const { eventually, settle } = require('./helpers')
+
+const SIZE = 1000
+const BLOCK_SIZE = 1024
+
+const LIB = path.join(__dirname, '..', '..', 'lib') + path.sep
+
+/** @type {import('../..').LeakMessage[]} what was told in this thread since the test began */
+const told = []
+
+const tell = (message) => told.push(message)
+diagnostics.subscribe('cistern:leak', tell)
+after(() => diagnostics.unsubscribe('cistern:leak', tell))
+
+beforeEach(() => told.splice(0))
+
+/**
+ * Waits until so many of a pool's leases were collected, and what there is to tell of them was told.
+ *
+ * @param {BufferPool} pool
+ * @param {number} count in all
+ */
+async function collected(pool, count) {
+  await eventually(() => pool.stats().collectedCount >= count, `${count} are collected`)
+  assert.equal(pool.stats().collectedCount, count)
+  await settle()
+}
+
+/**
+ * What a leak here tells: also that an earlier test was not done telling.
+ *
+ * @param {BufferPool} pool whose leases are all sampled
+ */
+async function tellsOfOne(pool) {
+  const before = told.length
+  const { collectedCount } = pool.stats()
+  ;(function leakToBeTold() {
+    pool.allocUnsafe(SIZE)
+  })()
+  await collected(pool, collectedCount + 1)
+  await eventually(() => told.length > before, 'it is told')
+  const since = told.splice(before)
+  assert.equal(since.length, 1)
+  assert.match(since[0].stack, /leakToBeTold/)
+}
+
+module.exports = { BLOCK_SIZE, LIB, SIZE, collected, tellsOfOne, told }

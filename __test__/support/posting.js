@@ -1,0 +1,84 @@
+'use strict'
+
+/** What the tests of posted Buffers share: tasks for the receiving thread, and what must hold of a block. */
+
+const { after } = require('node:test')
+const { eventually } = require('./helpers')
+const { Thread } = require('./thread')
+
+const NOT_POOLED = { name: 'TypeError', code: 'ERR_CISTERN_NOT_POOLED' }
+
+/** @type {Set<Thread>} */
+const threads = new Set()
+
+/**
+ * A thread that ends with this file, if not before.
+ *
+ * @param {BufferPool} [pool] that it attaches to
+ */
+function startThread(pool) {
+  const thread = new Thread(pool?.handle)
+  threads.add(thread)
+  return thread
+}
+
+after(() => Promise.all([...threads].map((thread) => thread.terminate())))
+
+/** A task: leases, fills, and answers with the Buffer itself. */
+const lend = ({ pool, transfer }, { size, byte }) => {
+  const buffer = pool.allocUnsafe(size).fill(byte)
+  transfer.push(buffer.buffer)
+  return buffer
+}
+
+/** A task: keeps what it is sent. */
+const keep = (self, buffer) => {
+  self.kept = buffer
+}
+
+/** A task: whether every byte of it is `byte`. */
+const holds = ({ kept }, byte) => kept.length > 0 && kept.every((each) => each === byte)
+
+/**
+ * Something that is received, in a place of its own: an async function that is suspended holds on to
+ * what it has seen.
+ *
+ * @template T
+ * @param {Promise<T>} received
+ * @returns {Promise<{ it: T | undefined }>}
+ */
+function held(received) {
+  return received.then((it) => ({ it }))
+}
+
+/**
+ * Waits until nothing is leased, where V8 has the memory and only the books are to be closed.
+ *
+ * @param {BufferPool} pool
+ */
+function closed(pool) {
+  return eventually(() => pool.stats().inUseCount === 0, 'the books are closed')
+}
+
+/**
+ * Whether all of what is held is `byte`.
+ *
+ * @param {{ it: Uint8Array }} held
+ * @param {number} byte
+ */
+function isAll({ it }, byte) {
+  return it.length > 0 && it.every((each) => each === byte)
+}
+
+/**
+ * Leases as many blocks of a size as there may be, writes all over them and releases them.
+ *
+ * @param {BufferPool} pool
+ * @param {number} size
+ */
+function overwrite(pool, size, count = 20) {
+  const buffers = Array.from({ length: count }, () => pool.allocUnsafe(size).fill(0xee))
+  for (const buffer of buffers) pool.release(buffer)
+}
+
+module.exports = { NOT_POOLED, closed, held, holds, isAll, keep, lend, overwrite, startThread }
