@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run publish-result -- FILE`: puts a result that `npm start -- --json FILE` has saved into README.md,
- * docs/performance.md and docs/comparison.md, with its picture in docs/comparison.png. It takes Chromium.
+ * `npm run publish-result -- FILE`: writes a result that `npm start -- --json FILE` saved into README.md,
+ * docs/performance.md and docs/comparison.md, and its picture to docs/comparison.png. It needs Chromium.
  */
 
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
@@ -22,7 +22,7 @@ const { UsageError } = require('./usage-error')
 
 const root = path.join(__dirname, '..')
 
-/** A document has its part of a result between these. */
+/** A document's block of the result lies between these. */
 const BEGIN = '<!-- result: npm run publish-result -->'
 const END = '<!-- end of result -->'
 
@@ -31,7 +31,7 @@ const PERFORMANCE = path.join(root, 'docs', 'performance.md')
 const PAGE = path.join(root, 'docs', 'comparison.md')
 const PICTURE = path.join(root, 'docs', 'comparison.png')
 
-/** The picture is the overview of the page. */
+/** The picture shows the page's overview. */
 const WIDTH = 1280
 const SCALE = 1.5
 const EDGE = 16
@@ -58,24 +58,23 @@ function performanceBlock({ meta, experiments }) {
 |---|---|---|---|---|---|---|---|
 ${chosen.map(rowOf).join('\n')}
 
-Of \`npm start\`, which measures it on your machine (here: ${machineOf(meta)}):
-${works}; [comparison.md](comparison.md) has all of it. Medians;
-in brackets the 95 % interval. ${heapOf(meta)}V8's Buffers are \`Buffer.allocUnsafe\`, for files
-\`createReadStream().pipe()\`; the limit is one buffer for ever.`
+From one run of \`npm start\` (${machineOf(meta)}). The table has ${works};
+[comparison.md](comparison.md) has all of them. Figures are medians, with the 95 % interval in brackets. ${heapOf(meta)}V8's
+Buffers are \`Buffer.allocUnsafe\`, for files \`createReadStream().pipe()\`. The limit is one buffer that is never replaced.`
 }
 
 function heapOf({ heapMiB }) {
   if (!heapMiB) return ''
-  return `Each process holds ${heapMiB} MiB of other objects, as an application does; the more of them, the more
-V8's collections cost (\`--heap 0\`: none). `
+  return `Each process holds ${heapMiB} MiB of
+other objects, as an application does. The more objects, the more V8's collections cost (\`--heap 0\`: none). `
 }
 
-/** The headline of each experiment, and whatever speaks against the pool. */
+/** Selects the headline of each experiment, and every workload that speaks against the pool. */
 function isChosen(experiment, _index, experiments) {
   return experiment === headlineOf(experiment.name, experiments) || isAgainst(experiment)
 }
 
-/** What an experiment says that stands for it, and the first where that was not run. */
+/** Returns the workload that an experiment names as its headline, or its first where that one was not run. */
 function headlineOf(name, experiments) {
   const own = experiments.filter((experiment) => experiment.name === name)
   const headline = known.find((experiment) => experiment.name === name)?.headline
@@ -121,8 +120,8 @@ function isFastest(experiment, armOf) {
 function page(result) {
   return `# One run of the comparison
 
-\`npm start\`, as it prints it, on the machine of its first line; \`npm start -- --html\` draws the same as a page.
-What the arms and the columns are, [compare/README.md](../compare/README.md) tells.
+This is the output of \`npm start\` on the machine that its first line names. \`npm start -- --html\` draws the same as a
+page. [compare/README.md](../compare/README.md) explains the arms and the columns.
 
 ![${ALT}](comparison.png)
 
@@ -154,7 +153,7 @@ async function picture(result) {
 async function publish(file) {
   if (file === undefined) throw new UsageError('Which result? npm run publish-result -- FILE')
   if (findChromium() === undefined) {
-    throw new UsageError('There is no Chromium to draw the picture: apt install chromium')
+    throw new UsageError('Chromium is needed to draw the picture: apt install chromium')
   }
   const result = readResult(path.resolve(file))
   const documents = [
@@ -167,7 +166,7 @@ async function publish(file) {
 }
 
 /**
- * A document with its part of the result anew.
+ * Returns a document's text with its block of the result replaced.
  *
  * @param {string} document
  * @param {string} block
@@ -176,7 +175,7 @@ function withBlock(document, block) {
   const text = readFileSync(document, 'utf8')
   const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)]
   if (begin < 0 || end < begin) {
-    throw new UsageError(`${path.relative(root, document)} has no place for it: ${BEGIN}`)
+    throw new UsageError(`${path.relative(root, document)} has no block for the result: ${BEGIN}`)
   }
   return `${text.slice(0, begin)}${BEGIN}\n${block}\n${text.slice(end)}`
 }

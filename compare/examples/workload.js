@@ -6,7 +6,7 @@ module.exports = {
   maxSize: 256 * 1024,
   serve({ take, give }, _request, response) {
     const buffer = take(64 * 1024 + Math.floor(Math.random() * 192 * 1024)).fill('x')
-    // Whoever reads the Buffer must be done with it: here the kernel, when the response is closed.
+    // The kernel reads the Buffer until the response is closed.
     response.once('close', () => give(buffer))
     response.end(buffer)
   }
