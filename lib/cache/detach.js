@@ -1,11 +1,13 @@
 'use strict'
 
 /**
- * Leasing with a safe release: the memory moves to a new ArrayBuffer that nobody else knows, and
- * every view of the old one has length zero. A stale reference can neither read nor write the
- * next owner's data.
+ * The way of `detachOnRelease: true`: a release moves the memory to a new ArrayBuffer that nobody else knows, and every view
+ * of the old one gets length zero. A stale reference can neither read nor write the next owner's data.
  *
- * Nothing on the way of a lease calls into Rust, where the runtime has `transfer()`.
+ * - The plain way MUST NOT call into Rust if the runtime has `transfer()`.
+ * - `lease` and `giveBack` MUST stay small: V8 compiles them into their callers.
+ *
+ * Collaborators: `ThreadCache`, `Magazine`, `Slot`.
  */
 
 const { LEASED, STATE } = require('./thread-counters')
@@ -14,7 +16,7 @@ const { classOf } = require('./size-class')
 const { hang, rehang } = require('./tag')
 
 /**
- * A Buffer on an idle block; `undefined` where the pool is closed.
+ * Leases a Buffer on an idle block; returns `undefined` at the ceiling, or if the pool is closed.
  *
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {number} size whole, from 1 to the largest block size
@@ -29,18 +31,18 @@ function lease(cache, size) {
 }
 
 /**
- * Takes a leased block back; every view of it becomes zero-length. Whether it could be taken:
- * not where it is back already, or its ArrayBuffer was transferred or can't be detached, which
- * leaves everything as it is.
+ * Takes a leased block back. Every view of it becomes zero-length.
  *
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {import('./slot').Slot} slot
  * @param {object} arrayBuffer that carries the slot
+ * @returns {boolean} false if the block is back already, or its ArrayBuffer was transferred or can't be detached: then
+ *   nothing has changed
  */
 function giveBack(cache, slot, arrayBuffer) {
   const { magazine } = slot
   if (magazine === null || slot.arrayBuffer !== arrayBuffer) return false
-  // Nobody outside ever has an ArrayBuffer that is attached and idle; a second look is cheap.
+  // No other code ever has an ArrayBuffer that is attached and idle. A second check is cheap.
   if (slot.words[slot.at + STATE] !== LEASED) return false
   if (transfer === undefined) return cache.giveBackByFinalizer(slot, magazine)
   let moved
@@ -51,8 +53,7 @@ function giveBack(cache, slot, arrayBuffer) {
   }
   if (cache.scrubs) zero(moved)
   hang(moved, slot)
-  // Otherwise a stale view would lead to the next owner's ArrayBuffer, and keep it from the garbage
-  // collector.
+  // Otherwise a stale view would lead to the next owner's ArrayBuffer, and keep it alive.
   rehang(arrayBuffer, cache.gone)
   slot.arrayBuffer = moved
   cache.putBack(slot, magazine)

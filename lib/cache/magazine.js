@@ -1,33 +1,36 @@
 'use strict'
 
 /**
- * The idle blocks of one size class in one thread: a stack of live ArrayBuffers.
+ * One thread's stack of idle blocks of one size class, with their live ArrayBuffers.
  *
- * The idea, and the name, are Bonwick's: "Magazines and Vmem" (USENIX 2001).
+ * - A leased slot MUST NOT be linked from anywhere: the garbage collector could never find it dropped.
+ * - A slot MUST have `next === null` as long as it is in no list.
+ *
+ * The idea and the name are Bonwick's: "Magazines and Vmem" (USENIX 2001).
  */
 
 const { closeOff, listOf } = require('../runtime/intrinsics')
 const { blockSizes } = require('./size-class')
 
 /**
- * The most blocks that one magazine keeps from one turn of the event loop to the next: as many as requests may be
- * open at a time. What is not needed of them decays.
+ * The most blocks that a magazine has from one event-loop turn to the next: as many as requests may be open at a time.
+ * Ticks free the blocks among them that nobody needs.
  */
 const MAGAZINE_BLOCKS = 4096
 
-/** The most bytes that one magazine keeps from one turn to the next. */
+/** The most bytes that a magazine has from one turn to the next. */
 const MAGAZINE_BYTES = 32 * 1024 * 1024
 
-/** The most bytes that all magazines of a thread cache together keep from one turn to the next. */
+/** The most bytes that all magazines of a thread cache have together from one turn to the next. */
 const CACHE_BYTES = 64 * 1024 * 1024
 
-/** The most blocks that are fetched from the depot at a time: beyond, only the call is saved. */
+/** The most blocks that a fill fetches from the depot: more would save no more than a call. */
 const FILL_BLOCKS = 8
 
-/** The most bytes that are fetched at a time: another thread may need them more. */
+/** The most bytes that a fill fetches: another thread may need them more. */
 const FILL_BYTES = 256 * 1024
 
-/** Bytes in one unit of account: every block size is a multiple. Keeps sums small integers. */
+/** The bytes in one unit of account. Every block size is a multiple, and sums stay small integers. */
 const UNIT = 64
 
 const CACHE_UNITS = CACHE_BYTES / UNIT
@@ -44,39 +47,38 @@ class Magazine {
     this.blockSize = blockSize
     /** The block size in units. */
     this.units = blockSize / UNIT
-    /** The most blocks that it keeps from one turn to the next. */
+    /** The most blocks that it has from one turn to the next. */
     this.capacity = max(1, min(MAGAZINE_BLOCKS, floor(MAGAZINE_BYTES / blockSize)))
-    /** How many blocks are fetched at a time. */
+    /** How many blocks a fill fetches. */
     this.batch = max(1, min(FILL_BLOCKS, floor(FILL_BYTES / blockSize)))
     /**
-     * The slot that came last, outside of the stack: a lease and a release in turn, as a server
-     * makes them, touch nothing else.
+     * The slot that came last, outside of the stack: alternate leases and releases, as a server makes
+     * them, touch nothing else.
      *
      * @type {import('./slot').Slot | null}
      */
     this.top = null
     /**
-     * The others: a stack, linked by `next`. A slot that is leased must not be linked to from
-     * anywhere, or the garbage collector could never find it dropped.
+     * The other slots: a stack, linked by `next`.
      *
      * @type {import('./slot').Slot | null}
      */
     this.stack = null
-    /** How many there are on the stack. */
+    /** The number of slots on the stack. */
     this.depth = 0
-    /** The lowWatermark there were on the stack since the last `takeUnused`: as many were not needed. */
+    /** The lowest depth since the last `takeUnused`: so many blocks were not needed. */
     this.lowWatermark = 0
-    /** The top then, as its row and its leases: nothing that would keep it alive. */
+    /** The row and the generation of the top at that time. A reference would keep the slot alive. */
     this.topRow = -1
     this.topGeneration = -1
   }
 
-  /** How many slots there are. */
+  /** The number of slots. */
   get count() {
     return this.top === null ? this.depth : this.depth + 1
   }
 
-  /** Takes the top slot out; `undefined` where there is none. */
+  /** Takes the top slot out; returns `undefined` if there is none. */
   take() {
     const { top } = this
     if (top === null) return this.pop()
@@ -84,7 +86,11 @@ class Magazine {
     return top
   }
 
-  /** @returns {import('./slot').Slot | undefined} */
+  /**
+   * Takes the top of the stack out.
+   *
+   * @returns {import('./slot').Slot | undefined}
+   */
   pop() {
     const slot = this.stack
     if (slot === null) return undefined
@@ -95,7 +101,11 @@ class Magazine {
     return slot
   }
 
-  /** @param {import('./slot').Slot} slot idle, for the top of the stack */
+  /**
+   * Puts a slot on the stack.
+   *
+   * @param {import('./slot').Slot} slot idle
+   */
   push(slot) {
     slot.next = this.stack
     this.stack = slot
@@ -103,10 +113,10 @@ class Magazine {
   }
 
   /**
-   * How many blocks were not needed since this was asked last, for their removal: those that lay at
-   * the bottom of the stack all the time, and the top if it was never leased meanwhile.
+   * Returns how many blocks were not needed since the last call, and begins to count anew: the blocks that lay at the
+   * bottom of the stack all the time, and the top if it was never leased meanwhile.
    *
-   * Bonwick's working set: what the fullest moment of the last interval left unused is surplus.
+   * Bonwick's working set: the blocks that the fullest moment of an interval left unused are surplus.
    */
   takeUnused() {
     const { top, lowWatermark, depth } = this
@@ -122,12 +132,11 @@ class Magazine {
   }
 
   /**
-   * Cuts slots off, the top of them first in a list linked by `next`: the coldest, unless more lie above them
-   * than are kept from one turn to the next. To go past those each time would take time that grows with the square
-   * of what is idle.
+   * Cuts slots off, in general from the bottom of the stack, where they have lain longest. With more slots than the bound
+   * above them it cuts from the top: to walk past those each time would take quadratic time.
    *
    * @param {number} count from 1 to as many as there are
-   * @returns {import('./slot').Slot | null}
+   * @returns {import('./slot').Slot | null} a list linked by `next`, the top of them first
    */
   cut(count) {
     if (count > this.depth && this.top !== null) {
@@ -135,14 +144,14 @@ class Magazine {
       this.top = null
     }
     const first = this.stack
-    const kept = this.depth - count
-    this.depth = kept
-    if (kept < this.lowWatermark) this.lowWatermark = kept
-    if (kept > this.capacity) {
+    const left = this.depth - count
+    this.depth = left
+    if (left < this.lowWatermark) this.lowWatermark = left
+    if (left > this.capacity) {
       this.stack = splitAfter(first, count)
       return first
     }
-    if (kept > 0) return splitAfter(first, kept)
+    if (left > 0) return splitAfter(first, left)
     this.stack = null
     return first
   }
@@ -151,7 +160,7 @@ class Magazine {
 closeOff(Magazine)
 
 /**
- * Cuts a list after its first slots. Returns the rest.
+ * Cuts a list after its first slots, and returns the rest.
  *
  * @param {import('./slot').Slot | null} first
  * @param {number} count from 1 to as many as there are
@@ -165,8 +174,8 @@ function splitAfter(first, count) {
 }
 
 /**
- * Those of classes that nobody has used: empty, the same for all pools, and never to be put into. A pool with
- * a few classes in use has a few magazines.
+ * The magazines of classes that a pool has not used: empty, shared by all pools, and never filled. So a pool with few
+ * classes in use has few magazines.
  */
 const UNUSED = listOf(blockSizes.length, (index) => new Magazine(index, blockSizes[index]))
 

@@ -1,10 +1,13 @@
 'use strict'
 
 /**
- * Leasing without detaching: one ArrayBuffer serves lease after lease, and its Buffer too while
- * the length stays the same.
+ * The way of `detachOnRelease: false`: one ArrayBuffer serves lease after lease, and so does its Buffer as long as the
+ * length stays the same.
  *
- * Nothing on the way of a lease allocates or calls into Rust.
+ * - The plain way MUST NOT allocate or call into Rust.
+ * - `lease` and `giveBack` MUST stay small: V8 compiles them into their callers.
+ *
+ * Collaborators: `ThreadCache`, `Magazine`, `Slot`.
  */
 
 const { LEASED, STATE } = require('./thread-counters')
@@ -20,7 +23,7 @@ const {
 const { classOf } = require('./size-class')
 
 /**
- * A Buffer on an idle block; `undefined` where the pool is closed.
+ * Leases a Buffer on an idle block; returns `undefined` at the ceiling, or if the pool is closed.
  *
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {number} size whole, from 1 to the largest block size
@@ -31,13 +34,15 @@ function lease(cache, size) {
   const slot = magazine.take()
   if (slot === undefined) return cache.fill(magazine) ? lease(cache, size) : undefined
   const { view } = slot
-  // Whether the memory is still there, asked in a way that nothing on the Buffer can answer.
+  // An element shows whether the memory is still there: nothing on the Buffer can override it.
   if (slot.size !== size || view[0] === undefined) return leaseOtherLength(cache, slot, size)
   cache.book(magazine, slot, size)
   return view
 }
 
 /**
+ * Leases a block whose last Buffer has another length, or no memory any more.
+ *
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {import('./slot').Slot} slot idle, and in no magazine any more
  * @param {number} size
@@ -51,8 +56,7 @@ function leaseOtherLength(cache, slot, size) {
     return lease(cache, size)
   }
   const view = new FastBuffer(arrayBuffer, 0, size)
-  // The class of Buffers is within reach of other code: what tells later whether the memory is still there
-  // must be a view of it.
+  // Other code can replace the class of Buffers. Only a real view of the memory shows later whether that is still there.
   const isView =
     isUint8Array(view) && arrayBufferOf(view) === arrayBuffer && lengthOf(view) === size
   slot.view = isView ? view : new Bytes(arrayBuffer, 0, size)
@@ -62,14 +66,14 @@ function leaseOtherLength(cache, slot, size) {
 }
 
 /**
- * Takes a leased block back. Whether it could be taken: not where it is back already, or its
- * ArrayBuffer was transferred, which leaves everything as it is.
+ * Takes a leased block back.
  *
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {import('./slot').Slot} slot
+ * @returns {boolean} false if it is back already, or its ArrayBuffer was transferred: then nothing has changed
  */
 function giveBack(cache, slot) {
-  // A slot whose ArrayBuffer is gone has no view, and neither has one whose memory is V8's.
+  // A slot without an ArrayBuffer has no view of memory, and neither has one of V8's memory.
   if (slot.view[0] === undefined || slot.words[slot.at + STATE] !== LEASED) return false
   if (cache.scrubs) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   cache.putBack(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))

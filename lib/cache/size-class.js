@@ -1,6 +1,6 @@
 'use strict'
 
-/** Which block size serves which request. See `src/memory/size_class.rs`, which decides it. */
+/** Finds the size class that serves a request. `src/memory/size_class.rs` decides which that is. */
 
 const native = require('../runtime/native')
 
@@ -8,13 +8,13 @@ const { blockSizes, maxBlockSize } = native.layout()
 const { clz32 } = Math
 
 /**
- * The index of the smallest class whose blocks hold `size` bytes.
+ * Returns the index of the smallest class whose blocks hold `size` bytes.
  *
  * @param {number} size whole, from 1 to `maxBlockSize`
  */
 function classOf(size) {
   const last = size - 1
-  // 64 bytes apart up to 256, then four classes in each doubling.
+  // The classes are 64 bytes apart up to 256 bytes; then each doubling has four.
   if (last < 256) return last >> 6
   const doubling = 31 - clz32(last)
   return (doubling << 2) - 32 + (last >> (doubling - 2))

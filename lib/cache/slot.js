@@ -1,6 +1,10 @@
 'use strict'
 
-/** A block in this thread's hands. It hangs on the ArrayBuffer that has the block. */
+/**
+ * A block that this thread has, leased or idle. It hangs on the ArrayBuffer that has the block (`tag.js`).
+ *
+ * `words` MUST be written only while the ArrayBuffer is attached: afterwards another block may have the row.
+ */
 
 const { Buffer } = require('node:buffer')
 const { LEASED, SAMPLED, STATE } = require('./thread-counters')
@@ -11,14 +15,14 @@ const { hang } = require('./tag')
 const { headColumns, segmentShift, columnsPerRow } = native.layout()
 const ROW_MASK = 2 ** segmentShift - 1
 
-/** Fits no lease, and saves the question whether there is a view. */
+/** Fits no lease, and saves a check whether there is a view. */
 const NO_VIEW = Buffer.alloc(0)
 
 class Slot {
   /**
-   * @param {import('../pool/buffer-pool').BufferPool} pool that hands it out
-   * @param {import('./magazine').Magazine | null} magazine where it is kept when idle; `null`
-   *   for memory that V8 owns
+   * @param {import('../pool/buffer-pool').BufferPool} pool that leases it
+   * @param {import('./magazine').Magazine | null} magazine that has it when idle; `null` for a lease that V8's memory
+   *   serves
    * @param {ArrayBuffer} arrayBuffer
    * @param {Float64Array} words the segment of the counters with its row
    * @param {number} row
@@ -27,37 +31,34 @@ class Slot {
     this.pool = pool
     this.magazine = magazine
     /**
-     * The ArrayBuffer that has the block; `null` once the pool has let go of it. Another that
-     * carries this slot is a stale one.
+     * The ArrayBuffer that has the block; `null` after the block has left. Any other ArrayBuffer with this slot is
+     * stale.
      *
      * @type {ArrayBuffer | null}
      */
     this.arrayBuffer = arrayBuffer
-    /** Meaningless, and not to be written, once the block is detached: its row may have
-     *  another holder. */
     this.words = words
-    /** Where in `words` the row begins. */
+    /** The index in `words` at which the row begins. */
     this.at = headColumns + (row & ROW_MASK) * columnsPerRow
     this.row = row
-    /** How many leases there were, one under way included: to tell a lease from a later one. */
+    /** The number of leases so far, the current one included: it tells a lease from a later one. */
     this.generation = 0
     /**
-     * Where one ArrayBuffer serves lease after lease, its view of the last length: a Buffer where users
-     * get it.
+     * The view of the last lease, if one ArrayBuffer serves lease after lease: a Buffer if users get it.
      *
      * @type {any}
      */
     this.view = NO_VIEW
-    /** That length; 0 without a Buffer. The Buffer's own word on it may be the user's. */
+    /** Its length; 0 if it is no Buffer. User code can override `buffer.length`. */
     this.size = 0
     /**
-     * Where V8 has the memory, what tells the core that JavaScript has lost the ArrayBuffer.
+     * An object that tells the core, when it is collected, that JavaScript has lost V8's memory.
      *
      * @type {object | null}
      */
     this.guard = null
     /**
-     * The next next slot in a magazine.
+     * The next slot in a magazine's stack, or in a list of cut ones.
      *
      * @type {Slot | null}
      */
@@ -65,7 +66,7 @@ class Slot {
     hang(arrayBuffer, this)
   }
 
-  /** The pool has nothing to do with the ArrayBuffer any more. */
+  /** Drops the ArrayBuffer: the pool has no more to do with it. */
   forget() {
     this.arrayBuffer = null
     this.guard = null
@@ -77,14 +78,14 @@ class Slot {
 closeOff(Slot)
 
 /**
- * Whether a slot's block is with the user now.
+ * Tells whether the user has a slot's block now.
  *
  * @param {Slot} slot
  */
 function isLeased(slot) {
   const state = slot.words[slot.at + STATE]
   if (state !== LEASED && state !== SAMPLED) return false
-  // Empty is what was transferred.
+  // A transferred ArrayBuffer is empty.
   return slot.arrayBuffer !== null && byteLengthOf(slot.arrayBuffer) > 0
 }
 

@@ -1,10 +1,10 @@
 'use strict'
 
-/** Names for the small numbers that cross the boundary to the addon. `__test__/states.test.js` pins them. */
+/** Names for the small numbers that cross the boundary to the addon, which `__test__/constants.test.js` compares. */
 
 const { freeze } = require('../runtime/intrinsics')
 
-/** The fate of a block after its ArrayBuffer is detached: what `detach` in `src/binding/` expects. */
+/** The fate of a block after its ArrayBuffer is detached: `Fate` in `src/pool/attachment.rs`. */
 const Fate = freeze({
   __proto__: null,
   /** The depot stores it. */
@@ -28,7 +28,7 @@ const Tick = freeze({
   FREE_UNDER_PRESSURE: 3
 })
 
-/** What the core knows about an ArrayBuffer that carries no slot of this thread: the result of `stateOf`. */
+/** What the core knows about an ArrayBuffer without a slot of this thread: `RemoteState` in `src/binding/remote.rs`. */
 const RemoteState = freeze({
   __proto__: null,
   /** The pool does not know it. */

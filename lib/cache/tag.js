@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * How a slot hangs on an ArrayBuffer: out of reach of any other code. A Buffer itself carries
- * nothing, so that it has the V8 map of every other Buffer.
+ * Hangs slots on ArrayBuffers, where no other code can reach them. A Buffer itself carries nothing, so that it has the V8
+ * map of every other Buffer.
  */
 
-/** Constructs to the object it is given. */
+/** Its constructor returns the object that it is given. */
 class Onto {
   /** @param {object} target */
   constructor(target) {
@@ -15,8 +15,8 @@ class Onto {
 }
 
 /**
- * Puts a private field on a foreign object: no code outside can see, copy or change it, and to
- * read it costs what reading any property does.
+ * Puts a private field on a foreign object. No code outside can see, copy or change it, and it is read as fast as any
+ * property.
  */
 class Tag extends Onto {
   /** @type {import('./slot').Slot} */
@@ -44,7 +44,7 @@ class Tag extends Onto {
     try {
       return #slot in value ? /** @type {Tag} */ (value).#slot : undefined
     } catch {
-      // No object at all. To ask for that first would cost every release.
+      // The value is no object. A check before would cost every release.
       return undefined
     }
   }
@@ -60,10 +60,10 @@ function hang(arrayBuffer, slot) {
   new Tag(arrayBuffer, slot)
 }
 
-/** Hangs another slot on an ArrayBuffer that carries one. */
+/** Replaces the slot of an ArrayBuffer that carries one. */
 const rehang = Tag.replace
 
-/** The slot that hangs on a value; `undefined` where none does. */
+/** Returns the slot that hangs on a value; `undefined` if none does. */
 const slotOf = Tag.read
 
 module.exports = { hang, rehang, slotOf }

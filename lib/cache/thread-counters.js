@@ -1,11 +1,12 @@
 'use strict'
 
 /**
- * Where this thread's figures stand in memory that the core reads: see `src/pool/thread_counters/`. A
- * store there costs 1 ns, a call a hundred.
+ * The columns of a thread's counters, in memory that the core reads: `src/pool/thread_counters/`. A store there costs 1 ns,
+ * a call of the core a hundred. They are plain constants, since the fast path uses them.
+ * `__test__/constants.test.js` compares them with the core's.
  */
 
-/** Words of the whole thread, as `Column` in `src/pool/thread_counters/` numbers them. */
+/** Columns of the whole thread: `Column`. */
 const ENDED_ELSEWHERE_BYTES = 0
 const PEAK_BYTES = 1
 const UNPOOLED_COUNT = 2
@@ -18,18 +19,18 @@ const LAST_IS_FRESH = 8
 const RECENT_PEAK_BYTES = 9
 const SURPLUS_BYTES = 10
 
-/** Words at the head of a segment, as `SegmentColumn` numbers them. */
+/** Columns at the head of a segment: `SegmentColumn`. */
 const LEASES = 0
 const BASE = 1
 const ASKED_BYTES = 2
 const RELEASES = 3
 const MISSES = 4
 
-/** Words of one row, counted from its first, as `RowColumn` numbers them. */
+/** Columns of a row, from its first: `RowColumn`. */
 const STATE = 0
 const SAMPLE = 1
 
-/** What a block does, as `BlockState` numbers it. */
+/** States of a block: `BlockState`. JavaScript has no use for the others. */
 const IDLE = 0
 const LEASED = 1
 const SAMPLED = 5
