@@ -1,4 +1,4 @@
-//! Link flags that a Node.js addon needs on each platform.
+//! Sets the link flags that a Node.js addon needs on each platform.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -8,10 +8,10 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
-/** Cargo's worlds: the addon, its benches, its fuzzing, and the comparison's load client with its probe. */
+/** The crates: the addon, its benchmark, its fuzzing, and the comparison's load client with its probe. */
 const crates = [
   'Cargo.toml',
-  'benches/Cargo.toml',
+  'bench/depot/Cargo.toml',
   'fuzz/Cargo.toml',
   'compare/client/Cargo.toml',
   'compare/client/probe/Cargo.toml'

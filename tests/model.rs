@@ -1,5 +1,5 @@
-//! The pool against a model, by random sequences of everything that can happen to a block. The same
-//! model is fuzzed, in `fuzz/`.
+//! Compares the pool with a model, by random sequences of all that can happen to a block. `fuzz/` uses
+//! the same model.
 #![cfg(not(loom))]
 
 mod world;

@@ -76,11 +76,11 @@ describe('the package', () => {
     assert.equal(lock.version, version)
     assert.equal(lock.packages.compare.version, version)
     assert.equal(require('../../compare/package.json').version, version)
-    for (const file of ['Cargo.toml', 'benches/Cargo.toml', 'fuzz/Cargo.toml']) {
+    for (const file of ['Cargo.toml', 'bench/depot/Cargo.toml', 'fuzz/Cargo.toml']) {
       const manifest = readFileSync(path.join(root, file), 'utf8')
       assert.ok(manifest.includes(`\nversion = "${version}"\n`), file)
     }
-    for (const file of ['Cargo.lock', 'benches/Cargo.lock', 'fuzz/Cargo.lock']) {
+    for (const file of ['Cargo.lock', 'bench/depot/Cargo.lock', 'fuzz/Cargo.lock']) {
       const locked = readFileSync(path.join(root, file), 'utf8')
       assert.ok(locked.includes(`name = "cistern"\nversion = "${version}"\n`), file)
     }

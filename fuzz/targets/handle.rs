@@ -1,4 +1,4 @@
-//! What threads send each other to find a pool: anything but a pool's own handle leads to none.
+//! Handles, by which threads find a pool. Anything but a pool's own handle leads to none.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -13,11 +13,11 @@ const WORD: usize = 8;
 enum Input {
     Bytes(Vec<u8>),
     Text(String),
-    /// Bits of a pool's own handle, the other way.
+    /// A pool's own handle, with these bits flipped.
     Flips(Vec<u8>),
-    /// Of the handles of two pools and of one that is gone, one for each number.
+    /// Each number of the handle from one of three: two pools', and that of one that is gone.
     Mix([u8; 3]),
-    /// Some digits of a pool's own handle, in capitals.
+    /// A pool's own handle, with some digits in capitals.
     Capitals(u64),
 }
 
@@ -63,7 +63,7 @@ fn find(bytes: &[u8]) -> Result<Arc<Pool>, NoPool> {
     Handle::from_bytes(bytes)?.find()
 }
 
-/// Bytes lead to the pool whose handle they are, or to none.
+/// Checks that bytes lead to the pool whose handle they are, or to none.
 fn check(bytes: &[u8]) {
     let own = POOLS.iter().find(|pool| pool.handle().to_bytes() == bytes);
     match (find(bytes), own) {
@@ -80,7 +80,7 @@ fn check(bytes: &[u8]) {
     }
 }
 
-/// Text is read as the digits of bytes, or not at all.
+/// Checks that text is parsed as the digits of bytes, or not at all.
 fn check_text(text: &str) {
     if let Ok(handle) = Handle::from_text(text) {
         assert_eq!(handle.to_text(), text.to_ascii_lowercase());

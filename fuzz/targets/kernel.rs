@@ -1,4 +1,4 @@
-//! The files in which Linux shows how much memory there is, with anything in them.
+//! The files in which Linux shows how much memory there is, with any content.
 #![no_main]
 
 #[allow(dead_code, reason = "they are the core's")]
@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 #[derive(Arbitrary, Debug)]
 struct Files {
     is_v2: bool,
-    /// What is below `/proc` is as the kernel writes it.
+    /// Whether the files below `/proc` are as the kernel writes them.
     is_regular: bool,
     memberships: Vec<u8>,
     mounts: Vec<u8>,

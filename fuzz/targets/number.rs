@@ -1,4 +1,4 @@
-//! JavaScript's numbers, whatever they are: sizes, and the settings of a pool.
+//! Any numbers from JavaScript, as sizes and as settings of a pool.
 #![no_main]
 
 #[allow(dead_code, reason = "it is the binding's")]
@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use number::{to_bytes, to_number, to_size};
 use std::time::{Duration, Instant};
 
-/// From here up JavaScript's numbers are not exact.
+/// From here on JavaScript's numbers are not exact.
 const EXACT: u64 = 1 << 53;
 
 fuzz_target!(|input: (f64, f64, u64, u32)| {
@@ -24,7 +24,7 @@ fuzz_target!(|input: (f64, f64, u64, u32)| {
     check_classes(size as usize);
     let pool = Pool::new(Config {
         max_bytes: to_size(max_bytes),
-        // As the binding has it.
+        // As the binding converts it.
         idle_timeout: Duration::try_from_secs_f64(idle_timeout / 1000.0).ok(),
         has_trimmer: false,
         ..Config::default()
@@ -42,7 +42,7 @@ fuzz_target!(|input: (f64, f64, u64, u32)| {
     assert!(due.is_none_or(|due| due >= now));
 });
 
-/// The class of a size is the tightest.
+/// Checks that a size gets the tightest class.
 fn check_classes(size: usize) {
     let Some(class) = SizeClass::fitting(size) else {
         return assert!(size == 0 || size > cistern::pool::MAX_BLOCK_SIZE);

@@ -126,8 +126,8 @@ pub enum Fate {
     Refuse,
 }
 
-/// One thread of JavaScript.
-struct Thread {
+/// A thread that uses the pool.
+struct User {
     attachment: Attachment,
     ticket: Option<(Ticket, SizeClass)>,
 }
@@ -135,7 +135,7 @@ struct Thread {
 /// The pool and all that surrounds it.
 pub struct World {
     pool: Arc<Pool>,
-    threads: [Option<Thread>; THREADS],
+    threads: [Option<User>; THREADS],
     stores: Vec<Store>,
     last_mark: u8,
     now: Instant,
@@ -198,9 +198,9 @@ impl World {
             Step::Wait { thread, size } => self.wait(thread, class(size)),
             Step::Claim { thread, watched } => self.claim(thread, watched),
             Step::Cancel { thread } => {
-                let end = self.thread_of(thread);
-                if let Some((ticket, _)) = end.ticket.take() {
-                    end.attachment.cancel(ticket);
+                let user = self.thread_of(thread);
+                if let Some((ticket, _)) = user.ticket.take() {
+                    user.attachment.cancel(ticket);
                 }
             }
             Step::Trim { bytes } => self.trim(bytes.into()),
@@ -208,7 +208,7 @@ impl World {
             Step::Visit { milliseconds, pressure } => self.visit(milliseconds, pressure),
             Step::Close => {
                 self.pool.close();
-                self.threads.iter_mut().flatten().for_each(|end| end.ticket = None);
+                self.threads.iter_mut().flatten().for_each(|user| user.ticket = None);
             }
         }
         self.check();
@@ -232,9 +232,9 @@ impl World {
         assert!(left.upgrade().is_none(), "the pool is gone");
     }
 
-    fn thread_of(&mut self, thread: u8) -> &mut Thread {
-        let end = &mut self.threads[usize::from(thread) % THREADS];
-        end.get_or_insert_with(|| Thread { attachment: self.pool.attach(), ticket: None })
+    fn thread_of(&mut self, thread: u8) -> &mut User {
+        let user = &mut self.threads[usize::from(thread) % THREADS];
+        user.get_or_insert_with(|| User { attachment: self.pool.attach(), ticket: None })
     }
 
     fn pick(&self, which: u8) -> Option<usize> {
@@ -264,8 +264,8 @@ impl World {
 
     fn insert(&mut self, thread: u8, loan: Loan, watched: bool, was_idle: bool) {
         let thread = usize::from(thread) % THREADS;
-        let end = self.threads[thread].as_ref().expect("the lender");
-        let store = Store::new(loan, thread, end.attachment.thread().clone(), watched);
+        let user = self.threads[thread].as_ref().expect("the lender");
+        let store = Store::new(loan, thread, user.attachment.thread().clone(), watched);
         assert!(!self.stores.iter().any(|other| other.overlaps(&store)), "lent twice");
         let zeroes = self.pool.config().zero_on_release;
         // A block that was granted and not claimed is in the depot as it came.
@@ -316,7 +316,7 @@ impl World {
         let Some(index) = self.pick_attached(which) else { return };
         self.scrub(index);
         let store = &mut self.stores[index];
-        let end = self.threads[store.lender].as_ref().expect("the lender lives");
+        let user = self.threads[store.lender].as_ref().expect("the lender lives");
         let (row, class, before) = (store.row, store.class, store.state);
         let (core_fate, is_refused) = match fate {
             Fate::Store => (CoreFate::Store, false),
@@ -324,11 +324,11 @@ impl World {
             Fate::Discard => (CoreFate::Discard, false),
             Fate::Refuse => (CoreFate::Discard, true),
         };
-        assert_eq!(end.attachment.mark_detached(row, class, core_fate), before);
+        assert_eq!(user.attachment.mark_detached(row, class, core_fate), before);
         if is_refused {
-            return end.attachment.undo_detached(row, class, core_fate, before);
+            return user.attachment.undo_detached(row, class, core_fate, before);
         }
-        store.state = end.attachment.counters().state(row);
+        store.state = user.attachment.counters().state(row);
         if before == BlockState::Leased {
             self.released += 1;
             store.count(SegmentColumn::Releases);
@@ -339,7 +339,7 @@ impl World {
         let is_known_gone = store.is_known_gone();
         assert_eq!(self.pool.end_if_gone(store.key), is_known_gone);
         if is_known_gone {
-            self.came_home(index);
+            self.note_return(index);
         }
     }
 
@@ -366,22 +366,22 @@ impl World {
         if !held {
             store.drop_holder();
         }
-        let comes_home = store.place == Place::Register && store.is_known_gone();
+        let returns = store.place == Place::LoanTable && store.is_known_gone();
         self.pool.end_released_remotely(address);
-        if comes_home {
-            self.came_home(index);
+        if returns {
+            self.note_return(index);
         }
     }
 
     fn ask(&mut self, which: u8) {
         let Some(index) = self.pick(which) else { return };
         let store = &self.stores[index];
-        // The core takes it that nobody asks before a V8-backed one is detached.
+        // The core relies on this: a V8-backed one is detached before anyone asks.
         let ends = store.is_v8_backed() || store.is_known_gone();
-        let ends = ends && store.place == Place::Register;
+        let ends = ends && store.place == Place::LoanTable;
         assert_eq!(self.pool.end_if_gone(store.key), ends);
         if ends {
-            self.came_home(index);
+            self.note_return(index);
         }
     }
 
@@ -390,8 +390,8 @@ impl World {
         let Some(loan) = at.loan.take() else { return };
         at.drop_holder();
         loan.settle(Lender::Alive);
-        if at.place == Place::Register {
-            self.came_home(store);
+        if at.place == Place::LoanTable {
+            self.note_return(store);
         }
     }
 
@@ -403,13 +403,13 @@ impl World {
         }
         at.loan.as_ref().expect("its lender lives").withdraw();
         at.drop_holder();
-        self.came_home(store);
+        self.note_return(store);
     }
 
     fn end(&mut self, thread: usize, survivors: u64, leaves_first: bool) {
-        let mut end = self.threads[thread].take();
+        let mut user = self.threads[thread].take();
         if leaves_first {
-            end = None;
+            user = None;
         }
         let mut bits = survivors;
         for index in 0..self.stores.len() {
@@ -418,38 +418,38 @@ impl World {
                 continue;
             }
             let Some(loan) = store.loan.take() else { continue };
-            if store.place == Place::Register {
+            if store.place == Place::LoanTable {
                 store.sync();
                 if !(store.may_survive(self.pool.config()) && bits & 1 == 1) {
                     store.drop_holder();
                 }
                 bits = bits.rotate_right(1);
                 match store.after_its_lender(self.pool.config()) {
-                    Place::Home => self.came_home(index),
+                    Place::Returned => self.note_return(index),
                     place => store.place = place,
                 }
             }
             loan.settle(Lender::Ending);
         }
-        drop(end);
+        drop(user);
     }
 
     fn wait(&mut self, thread: u8, class: SizeClass) {
         let is_closed = self.pool.is_closed();
-        let end = self.thread_of(thread);
-        if end.ticket.is_none() {
-            let ticket = end.attachment.wait(class);
-            end.ticket = (!is_closed).then_some((ticket, class));
+        let user = self.thread_of(thread);
+        if user.ticket.is_none() {
+            let ticket = user.attachment.wait(class);
+            user.ticket = (!is_closed).then_some((ticket, class));
         }
     }
 
     fn claim(&mut self, thread: u8, watched: bool) {
-        let end = self.thread_of(thread);
-        let Some(ticket) = end.attachment.granted() else { return };
-        let (waits, class) = end.ticket.take().expect("granted to someone who doesn't wait");
+        let user = self.thread_of(thread);
+        let Some(ticket) = user.attachment.granted() else { return };
+        let (waits, class) = user.ticket.take().expect("only waiters are granted blocks");
         assert_eq!(waits, ticket);
-        let claimed = end.attachment.claim(ticket);
-        assert_eq!(end.attachment.granted(), None);
+        let claimed = user.attachment.claim(ticket);
+        assert_eq!(user.attachment.granted(), None);
         match claimed {
             Ok(loan) => self.insert(thread, loan.expect("it was granted"), watched, false),
             Err(Refusal::Exhausted(_)) => assert!(!self.pool.can_ever_hold(class)),
@@ -457,11 +457,11 @@ impl World {
         }
     }
 
-    /// Claims what may be a refusal, to learn which it is: what no longer fits may have been granted
-    /// when it still did.
-    fn claim_what_no_longer_fits(&mut self) {
+    /// Claims the tickets that may hold a refusal: their blocks no longer fit, but may have been
+    /// granted while they did.
+    fn claim_refusals(&mut self) {
         for thread in 0..THREADS {
-            let ticket = self.threads[thread].as_ref().and_then(|end| end.ticket);
+            let ticket = self.threads[thread].as_ref().and_then(|user| user.ticket);
             if ticket.is_some_and(|(_, class)| !self.pool.can_ever_hold(class)) {
                 self.claim(u8::try_from(thread).expect("few"), false);
             }
@@ -490,19 +490,19 @@ impl World {
         }
     }
 
-    /// The pool has the block back.
-    fn came_home(&mut self, store: usize) {
+    /// Notes that the pool has the block back.
+    fn note_return(&mut self, store: usize) {
         let store = &mut self.stores[store];
-        store.place = Place::Home;
+        store.place = Place::Returned;
         self.collected += u64::from(store.state == BlockState::Leased);
     }
 
-    /// What threads were granted and did not claim, in bytes.
+    /// Returns the bytes that threads were granted and did not claim.
     fn granted_bytes(&self) -> usize {
-        let granted = |end: &Thread| {
-            let ticket = end.attachment.granted()?;
-            let (waits, class) = end.ticket?;
-            assert_eq!(waits, ticket, "granted to someone who doesn't wait");
+        let granted = |user: &User| {
+            let ticket = user.attachment.granted()?;
+            let (waits, class) = user.ticket?;
+            assert_eq!(waits, ticket, "only waiters are granted blocks");
             Some(class.block_size())
         };
         self.threads.iter().flatten().filter_map(granted).sum()
@@ -512,30 +512,31 @@ impl World {
         self.stores.iter().filter(|store| is_meant(store)).map(Store::size).sum()
     }
 
-    /// What is idle in the depot, by the counters.
+    /// Returns the bytes that are idle in the depot, by the counters.
     fn depot_bytes(&mut self, stats: &Stats) -> usize {
-        self.claim_what_no_longer_fits();
+        self.claim_refusals();
         let idle = bytes(stats.total.idle_bytes);
         self.sync();
         let lent = self.sum(|store| {
             let is_idle = !store.state.is_leased() && store.state != BlockState::Freeing;
-            store.place == Place::Register && is_idle
+            store.place == Place::LoanTable && is_idle
         });
         let granted = self.granted_bytes();
         assert!(idle >= lent + granted, "{idle} bytes idle, {lent} lent, {granted} granted");
         idle - lent - granted
     }
 
-    /// What others did to the stores: a trim condemns, and the counters sweep the quarantine.
+    /// Takes over what the pool did to the stores: `trim` marks them as freeing, and `stats` sweeps the
+    /// quarantine.
     fn sync(&mut self) {
         for index in 0..self.stores.len() {
             let store = &mut self.stores[index];
             store.sync();
             if store.place == Place::Quarantine && store.is_gone {
-                self.came_home(index);
+                self.note_return(index);
             }
         }
-        self.stores.retain(|store| store.place != Place::Home || store.loan.is_some());
+        self.stores.retain(|store| store.place != Place::Returned || store.loan.is_some());
     }
 
     fn check(&mut self) {
@@ -551,16 +552,16 @@ impl World {
         }
         let total = stats.total;
         let is_aside = |store: &Store| matches!(store.place, Place::Quarantine | Place::Sealed);
-        let is_condemned = |store: &Store| store.state == BlockState::Freeing;
-        let in_use = self.sum(|store| store.place == Place::Register && store.state.is_leased());
+        let is_freeing = |store: &Store| store.state == BlockState::Freeing;
+        let in_use = self.sum(|store| store.place == Place::LoanTable && store.state.is_leased());
         assert_eq!(bytes(total.in_use_bytes), in_use);
-        let quarantined = self.sum(|store| is_aside(store) && !is_condemned(store));
+        let quarantined = self.sum(|store| is_aside(store) && !is_freeing(store));
         assert_eq!(bytes(total.quarantined_bytes), quarantined);
         assert_eq!(
             self.pool.quarantined(),
             self.stores.iter().filter(|s| is_aside(s)).count() as u64
         );
-        let freeing = self.sum(|store| store.place != Place::Home && is_condemned(store));
+        let freeing = self.sum(|store| store.place != Place::Returned && is_freeing(store));
         let got = bytes(total.fresh_bytes) - bytes(total.freed_bytes);
         let held = self.pool.held_bytes();
         assert_eq!(held, got + freeing);
@@ -568,19 +569,19 @@ impl World {
         assert_eq!(bytes(total.alloc_count) as u64, self.leases);
         assert_eq!(bytes(total.release_count) as u64, self.released);
         assert_eq!(bytes(total.collected_count) as u64, self.collected);
-        self.check_line(held - in_depot);
+        self.check_queue(held - in_depot);
     }
 
-    /// Whoever is first in line waits because there is no room, `needed` bytes being used.
-    fn check_line(&self, needed: usize) {
-        let waits = |end: &&Thread| end.attachment.granted().is_none();
-        let line = self.threads.iter().flatten().filter(waits).filter_map(|end| end.ticket);
-        let head = line.min_by_key(|(ticket, _)| *ticket);
+    /// Checks that the first waiter waits for lack of room, with `needed` bytes in use.
+    fn check_queue(&self, needed: usize) {
+        let waits = |user: &&User| user.attachment.granted().is_none();
+        let queue = self.threads.iter().flatten().filter(waits).filter_map(|user| user.ticket);
+        let head = queue.min_by_key(|(ticket, _)| *ticket);
         assert_eq!(head.is_none(), self.pool.nobody_waits());
         if let Some((_, class)) = head {
             let is_full = needed + class.block_size() > self.pool.config().max_bytes;
-            assert!(is_full, "{class} are waited for, and there is room");
-            assert!(self.pool.can_ever_hold(class), "{class} are waited for in vain");
+            assert!(is_full, "someone waits for {class}, and there is room");
+            assert!(self.pool.can_ever_hold(class), "someone waits for {class} in vain");
         }
     }
 }
@@ -589,7 +590,7 @@ fn class(size: u8) -> SizeClass {
     SizeClass::fitting(SIZES[usize::from(size) % SIZES.len()]).expect("a class")
 }
 
-/// A figure as a number of bytes, or of whatever.
+/// Converts a figure to a whole number.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "asserted")]
 fn bytes(figure: f64) -> usize {
     assert!(figure >= 0.0 && figure.fract() == 0.0, "{figure}");

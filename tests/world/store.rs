@@ -1,4 +1,4 @@
-//! A backing store that has, or had, a block of the pool's.
+//! A backing store that has, or had, a block of the pool.
 
 use cistern::pool::{
     BlockState, Config, Loan, LoanKey, SEGMENT_SHIFT, SegmentColumn, SizeClass, ThreadState,
@@ -8,20 +8,20 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Blocks up to this size may be without a witness, and so be set aside for good: many are, and their
-/// memory is lost.
+/// Only blocks up to this size may lack a witness. Many of these go into quarantine for good, and leak
+/// their memory.
 const LOSABLE: usize = 256;
 
 /// Where the pool has the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Lent: in the register.
-    Register,
+    /// Lent: in the loan table.
+    LoanTable,
     Quarantine,
     /// In quarantine for good.
     Sealed,
-    /// The pool has it back, or gave it back.
-    Home,
+    /// The pool has stored or freed it.
+    Returned,
 }
 
 /// The memory as its holders see it.
@@ -29,26 +29,26 @@ pub struct Store {
     /// The thread that made it.
     pub lender: usize,
     thread: Arc<ThreadState>,
-    /// `None` once the finalizer came.
+    /// `None` after the finalizer has run.
     pub loan: Option<Loan>,
     pub key: LoanKey,
     pub row: u32,
     pub class: SizeClass,
     pub state: BlockState,
     pub place: Place,
-    /// Nobody holds it any more.
+    /// Whether nobody holds it any more.
     pub is_gone: bool,
     pub leases: u32,
     address: Option<NonNull<u8>>,
-    witness: Option<Told>,
+    witness: Option<TestWitness>,
     mark: u8,
 }
 
-/// A witness that says what it is told.
+/// A witness that the test controls.
 #[derive(Clone, Default)]
-struct Told(Arc<AtomicBool>);
+struct TestWitness(Arc<AtomicBool>);
 
-impl Witness for Told {
+impl Witness for TestWitness {
     fn is_gone(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
@@ -57,7 +57,7 @@ impl Witness for Told {
 impl Store {
     pub fn new(loan: Loan, lender: usize, thread: Arc<ThreadState>, watched: bool) -> Self {
         let is_watched = loan.address().is_some() && (watched || loan.size() > LOSABLE);
-        let witness = is_watched.then(Told::default);
+        let witness = is_watched.then(TestWitness::default);
         if let Some(witness) = &witness {
             loan.watch(Box::new(witness.clone()));
         }
@@ -68,7 +68,7 @@ impl Store {
             row: loan.row(),
             class: SizeClass::fitting(loan.size()).expect("a class"),
             state: BlockState::Idle,
-            place: Place::Register,
+            place: Place::LoanTable,
             is_gone: false,
             leases: 0,
             address: loan.address(),
@@ -90,31 +90,31 @@ impl Store {
         self.class.block_size()
     }
 
-    /// Whether the lender's JavaScript has its `ArrayBuffer`.
+    /// Returns whether the lender's JavaScript has its `ArrayBuffer`.
     pub fn is_attached(&self) -> bool {
-        self.place == Place::Register
+        self.place == Place::LoanTable
             && self.loan.is_some()
             && !self.is_gone
             && matches!(self.state, BlockState::Idle | BlockState::Leased)
     }
 
-    /// Whether the pool can know that it is gone.
+    /// Returns whether the pool can know that it is gone.
     pub fn is_known_gone(&self) -> bool {
         self.is_gone && (self.witness.is_some() || self.is_v8_backed())
     }
 
-    /// What the pool should say of the block at this address.
+    /// Returns the state that the pool should report for this address.
     pub fn state_by_address(&self) -> Option<BlockState> {
         match self.place {
-            Place::Register => Some(self.state),
+            Place::LoanTable => Some(self.state),
             Place::Quarantine | Place::Sealed => {
                 self.state.is_leased().then_some(BlockState::Leased)
             }
-            Place::Home => None,
+            Place::Returned => None,
         }
     }
 
-    /// Whether it may have a holder besides the lender, of whom the pool should know.
+    /// Returns whether the pool must expect a holder besides the lender.
     pub fn may_survive(&self, config: &Config) -> bool {
         !self.is_v8_backed()
             && match self.state {
@@ -127,11 +127,11 @@ impl Store {
             }
     }
 
-    /// Where the block goes when its lender ends.
+    /// Returns where the block goes when its lender ends.
     pub fn after_its_lender(&self, config: &Config) -> Place {
         let is_detached = !self.state.is_leased() && self.state != BlockState::Idle;
         if !self.may_survive(config) || is_detached && self.is_gone {
-            Place::Home
+            Place::Returned
         } else if self.witness.is_some() {
             Place::Quarantine
         } else {
@@ -144,7 +144,7 @@ impl Store {
         self.state = state;
     }
 
-    /// The lender leases it, and counts that as JavaScript does.
+    /// Leases it, and counts that as JavaScript does.
     pub fn lease(&mut self) {
         self.set_state(BlockState::Leased);
         self.leases += 1;
@@ -156,7 +156,7 @@ impl Store {
         let segment = (self.row >> SEGMENT_SHIFT) as usize;
         let (words, _, _memory) =
             self.thread.counters().segment(segment).expect("the row's segment");
-        // SAFETY: every segment has its head, and the memory is held.
+        // SAFETY: every segment has its head, and `_memory` keeps it alive.
         let word = unsafe { words.add(word as usize) };
         // SAFETY: as above.
         let word = unsafe { &*word };
@@ -164,39 +164,40 @@ impl Store {
         word.store(sum.to_bits(), Ordering::Relaxed);
     }
 
-    /// A trim may have freeing what was detached.
+    /// Takes over the core's state: `trim` may have marked a detached block as freeing.
     pub fn sync(&mut self) {
-        if self.place == Place::Register && self.state == BlockState::Detached {
+        if self.place == Place::LoanTable && self.state == BlockState::Detached {
             self.state = self.thread.counters().state(self.row);
             assert!(matches!(self.state, BlockState::Detached | BlockState::Freeing));
         }
     }
 
-    /// The last holder is gone.
+    /// Drops the last holder.
     pub fn drop_holder(&mut self) {
         self.is_gone = true;
-        if let Some(Told(is_gone)) = &self.witness {
+        if let Some(TestWitness(is_gone)) = &self.witness {
             is_gone.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Whether it and another have memory in common that neither may lose.
+    /// Returns whether it shares memory with another, while it must have that for itself.
     pub fn overlaps(&self, other: &Self) -> bool {
         let (Some(here), Some(there)) = (self.address(), other.address()) else { return false };
         let is_elsewhere = here + self.size() <= there || there + other.size() <= here;
         self.has_block() && !is_elsewhere
     }
 
-    /// Whether nobody else may have the block. One that is gone may come out of quarantine at any time.
+    /// Returns whether nobody else may have the block. A store that is gone may leave quarantine at any
+    /// time.
     fn has_block(&self) -> bool {
         match self.place {
-            Place::Register | Place::Sealed => true,
+            Place::LoanTable | Place::Sealed => true,
             Place::Quarantine => !self.is_gone,
-            Place::Home => false,
+            Place::Returned => false,
         }
     }
 
-    /// The holder writes the same byte all over it.
+    /// Fills the block with a byte, as its holder.
     pub fn fill(&mut self, mark: u8) {
         self.mark = mark;
         if let Some(address) = self.address {
@@ -205,7 +206,7 @@ impl Store {
         }
     }
 
-    /// Nobody else has written into it.
+    /// Checks that nobody else has written to it.
     pub fn check(&self) {
         if self.has_block() {
             self.check_bytes(self.mark);

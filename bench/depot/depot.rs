@@ -1,4 +1,4 @@
-//! How long the core takes for what crosses into Rust, by one thread and by two at once.
+//! Measures how long the core's calls take, in one thread and in two at once.
 //!
 //! `npm run bench` runs it; by itself: `cargo bench` in this folder.
 
@@ -11,7 +11,7 @@ use std::thread;
 
 const BLOCK_SIZE: usize = 64 * 1024;
 
-/// Blocks that lie in the depot beforehand, so that two threads never find it empty.
+/// Blocks in the depot beforehand, so that two threads never find it empty.
 const STOCK: usize = 16;
 
 fn class() -> SizeClass {
@@ -33,7 +33,7 @@ fn take_and_offer(depot: &Depot) {
     depot.offer(black_box(block)).expect("room");
 }
 
-/// Runs `measured` while a second thread runs `work` without end.
+/// Runs `measured` while a second thread repeats `work`.
 fn beside(work: impl Fn() + Send + 'static, measured: impl FnOnce()) {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
@@ -91,7 +91,8 @@ fn loan(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What the depot saves: a block from the operating system and back, its first page touched.
+/// Measures what the depot saves: gets a block from the operating system, touches its first page, and
+/// frees it.
 fn fresh(criterion: &mut Criterion) {
     criterion.bench_function("fresh block, obtain, touch and free", |bencher| {
         bencher.iter(|| {
