@@ -1,5 +1,5 @@
-//! Compares the pool with a model, by random sequences of all that can happen to a block. `fuzz/` uses
-//! the same model.
+//! Compares the pool with a model, by random sequences of all that can happen to a block. `fuzz/`
+//! uses the same model.
 #![cfg(not(loom))]
 
 mod world;

@@ -91,8 +91,8 @@ fn loan(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Measures what the depot saves: gets a block from the operating system, touches its first page, and
-/// frees it.
+/// Measures what the depot saves: gets a block from the operating system, touches its first page,
+/// and frees it.
 fn fresh(criterion: &mut Criterion) {
     criterion.bench_function("fresh block, obtain, touch and free", |bencher| {
         bencher.iter(|| {

@@ -1,4 +1,5 @@
-//! Compares the pool with the model of `tests/model.rs`, by sequences of steps that libFuzzer evolves.
+//! Compares the pool with the model of `tests/model.rs`, by sequences of steps that libFuzzer
+//! evolves.
 #![no_main]
 
 #[path = "../../tests/world/mod.rs"]

@@ -44,8 +44,8 @@ fn thread_number() -> u64 {
     })
 }
 
-/// Returns whether the environment can run JavaScript: not when it is ending, nor while an exception
-/// is pending. Runs none itself.
+/// Returns whether the environment can run JavaScript: not when it is ending, nor while an
+/// exception is pending. Runs none itself.
 fn can_run_js(env: sys::napi_env) -> bool {
     let (mut undefined, mut coerced) = (ptr::null_mut(), ptr::null_mut());
     // SAFETY: `env` is this thread's environment and a handle scope is open, in a call from
@@ -59,7 +59,8 @@ fn can_run_js(env: sys::napi_env) -> bool {
     status == sys::Status::napi_ok
 }
 
-/// Makes an external `ArrayBuffer` over a loan's block at `address`. Its finalizer settles the loan.
+/// Makes an external `ArrayBuffer` over a loan's block at `address`. Its finalizer settles the
+/// loan.
 ///
 /// # Errors
 ///

@@ -41,8 +41,8 @@ impl JsAttachment {
         External::new(attachment)
     }
 
-    /// Reports this thread's part of the pool's overhead to V8, so that V8 collects dropped pools in
-    /// time. V8 counts the blocks itself.
+    /// Reports this thread's part of the pool's overhead to V8, so that V8 collects dropped pools
+    /// in time. V8 counts the blocks itself.
     pub fn report_overhead(&self) {
         self.overhead.borrow_mut().set(self.overhead_bytes());
     }

@@ -1,10 +1,10 @@
-//! Whether the runtime calls a finalizer as V8 deletes the backing store, which proves that nobody has the
-//! memory any more.
+//! Whether the runtime calls a finalizer as V8 deletes the backing store, which proves that nobody
+//! has the memory any more.
 //!
-//! Node calls it for the `ArrayBuffer`: in its thread, a turn later, and in any case when the environment
-//! ends, whoever has the memory then. Deno gives it to V8 as the backing store's deleter, which V8 calls
-//! once, when the last `std::shared_ptr` to the backing store is gone, in whichever thread that is, a
-//! sweeper's without any environment among them.
+//! Node calls it for the `ArrayBuffer`: in its thread, a turn later, and in any case when the
+//! environment ends, whoever has the memory then. Deno gives it to V8 as the backing store's
+//! deleter, which V8 calls once, when the last `std::shared_ptr` to the backing store is gone, in
+//! whichever thread that is, a sweeper's without any environment among them.
 
 use crate::pool::Witness;
 use napi::sys;

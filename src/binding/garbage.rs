@@ -1,11 +1,12 @@
 //! V8's garbage collection, at once: Node-API has no word for it.
 //!
-//! It is what V8 does when its embedder runs short of memory, by functions that are exported by Node 14 and all since.
+//! It is what V8 does when its embedder runs short of memory, by functions that are exported by
+//! Node 14 and all since.
 
 use napi_derive::napi;
 
-/// Has V8 collect all the garbage of this thread, as a call of `gc()` does. Whether it did: not where its functions are
-/// not to be found.
+/// Has V8 collect all the garbage of this thread, as a call of `gc()` does. Whether it did: not
+/// where its functions are not to be found.
 #[napi]
 pub fn collect_garbage() -> bool {
     known::collect_garbage()

@@ -42,8 +42,8 @@ pub fn state_of(attachment: &External<JsAttachment>, array_buffer: ArrayBuffer<'
     state as i32
 }
 
-/// Releases such an `ArrayBuffer`, by detaching it. Returns whether this pool had leased its memory,
-/// and it could be detached.
+/// Releases such an `ArrayBuffer`, by detaching it. Returns whether this pool had leased its
+/// memory, and it could be detached.
 #[napi]
 pub fn release_remotely(
     env: &Env,

@@ -5,29 +5,30 @@ use super::supply;
 use std::fmt;
 use std::ptr::NonNull;
 
-/// A block: memory that exactly one owner holds.
+/// A block: memory with exactly one owner.
 ///
-/// The type is the invariant. A block can be moved but not copied, so whoever has it is its only
-/// owner: the depot, a [`Loan`](super::Loan) (on behalf of one backing store), or nobody any
-/// more, in which case dropping it gave the memory back, or the quarantine forgot it for good.
+/// The type is the invariant. A block can be moved but not copied, so it has one owner: the depot,
+/// the loan table (on behalf of one backing store), or the quarantine. Dropping it gives the memory
+/// back.
 ///
-/// A V8-backed block stands for memory that V8 owns, where the runtime allows no other: it is counted,
-/// lent and freed like any, and has no bytes here.
+/// A V8-backed block stands for memory that V8 owns, where the runtime allows no other. It is
+/// counted, lent and freed like any block, but has no bytes here.
 pub struct Block {
     /// `None` for a V8-backed one.
     address: Option<NonNull<u8>>,
     class: SizeClass,
 }
 
-// SAFETY: a block is plain memory with one owner; no thread that had it keeps a way to it.
+// SAFETY: a block is plain memory with one owner; a thread that passes it on keeps no pointer to
+// it.
 unsafe impl Send for Block {}
 
 impl Block {
-    /// A block of `class` with unspecified contents.
+    /// Gets a block of `class` with unspecified contents.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] when there is none to be had.
+    /// [`OutOfMemory`] if the operating system refuses.
     pub fn obtain(class: SizeClass) -> Result<Self, OutOfMemory> {
         match supply::obtain(class) {
             Some(address) => Ok(Self { address: Some(address), class }),
@@ -35,37 +36,37 @@ impl Block {
         }
     }
 
-    /// A block of `class` without memory of its own.
+    /// Makes a block of `class` without memory of its own.
     pub fn v8_backed(class: SizeClass) -> Self {
         Self { address: None, class }
     }
 
-    /// Where the memory begins; `None` for a V8-backed block.
+    /// Returns where the memory begins; `None` for a V8-backed block.
     pub fn address(&self) -> Option<NonNull<u8>> {
         self.address
     }
 
-    /// Whether V8 has the memory, and not the pool.
+    /// Returns whether V8 has the memory, and not the pool.
     pub fn is_v8_backed(&self) -> bool {
         self.address.is_none()
     }
 
-    /// The address as a number; 0 for a V8-backed block.
+    /// Returns the address as a number; 0 for a V8-backed block.
     pub fn key(&self) -> usize {
         self.address.map_or(0, |address| address.addr().get())
     }
 
-    /// The class that the block belongs to for ever.
+    /// Returns the class of the block, which never changes.
     pub fn class(&self) -> SizeClass {
         self.class
     }
 
-    /// Its length, in bytes.
+    /// Returns its length, in bytes.
     pub fn size(&self) -> usize {
         self.class.block_size()
     }
 
-    /// Overwrites all of it with zeros; JavaScript does that for a V8-backed one.
+    /// Overwrites it with zeros. JavaScript does that for a V8-backed one.
     pub fn scrub(&mut self) {
         if let Some(address) = self.address {
             // SAFETY: the block owns `size` bytes at `address`.
@@ -77,7 +78,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if let Some(address) = self.address {
-            // SAFETY: obtained with this class, and its only owner is letting it go.
+            // SAFETY: obtained with this class, and its only owner drops it.
             unsafe { supply::give_back(address, self.class) };
         }
     }
@@ -87,7 +88,7 @@ impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             Some(address) => write!(f, "Block({} at {address:p})", self.class),
-            None => write!(f, "Block({}, v8_backed)", self.class),
+            None => write!(f, "Block({}, V8-backed)", self.class),
         }
     }
 }
@@ -95,7 +96,7 @@ impl fmt::Debug for Block {
 /// The operating system refused memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory {
-    /// How many bytes were asked for.
+    /// How many bytes were requested.
     pub bytes: usize,
 }
 

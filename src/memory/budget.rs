@@ -2,10 +2,11 @@
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// How many bytes a pool holds, in the depot, on loan and in quarantine, and how many it may.
+/// The bytes that a pool holds (in the depot, on loan and in quarantine), and the most that it may
+/// hold.
 ///
-/// Bytes are reserved before their memory is got, and given up after it is given back. So what the
-/// pool holds is at no moment above the limit, whatever other threads do.
+/// The pool reserves bytes before it gets their memory, and gives them up after it has given that
+/// back. So it never holds more than the limit, whatever other threads do.
 pub struct Budget {
     /// Never above `limit`.
     held: AtomicUsize,
@@ -14,24 +15,23 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes, all of it free.
+    /// Makes a budget of `limit` bytes, all of them free.
     pub fn new(limit: usize) -> Self {
         Self { held: AtomicUsize::new(0), limit }
     }
 
-    /// The most that may be held, in bytes.
+    /// Returns the most bytes that may be held.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many bytes are held now.
+    /// Returns how many bytes are held now.
     pub fn held(&self) -> usize {
-        // Relaxed, here and below: the count is a budget of its own, and no memory is reached
-        // through it.
+        // Relaxed, here and below: the count is a budget of its own, and leads to no memory.
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes` of it. Whether they were free; if not, nothing has changed.
+    /// Reserves `bytes`. Returns whether they were free; if not, nothing has changed.
     pub fn reserve(&self, bytes: usize) -> bool {
         self.held
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
@@ -46,7 +46,7 @@ impl Budget {
         debug_assert!(held >= bytes, "gave up {bytes} of {held} bytes");
     }
 
-    /// How many bytes must be given up before `bytes` can be reserved.
+    /// Returns how many bytes must be given up before `bytes` can be reserved.
     pub fn shortage(&self, bytes: usize) -> usize {
         self.held().saturating_add(bytes).saturating_sub(self.limit)
     }
@@ -82,8 +82,8 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Two threads reserve, one of them gives up: the limit is never passed, and what was refused
-    /// was refused for a reason.
+    /// Two threads reserve, and one of them gives up: the limit is never passed, and a refusal has
+    /// a reason.
     #[test]
     fn never_above_the_limit() {
         loom::model(|| {

@@ -1,34 +1,34 @@
-//! Who owns each block: asserted in debug builds, told to a memory checker in builds for one, and
-//! nothing elsewhere.
+//! Follows the owner of each block: asserts it in debug builds, reports it to a memory checker in
+//! builds for one, and does nothing elsewhere.
 
 use super::block::Block;
 use crate::os::poison;
-use register::Register;
+use owners::Owners;
 
-/// Who may own a block. There is no fourth: a block without an owner has been freed.
+/// The owner of a block. A block without one has been freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// Idle in the depot.
     Depot,
-    /// With one backing store of V8's, wherever JavaScript has that.
+    /// One backing store of V8 has it, wherever JavaScript has that.
     BackingStore,
-    /// Set aside for who may still hold it.
+    /// In quarantine, because another thread may still hold it.
     Quarantine,
 }
 
-/// Hears of every change of hands.
+/// Follows every change of owner.
 #[derive(Default)]
-pub struct Census(Register);
+pub struct Census(Owners);
 
 impl Census {
-    /// `block` goes from one owner to another; `None` is the operating system.
+    /// Notes that `block` goes from one owner to another; `None` is the operating system.
     #[inline]
     pub fn hand_over(&self, block: &Block, from: Option<Owner>, to: Option<Owner>) {
         self.0.hand_over(block, from, to);
         let Some(address) = block.address() else { return };
         match to {
             Some(Owner::Depot) => poison::close(address, block.size()),
-            // Whoever may still hold what is set aside may read it.
+            // A thread that still holds a quarantined block may read it.
             Some(Owner::BackingStore | Owner::Quarantine) => poison::open(address, block.size()),
             None => {}
         }
@@ -36,7 +36,7 @@ impl Census {
 }
 
 #[cfg(debug_assertions)]
-mod register {
+mod owners {
     use super::Owner;
     use crate::memory::block::Block;
     use std::collections::HashMap;
@@ -44,34 +44,34 @@ mod register {
 
     /// Asserts that each block has exactly one owner at any time.
     #[derive(Default)]
-    pub struct Register {
-        owners: Mutex<HashMap<usize, Owner>>,
+    pub struct Owners {
+        all: Mutex<HashMap<usize, Owner>>,
     }
 
-    impl Register {
+    impl Owners {
         pub fn hand_over(&self, block: &Block, from: Option<Owner>, to: Option<Owner>) {
             let Some(address) = block.address() else { return };
             let address = address.addr().get();
-            let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut owners = self.all.lock().unwrap_or_else(PoisonError::into_inner);
             let was = match to {
                 Some(owner) => owners.insert(address, owner),
                 None => owners.remove(&address),
             };
-            assert_eq!(was, from, "{block:?} goes to {to:?} from an owner who hasn't got it");
+            assert_eq!(was, from, "{block:?} goes to {to:?} from an owner that does not have it");
         }
     }
 }
 
 #[cfg(not(debug_assertions))]
-mod register {
+mod owners {
     use super::Owner;
     use crate::memory::block::Block;
 
-    /// Only debug builds keep the register.
+    /// Only debug builds record the owners.
     #[derive(Default)]
-    pub struct Register;
+    pub struct Owners;
 
-    impl Register {
+    impl Owners {
         #[expect(clippy::unused_self, reason = "empty in release builds")]
         pub fn hand_over(&self, _block: &Block, _from: Option<Owner>, _to: Option<Owner>) {}
     }

@@ -5,23 +5,23 @@ use super::size_class::SizeClass;
 use crate::sync::{ArrayQueue, AtomicUsize, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::{OnceLock, PoisonError};
 
-/// The most that one class keeps idle in the depot, in bytes.
-pub const SHELF_BYTES: usize = 128 << 20;
+/// The most bytes that one bin stores.
+pub const BIN_BYTES: usize = 128 << 20;
 
-/// The most blocks that one class keeps idle in the depot: bounds the queue's own memory to 96 KiB
-/// a class.
-pub const SHELF_BLOCKS: usize = 4096;
+/// The most blocks that one bin stores: bounds the queue's own memory to 96 KiB a class.
+pub const BIN_BLOCKS: usize = 4096;
 
-/// Places on the smallest bin: 384 bytes.
+/// Places of the smallest bin: 384 bytes.
 const FEWEST_PLACES: usize = 16;
 
-/// What a place on a bin takes, in bytes: a block, and the queue's mark.
+/// The bytes of a place in a bin: a block, and the queue's mark.
 const PLACE_BYTES: usize = size_of::<Block>() + size_of::<usize>();
 
-/// The most that all classes together keep idle in the depot, in bytes.
+/// The most bytes that all bins together store.
 pub const DEPOT_BYTES: usize = 256 << 20;
 
-/// A bounded store of idle blocks, one queue (bin) for each size class, for all threads of the process.
+/// A bounded store of idle blocks for all threads of the process, with one queue (bin) for each
+/// class.
 ///
 /// ```text
 ///            offer                                  take
@@ -31,56 +31,56 @@ pub const DEPOT_BYTES: usize = 256 << 20;
 ///        given back when full
 /// ```
 ///
-/// What it can't take it gives back: a full depot is no error.
+/// A full depot returns the block, which is no error.
 ///
-/// A bin has places for as many blocks as there are of its class. It is made larger when a block is got, never when
-/// one comes back, and [smaller](Self::shrink) when they have gone.
+/// A bin has places for all existing blocks of its class. It grows when a block is got, never when
+/// one comes back, and [shrinks](Self::shrink) after blocks have gone.
 pub struct Depot {
-    /// Made when a class is first used, so that an unused class costs a few bytes.
+    /// Each made when its class is first used, so that an unused class costs a few bytes.
     bins: [OnceLock<Box<BinLock>>; SizeClass::COUNT],
-    /// Bytes that are on the bins, or about to be. Never above `limit`.
+    /// Bytes that are in the bins, or about to be. Never above `limit`.
     bytes: AtomicUsize,
     /// Never changes.
     limit: usize,
 }
 
-/// `None` where the class has no blocks.
+/// `None` while the class has no blocks.
 type BinLock = RwLock<Option<Box<Bin>>>;
 
-/// One class's part.
+/// The idle blocks of one class.
 struct Bin {
     blocks: ArrayQueue<Block>,
-    /// The fewest blocks that lay here in this interval: as many were not
-    /// [needed](Depot::unused). Approximate while threads take and offer at once.
-    fewest: AtomicUsize,
+    /// The fewest blocks that were here in this interval: so many were not [needed](Depot::unused).
+    /// Approximate while threads take and offer at once.
+    low_watermark: AtomicUsize,
 }
 
 impl Bin {
-    /// With places for so many blocks, and those of another one, which has as few.
+    /// Makes a bin with so many places, and moves the blocks of another one into it.
     ///
     /// # Errors
     ///
     /// [`OutOfMemory`], with nothing changed.
     fn with_places(places: usize, before: Option<&Self>) -> Result<Box<Self>, OutOfMemory> {
-        // The queue itself would abort the process where it gets no memory.
+        // The queue itself would abort the process if it got no memory.
         let bytes = places * PLACE_BYTES;
         if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
             return Err(OutOfMemory { bytes });
         }
         let blocks = ArrayQueue::new(places);
-        let mut fewest = 0;
+        let mut low_watermark = 0;
         if let Some(before) = before {
-            fewest = before.fewest.load(Ordering::Relaxed);
+            low_watermark = before.low_watermark.load(Ordering::Relaxed);
             while let Some(block) = before.blocks.pop() {
                 blocks.push(block).expect("as many places");
             }
         }
-        Ok(Box::new(Self { blocks, fewest: AtomicUsize::new(fewest) }))
+        Ok(Box::new(Self { blocks, low_watermark: AtomicUsize::new(low_watermark) }))
     }
 }
 
 impl Depot {
-    /// An empty depot that keeps at most `limit` bytes.
+    /// Makes an empty depot that stores at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             bins: [const { OnceLock::new() }; SizeClass::COUNT],
@@ -89,8 +89,8 @@ impl Depot {
         }
     }
 
-    /// Makes room on the bin of `class` for as many blocks as there are, so that [`offer`](Self::offer) needs no
-    /// memory: finalizers call that.
+    /// Makes places in the bin of `class` for so many existing blocks, so that
+    /// [`offer`](Self::offer) needs no memory: finalizers call that.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Depot {
         Ok(())
     }
 
-    /// Gives back the places that the bin of `class` has beyond those for so many blocks, where they are many.
+    /// Shrinks the bin of `class` if it has many more places than blocks exist.
     pub fn shrink(&self, class: SizeClass, blocks: usize) {
         let is_large = |place: &Option<Box<Bin>>| {
             let enough = if blocks == 0 { 0 } else { (8 * blocks).max(FEWEST_PLACES) };
@@ -141,7 +141,7 @@ impl Depot {
         }
     }
 
-    /// How many bytes the bins take.
+    /// Returns how many bytes the bins take.
     pub fn bin_bytes(&self) -> usize {
         let bytes = |lock: &BinLock| {
             let places = read(lock).as_ref().map(|bin| bin.blocks.capacity());
@@ -150,17 +150,17 @@ impl Depot {
         SizeClass::all().filter_map(|class| self.bin(class)).map(bytes).sum()
     }
 
-    /// The bin of a class that was used.
+    /// Returns the bin of a class, if that was used.
     fn bin(&self, class: SizeClass) -> Option<&BinLock> {
         self.bins[class.index()].get().map(|lock| &**lock)
     }
 
-    /// Puts an idle block on its bin. Allocates nothing.
+    /// Puts an idle block into its bin. Allocates nothing.
     ///
     /// # Errors
     ///
-    /// Gives the block back where the bin or the depot is full, or the bin was never
-    /// [made](Self::prepare).
+    /// Returns the block if the bin or the depot is full, or if nobody has [made](Self::prepare)
+    /// the bin.
     pub fn offer(&self, block: Block) -> Result<(), Block> {
         let Some(place) = self.bin(block.class()).map(read) else { return Err(block) };
         let Some(place) = place.as_ref() else { return Err(block) };
@@ -171,40 +171,41 @@ impl Depot {
         place.blocks.push(block).inspect_err(|_| self.unreserve(size))
     }
 
-    /// Takes the block of `class` that has been idle longest; `None` where there is none.
+    /// Takes the block of `class` that has been idle longest; `None` if there is none.
     pub fn take(&self, class: SizeClass) -> Option<Block> {
         let place = read(self.bin(class)?);
         let place = place.as_ref()?;
         let block = place.blocks.pop()?;
-        // Relaxed: a figure to go by.
-        place.fewest.fetch_min(place.blocks.len(), Ordering::Relaxed);
+        // Relaxed: an approximate figure.
+        place.low_watermark.fetch_min(place.blocks.len(), Ordering::Relaxed);
         self.unreserve(block.size());
         Some(block)
     }
 
-    /// How many blocks of `class` lay here all the time since this was asked last: those were not
-    /// needed. Begins a new interval.
+    /// Returns how many blocks of `class` were never needed since the last call, and begins a new
+    /// interval.
     pub fn unused(&self, class: SizeClass) -> usize {
         let Some(place) = self.bin(class).map(read) else { return 0 };
         place.as_ref().map_or(0, |place| {
             let length = place.blocks.len();
-            let unused = place.fewest.load(Ordering::Relaxed).min(length);
-            place.fewest.store(length - unused, Ordering::Relaxed);
+            let unused = place.low_watermark.load(Ordering::Relaxed).min(length);
+            place.low_watermark.store(length - unused, Ordering::Relaxed);
             unused
         })
     }
 
-    /// Takes a block of the class with the most bytes that were not needed in this interval; where all were needed, of the
-    /// one with the most bytes. Those that were needed stay so. `None` where nothing is idle.
+    /// Takes a block of the class with the most bytes that were not needed in this interval; if all
+    /// were needed, of the class with the most bytes. Needed blocks still count as needed
+    /// afterwards. Returns `None` if nothing is idle.
     pub fn take_coldest(&self) -> Option<Block> {
         let class = self.coldest()?;
         let lock = self.bin(class)?;
-        let fewest = |place: &Bin| place.fewest.load(Ordering::Relaxed);
-        let unused = read(lock).as_deref().map_or(0, fewest);
+        let low_watermark = |place: &Bin| place.low_watermark.load(Ordering::Relaxed);
+        let unused = read(lock).as_deref().map_or(0, low_watermark);
         let block = self.take(class)?;
         if let Some(place) = read(lock).as_ref() {
-            // It was one of these.
-            place.fewest.fetch_min(unused.saturating_sub(1), Ordering::Relaxed);
+            // The block was one of those not needed.
+            place.low_watermark.fetch_min(unused.saturating_sub(1), Ordering::Relaxed);
         }
         Some(block)
     }
@@ -216,7 +217,7 @@ impl Depot {
             let Some(place) = self.bin(class).map(read) else { continue };
             let Some(place) = place.as_ref() else { continue };
             let length = place.blocks.len();
-            let unused = place.fewest.load(Ordering::Relaxed).min(length);
+            let unused = place.low_watermark.load(Ordering::Relaxed).min(length);
             let bytes = (unused * class.block_size(), length * class.block_size());
             if bytes > most {
                 most = bytes;
@@ -226,26 +227,27 @@ impl Depot {
         coldest
     }
 
-    /// How many blocks of `class` are idle here. Exact only while no other thread moves one.
+    /// Returns how many blocks of `class` are idle here. Exact only while no other thread moves
+    /// one.
     pub fn len(&self, class: SizeClass) -> usize {
         let Some(place) = self.bin(class).map(read) else { return 0 };
         place.as_ref().map_or(0, |place| place.blocks.len())
     }
 
-    /// How many bytes are idle here, or about to be.
+    /// Returns how many bytes are idle here, or about to be.
     pub fn bytes(&self) -> usize {
-        // Relaxed: a figure to look at; no memory is reached through it.
+        // Relaxed: a mere figure, which leads to no memory.
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// How many blocks of `class` the depot may keep; 0 for blocks too large to keep even one.
+    /// Returns how many blocks of `class` the depot may store; 0 if even one is too large.
     pub fn bin_capacity(&self, class: SizeClass) -> usize {
-        (SHELF_BYTES.min(self.limit) / class.block_size()).min(SHELF_BLOCKS)
+        (BIN_BYTES.min(self.limit) / class.block_size()).min(BIN_BLOCKS)
     }
 
     fn reserve(&self, size: usize) -> bool {
-        // Relaxed, here and in `unreserve`: the count is a budget of its own. The queue, not
-        // the count, hands the block's memory from one thread to the next.
+        // Relaxed, here and in `unreserve`: the count is a budget of its own. The queue, and not
+        // the count, passes the block's memory from one thread to the next.
         self.bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
                 bytes.checked_add(size).filter(|sum| *sum <= self.limit)
@@ -281,7 +283,7 @@ mod tests {
     fn depot(limit: usize) -> Depot {
         let depot = Depot::new(limit);
         for class in SizeClass::all() {
-            depot.prepare(class, SHELF_BLOCKS).expect("memory");
+            depot.prepare(class, BIN_BLOCKS).expect("memory");
         }
         depot
     }
@@ -309,7 +311,7 @@ mod tests {
         let second = depot.take(class(64)).expect("a block").address();
         depot.prepare(class(64), 10_000).expect("memory");
         assert_eq!(depot.len(class(64)), 998, "all have come along");
-        let most = size_of::<Bin>() + SHELF_BLOCKS * PLACE_BYTES;
+        let most = size_of::<Bin>() + BIN_BLOCKS * PLACE_BYTES;
         assert_eq!(depot.bin_bytes(), most, "and no more than it keeps");
         assert_ne!(depot.take(class(64)).map(|block| block.address()), Some(second));
         drop(first);
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_needed_stays_so_when_the_rest_is_taken_as_coldest() {
+    fn take_coldest_leaves_the_needed_blocks_marked_as_needed() {
         let depot = depot(DEPOT_BYTES);
         for size in [4096; 5] {
             depot.offer(block(size)).expect("room");
@@ -409,16 +411,16 @@ mod tests {
     #[test]
     fn bounds_of_a_class() {
         let depot = depot(DEPOT_BYTES);
-        for _ in 0..SHELF_BLOCKS {
+        for _ in 0..BIN_BLOCKS {
             depot.offer(block(64)).expect("room");
         }
         depot.offer(block(64)).expect_err("enough blocks");
-        for _ in 0..SHELF_BYTES / (16 << 20) {
+        for _ in 0..BIN_BYTES / (16 << 20) {
             depot.offer(block(16 << 20)).expect("room");
         }
         depot.offer(block(16 << 20)).expect_err("enough bytes");
-        assert_eq!(depot.bin_capacity(class(SHELF_BYTES)), 1);
-        assert_eq!(depot.bin_capacity(class(SHELF_BYTES + 1)), 0);
+        assert_eq!(depot.bin_capacity(class(BIN_BYTES)), 1);
+        assert_eq!(depot.bin_capacity(class(BIN_BYTES + 1)), 0);
     }
 
     #[test]
@@ -490,7 +492,7 @@ mod models {
         });
     }
 
-    /// A bin is made larger while a block comes back to it: the block is on the bin.
+    /// A bin grows while a block comes back to it: the block is in the bin.
     #[test]
     fn growth_against_offer() {
         loom::model(|| {

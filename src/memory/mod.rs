@@ -1,4 +1,5 @@
-//! Blocks of memory: how large they are, where they come from, where idle ones wait, and how much there may be.
+//! Blocks of memory: their sizes, their origin, the store of idle ones, and the bound on all of
+//! them.
 //!
 //! Nothing here knows a thread of JavaScript.
 

@@ -1,8 +1,8 @@
-//! Which block size serves which request.
+//! The block size that serves each request.
 
 use std::fmt;
 
-/// Block sizes are multiples of this many bytes: one cache line on every platform Node runs on.
+/// Block sizes are multiples of so many bytes: one cache line on every platform that Node runs on.
 pub const GRANULE: usize = 64;
 
 /// Up to this size, in bytes, classes are one [`GRANULE`] apart.
@@ -17,14 +17,14 @@ const STEP_BITS: usize = 2;
 /// The largest block, in bytes: 1 GiB, far below the longest `ArrayBuffer` of any Node.
 pub const MAX_BLOCK_SIZE: usize = 1 << 30;
 
-/// One of the block sizes that the pool deals in.
+/// One of the pool's block sizes.
 ///
 /// Classes are 64 bytes apart up to 256 bytes; above, each doubling is cut into four equal
 /// steps: 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, …
 ///
-/// A request above 256 bytes therefore gets a block less than 25 % larger than itself, and 9.6 % larger in the mean when sizes are
-/// spread log-uniformly between 10 KiB and 3 MiB. Both bounds are asserted by this module's
-/// tests. The scheme is jemalloc's, with four classes a doubling.
+/// So the block of a request above 256 bytes is less than 25 % larger than that, and 9.6 % in the
+/// mean for sizes spread log-uniformly between 10 KiB and 3 MiB. This module's tests assert both
+/// bounds. The scheme is jemalloc's, with four classes a doubling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SizeClass(u8);
 
@@ -34,7 +34,7 @@ impl SizeClass {
     pub const COUNT: usize = (LINEAR_LIMIT / GRANULE)
         + ((MAX_BLOCK_SIZE.trailing_zeros() as usize - LINEAR_BITS) << STEP_BITS);
 
-    /// The smallest class whose blocks hold `size` bytes; `None` for 0 and above
+    /// Returns the smallest class whose blocks hold `size` bytes; `None` for 0 and above
     /// [`MAX_BLOCK_SIZE`].
     ///
     /// `lib/cache/size-class.js` computes the same index; a test compares the two at every edge.
@@ -53,18 +53,18 @@ impl SizeClass {
         Self::from_index(index)
     }
 
-    /// The class at `index`, counted from the smallest; `None` past the last.
+    /// Returns the class at `index`, counted from the smallest; `None` past the last.
     #[expect(clippy::cast_possible_truncation, reason = "COUNT is below 256")]
     pub const fn from_index(index: usize) -> Option<Self> {
         if index < Self::COUNT { Some(Self(index as u8)) } else { None }
     }
 
-    /// Where this class stands, counted from the smallest.
+    /// Returns the index of this class, counted from the smallest.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// The length of this class's blocks, in bytes.
+    /// Returns the length of this class's blocks, in bytes.
     pub const fn block_size(self) -> usize {
         let index = self.index();
         let linear = LINEAR_LIMIT / GRANULE;
@@ -76,7 +76,7 @@ impl SizeClass {
         (1 << doubling) + ((step + 1) << (doubling - STEP_BITS))
     }
 
-    /// Every class, the smallest first.
+    /// Returns every class, the smallest first.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> {
         (0..Self::COUNT).filter_map(Self::from_index)
     }

@@ -1,9 +1,9 @@
-//! Where small blocks get their memory from: chunks of one block size each.
+//! Gets memory for small blocks: from chunks of one block size each.
 //!
-//! An allocator for everything keeps what it is given back as long as something small lies beside it,
-//! and beside a block something always does: what the runtime needs for its `ArrayBuffer`. A chunk has
-//! nothing but blocks in it, and goes back to the operating system with the last of them; before that,
-//! each page does on which no block is left.
+//! A general allocator can't give memory back while something small is in use beside it. Beside a
+//! block there always is: the runtime's record of its `ArrayBuffer`. A chunk contains only blocks,
+//! and goes back to the operating system with the last of them. Before that, each page goes back on
+//! which no block is left.
 //!
 //! Bonwick, "The Slab Allocator" (USENIX 1994).
 
@@ -14,32 +14,33 @@ use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes in a chunk, which begins at a multiple of it. What nobody has touched takes no memory.
+/// The size of a chunk, in bytes, and its alignment. Untouched pages take no memory.
 const CHUNK: usize = 1 << 20;
 
-/// Bytes that are given back at a time. On machines with larger pages the operating system refuses, and
-/// nothing is lost but the saving.
+/// The bytes that go back at a time. With larger pages the operating system refuses, which only
+/// costs the saving.
 const PAGE: usize = 4096;
 
 /// The chunks of each class, for all pools of the process.
 static SLABS: [Mutex<Slab>; SizeClass::COUNT] =
     [const { Mutex::new(Slab::new()) }; SizeClass::COUNT];
 
-/// Memory for a block of `class`, which is smaller than a chunk; `None` where there is none to be had.
+/// Gets memory for a block of `class`, which is smaller than a chunk; `None` if the operating
+/// system refuses.
 pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
     slab(class).obtain(class.block_size())
 }
 
-/// Gives it back, overwritten with zeros: chunks serve all pools, and a page stays while another block lies on it. So
-/// no pool sees what was in another.
+/// Gives memory back, overwritten with zeros. Chunks serve all pools, and a page stays while
+/// another block is on it, so a pool could else see another pool's bytes.
 ///
 /// # Safety
 ///
 /// `address` came from [`obtain`] with the same class, and nothing uses the memory any more.
 pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
-    // It may come from the depot, where nobody may touch it.
+    // It may come from the depot, where the checker forbids any access.
     poison::open(address, class.block_size());
-    // SAFETY: a block has so many bytes, and they are the caller's.
+    // SAFETY: a block has so many bytes, and the caller owns them.
     unsafe { address.write_bytes(0, class.block_size()) };
     // SAFETY: passed on from the caller.
     unsafe { slab(class).give_back(address, class.block_size()) };
@@ -59,14 +60,14 @@ struct Slab {
 
 struct Chunk {
     base: NonNull<u8>,
-    /// The places that no block has, by number; as much room as there are places.
+    /// The numbers of the free places. Its capacity is the number of places.
     free: Vec<u16>,
-    /// A bit for each place: whether a block has it.
+    /// A bit for each place, set if a block has it.
     taken: Vec<u64>,
 }
 
 impl Chunk {
-    /// Whether a block has any of these places.
+    /// Returns whether a block has any of these places.
     fn any_taken(&self, places: RangeInclusive<usize>) -> bool {
         let (first, last) = (*places.start(), *places.end());
         (first / 64..=last / 64).any(|word| {
@@ -77,7 +78,7 @@ impl Chunk {
         })
     }
 
-    /// Gives back the pages of a free place on which no other block lies.
+    /// Gives back the pages of a free place that no other block is on.
     fn give_back_pages(&self, place: usize, size: usize) {
         let places = CHUNK / size;
         let is_free = |page: usize| {
@@ -86,7 +87,7 @@ impl Chunk {
         };
         let mut first = place * size / PAGE;
         let mut end = ((place + 1) * size).div_ceil(PAGE);
-        // Between its first and its last page lies nothing else.
+        // Other blocks can only be on its first and its last page.
         if first < end && !is_free(first) {
             first += 1;
         }
@@ -96,13 +97,13 @@ impl Chunk {
         if first < end {
             // SAFETY: the pages are within the chunk.
             let address = unsafe { self.base.add(first * PAGE) };
-            // SAFETY: no block lies on them.
+            // SAFETY: no block is on them.
             unsafe { pages::forget(address, (end - first) * PAGE) };
         }
     }
 }
 
-// SAFETY: a chunk is plain memory, and its places are handed out one by one.
+// SAFETY: a chunk is plain memory, and each of its places goes to one block.
 unsafe impl Send for Chunk {}
 
 impl Slab {
@@ -116,8 +117,8 @@ impl Slab {
             Some(offset) => self.first_open + offset,
             None => self.add_chunk(size)?,
         };
-        // Full chunks lie below the first open one, the lowest addresses are used first: so that the
-        // highest chunks empty.
+        // All chunks below the first open one are full. The lowest addresses are used first, so
+        // that the highest chunks become empty.
         self.first_open = index;
         let chunk = &mut self.chunks[index];
         let place = usize::from(chunk.free.pop()?);
@@ -136,7 +137,7 @@ impl Slab {
         taken.try_reserve_exact(words).ok()?;
         taken.resize(words, 0);
         self.chunks.try_reserve(1).ok()?;
-        // From the lowest on, because they are popped from the end.
+        // The lowest at the end, because they are popped from there.
         free.extend((0..places).rev());
         let base = pages::obtain_aligned(CHUNK)?;
         poison::close(base, CHUNK);
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_is_empty() {
+    fn memory_that_comes_back_is_zeroed() {
         // A class that no other test has.
         let class = SizeClass::fitting(448).expect("a class");
         let blocks: Vec<_> = (0..64).map(|_| obtain(class).expect("memory")).collect();
@@ -293,7 +294,7 @@ mod tests {
             for block in kept {
                 // SAFETY: a block has so many bytes.
                 let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), size) };
-                assert!(bytes.iter().all(|byte| *byte == 1), "what is kept is untouched");
+                assert!(bytes.iter().all(|byte| *byte == 1), "the other blocks are untouched");
                 // SAFETY: as above.
                 unsafe { slab.give_back(block, size) };
             }

@@ -1,18 +1,18 @@
-//! Where blocks get their memory from, and give it back to.
+//! Gets memory for blocks, and gives it back.
 //!
-//! From [`MAPPED_FROM`] up a block has [pages] of its own, below it lies in a [slab]. Either way
-//! freeing it lowers the resident set: an allocator may keep what it is given.
+//! From [`MAPPED_FROM`] up a block has [pages] of its own; a smaller one is part of a [slab].
+//! Either way, freeing it lowers the resident set, which an allocator does not promise.
 
 use super::size_class::SizeClass;
 use super::slab;
 use crate::os::pages;
 use std::ptr::NonNull;
 
-/// Blocks of this many bytes and more come straight from the operating system.
+/// Blocks of so many bytes and more come straight from the operating system.
 pub const MAPPED_FROM: usize = 64 * 1024;
 
-/// Memory for a block of `class` with unspecified contents, or `None` where there is none to be had.
-/// It begins on a cache line, and on a page from [`MAPPED_FROM`] up.
+/// Gets memory for a block of `class` with unspecified contents; `None` if the operating system
+/// refuses. It begins on a cache line, and on a page from [`MAPPED_FROM`] up.
 pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
     if class.block_size() < MAPPED_FROM {
         return slab::obtain(class);

@@ -1,24 +1,25 @@
-//! What memory the process may use: its control groups' limit, or else the machine's.
+//! Finds how much memory the process may use: its control groups' limit, or else the machine's
+//! memory.
 //!
-//! Linux shows the figures of a control group in files in a directory. Two hierarchies of groups
-//! may have memory's: v2, and v1's memory controller, which a hybrid system has beside a v2 without
-//! one. `/proc/self/cgroup` tells the process's group in each, `/proc/self/mountinfo` where each
-//! can be seen; a container often sees no more than its own group, under another name. The kernel
+//! Linux shows the figures of a control group in the files of a directory. Memory has two
+//! hierarchies of groups: v2, and v1's memory controller, which a hybrid system has beside a v2
+//! without one. `/proc/self/cgroup` names the process's group in each, and `/proc/self/mountinfo`
+//! the place of each. A container often sees only its own group, under another name. The kernel
 //! documents them in `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// From here up a limit is none: v1 has no word for it and shows the largest multiple of a page
-/// below 2^63.
+/// A limit from here on means none: v1 has no word for that, and shows the largest multiple of a
+/// page below 2^63.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// How much memory the process may use, in bytes: the tightest limit of its control groups, or the
-/// machine's memory if that is less or there is no limit.
+/// Returns how much memory the process may use, in bytes: the tightest limit of its control groups,
+/// or the machine's memory if that is less or there is no limit.
 pub fn memory_limit() -> usize {
     let limit = Cgroup::of_this_process().and_then(|cgroup| cgroup.limit()).unwrap_or(u64::MAX);
-    // A 32-bit process on a larger machine may use all that it can address.
+    // A 32-bit process on a larger machine can use all that it can address.
     usize::try_from(limit.min(machine_memory())).unwrap_or(usize::MAX)
 }
 
@@ -45,12 +46,12 @@ fn machine_memory() -> u64 {
     if told == 0 { UNKNOWN_MACHINE } else { status.ullTotalPhys }
 }
 
-/// What a machine that doesn't tell counts as: 4 GiB. Assuming too little only keeps a pool smaller
-/// than it might be.
+/// The assumed memory of a machine that doesn't report it: 4 GiB. Too low a figure only makes a
+/// pool smaller than it might be.
 const UNKNOWN_MACHINE: u64 = 4 << 30;
 
-/// The control groups that limit this process's memory. They are found once: if the process moves,
-/// or a group gets its first limit, that isn't noticed. Limits that change are.
+/// The control groups that limit this process's memory. They are found once. A limit that changes
+/// is noticed; a move of the process, or the first limit of a group, is not.
 pub struct Cgroup {
     /// Those with a limit: the process's own first, then its parents.
     groups: Vec<Group>,
@@ -59,12 +60,12 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// This process's; `None` where there are no control groups, or none to be seen.
+    /// Finds this process's groups; `None` if there are none, or none can be seen.
     pub fn of_this_process() -> Option<Self> {
         if cfg!(target_os = "linux") { Self::at(Path::new("/")) } else { None }
     }
 
-    /// As [`of_this_process`](Self::of_this_process), with `/proc` and all mounts below `root`.
+    /// Does the same with `/proc` and all mounts below `root`.
     pub fn at(root: &Path) -> Option<Self> {
         let read = |file| Some(String::from_utf8_lossy(&fs::read(root.join(file)).ok()?).into());
         let memberships: String = read("proc/self/cgroup")?;
@@ -83,17 +84,17 @@ impl Cgroup {
         Some(Self { groups, unified })
     }
 
-    /// The tightest limit, in bytes.
+    /// Returns the tightest limit, in bytes.
     pub fn limit(&self) -> Option<u64> {
         self.groups.iter().filter_map(Group::limit).min()
     }
 
-    /// The groups that had a limit: the process's own first, then its parents.
+    /// Returns the groups that had a limit: the process's own first, then its parents.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Where the kernel tells how long the group's threads waited for memory; v2 only.
+    /// Returns the file that shows how long the group's threads waited for memory; v2 only.
     pub fn pressure_file(&self) -> Option<PathBuf> {
         Some(self.unified.as_ref()?.join("memory.pressure"))
     }
@@ -118,18 +119,18 @@ impl Group {
         }
     }
 
-    /// How much memory the group may use, in bytes.
+    /// Returns how much memory the group may use, in bytes.
     pub fn limit(&self) -> Option<u64> {
         self.limits.iter().filter_map(|file| file.read(parse_limit)).min()
     }
 
-    /// How much memory is charged to the group, in bytes, with all its page cache.
+    /// Returns how much memory is charged to the group, in bytes, with all its page cache.
     pub fn charge(&self) -> Option<u64> {
         self.charge.as_ref()?.read(parse_bytes)
     }
 
-    /// The working set, in bytes: what is charged, without the page cache that nobody has used for
-    /// a while, which the kernel drops first. It is what Kubernetes evicts by.
+    /// Returns the working set, in bytes: the charge without the page cache that nobody has used
+    /// for a while, which the kernel drops first. Kubernetes evicts by it.
     pub fn usage(&self) -> Option<u64> {
         let inactive = |stat: &KernelFile| stat.read(|text| field(text, self.inactive_file));
         let inactive = self.stat.as_ref().and_then(inactive).unwrap_or(0);
@@ -137,19 +138,19 @@ impl Group {
     }
 }
 
-/// A file in which the kernel shows figures. It stays open: opening costs ten times what reading
-/// does.
+/// A file in which the kernel shows figures. It stays open, because opening costs ten times as much
+/// as reading.
 pub struct KernelFile(File);
 
 impl KernelFile {
-    /// `None` where there is no such file, or nothing can be read from it.
+    /// Opens a file; `None` if there is none, or nothing can be read from it.
     pub fn open(path: &Path) -> Option<Self> {
         let file = Self(File::open(path).ok()?);
         file.read(|_| Some(()))?;
         Some(file)
     }
 
-    /// What `parse` finds in its first 4 KiB, as they are now.
+    /// Parses its first 4 KiB as they are now.
     pub fn read<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let mut buffer = [0; 4096];
         let length = read_start(&self.0, &mut buffer).ok()?;
@@ -157,7 +158,7 @@ impl KernelFile {
     }
 }
 
-/// At a given place, so that threads don't move each other's.
+/// Reads at a given offset, so that threads don't move each other's.
 #[cfg(unix)]
 fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, 0)
@@ -168,7 +169,7 @@ fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, 0)
 }
 
-/// What differs between the hierarchies.
+/// The differences between the hierarchies.
 #[derive(Clone, Copy)]
 struct Version {
     /// The file system's type in `/proc/self/mountinfo`.
@@ -192,14 +193,14 @@ const V1: Version = Version {
 const V2: Version = Version {
     file_system: "cgroup2",
     controller: "",
-    // `memory.high` kills nobody, but above it the kernel throttles the process and reclaims: not
-    // memory to count on. (Node's `process.constrainedMemory()` holds it for a limit too.)
+    // `memory.high` kills no process, but above it the kernel throttles and reclaims, so a pool
+    // can't count on that memory. (Node's `process.constrainedMemory()` takes it as a limit too.)
     limits: &["memory.max", "memory.high"],
     charge: "memory.current",
     inactive_file: "inactive_file",
 };
 
-/// The process's group: a path in `version`'s hierarchy, from `/proc/self/cgroup`.
+/// Returns the path of the process's group in `version`'s hierarchy, from `/proc/self/cgroup`.
 fn membership(memberships: &str, version: Version) -> Option<&str> {
     memberships.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -209,14 +210,14 @@ fn membership(memberships: &str, version: Version) -> Option<&str> {
     })
 }
 
-/// A part of a hierarchy, and where it can be seen.
+/// A part of a hierarchy, and the directory that shows it.
 #[derive(Debug, PartialEq)]
 struct Mount {
     group: String,
     point: String,
 }
 
-/// The mounts of `version`'s hierarchy, from `/proc/self/mountinfo`.
+/// Returns the mounts of `version`'s hierarchy, from `/proc/self/mountinfo`.
 fn hierarchy_mounts(mountinfo: &str, version: Version) -> Vec<Mount> {
     let mount = |line: &str| {
         // 35 24 0:30 /group /mount/point rw,noatime shared:9 - cgroup cgroup rw,memory
@@ -233,13 +234,13 @@ fn hierarchy_mounts(mountinfo: &str, version: Version) -> Vec<Mount> {
     mountinfo.lines().filter_map(mount).collect()
 }
 
-/// `/proc/self/mountinfo` writes four characters in octal.
+/// Decodes the four characters that `/proc/self/mountinfo` writes in octal.
 fn unescape(field: &str) -> String {
     let field = field.replace(r"\040", " ").replace(r"\011", "\t").replace(r"\012", "\n");
     field.replace(r"\134", r"\")
 }
 
-/// The directory of the group at `path`, and the mount that it is in. Where no mount shows it, the
+/// Returns the directory of the group at `path`, and its mount. If no mount shows it, returns the
 /// first mount itself: in a container that is most likely the process's own group.
 fn own_group(root: &Path, mounts: &[Mount], path: &str) -> Option<(PathBuf, PathBuf)> {
     let top = |mount: &Mount| root.join(mount.point.trim_start_matches('/'));
@@ -257,12 +258,12 @@ fn parse_bytes(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// `None` for v2's `max` and for what v1 shows instead.
+/// Parses a limit; `None` for v2's `max`, and for v1's substitute.
 fn parse_limit(text: &str) -> Option<u64> {
     parse_bytes(text).filter(|&limit| limit < NO_LIMIT)
 }
 
-/// The number after `name` in a file with one field on each line.
+/// Returns the number after `name` in a file with one field on each line.
 pub fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -276,7 +277,7 @@ pub mod tests {
     use std::process;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A directory with files, for a while.
+    /// A temporary directory with files.
     pub struct Tree(PathBuf);
 
     impl Tree {
@@ -420,11 +421,11 @@ pub mod tests {
         assert_eq!(usages(&cgroup), [Some(125 * MIB)]);
         let pressure = cgroup.pressure_file().expect("v2");
         assert_eq!(pressure, tree.root().join("sys/fs/cgroup/memory.pressure"));
-        // `docker update`: seen without looking for the group again.
+        // `docker update` is noticed without another search for the group.
         tree.write("sys/fs/cgroup/memory.max", "1073741824\n");
         tree.write("sys/fs/cgroup/memory.high", "805306368\n");
         assert_eq!(cgroup.limit(), Some(768 * MIB));
-        // More inactive than charged: read one after the other, they needn't agree.
+        // More inactive than charged: the two are read one after the other, and may disagree.
         tree.write("sys/fs/cgroup/memory.current", "1048576\n");
         assert_eq!(usages(&cgroup), [Some(0)]);
         tree.write("sys/fs/cgroup/memory.current", "");

@@ -1,6 +1,6 @@
 //! Pages of the operating system: `mmap`, or `VirtualAlloc`.
 //!
-//! Everything here is in whole pages. What nobody has touched yet takes no memory, and reads as zeros.
+//! All sizes are whole pages. An untouched page takes no memory, and reads as zeros.
 
 pub use system::{forget, give_back, obtain, obtain_aligned};
 
@@ -9,7 +9,7 @@ mod system {
     use crate::os::poison;
     use std::ptr::{self, NonNull};
 
-    /// So many bytes, or `None` where there are none to be had.
+    /// Gets so many bytes; `None` if the operating system refuses.
     pub fn obtain(size: usize) -> Option<NonNull<u8>> {
         // SAFETY: a new private anonymous mapping aliases nothing.
         let address = unsafe {
@@ -25,7 +25,7 @@ mod system {
         if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
     }
 
-    /// The same, beginning at a multiple of the size, a power of two.
+    /// Gets so many bytes, aligned to their number, a power of two.
     pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
         let wide = obtain(2 * size)?;
         let before = wide.addr().get().next_multiple_of(size) - wide.addr().get();
@@ -34,7 +34,7 @@ mod system {
         // SAFETY: the end of the aligned part is within the mapping.
         let after = unsafe { address.add(size) };
         if before > 0 {
-            // SAFETY: a part of the mapping that nobody has, in whole pages.
+            // SAFETY: a part of the mapping that nobody uses, in whole pages.
             unsafe { give_back(wide, before) };
         }
         if before < size {
@@ -44,29 +44,29 @@ mod system {
         Some(address)
     }
 
-    /// Gives back what lies in some of the pages, and keeps the addresses.
+    /// Gives back the contents of some pages, and keeps their addresses.
     ///
     /// # Safety
     ///
-    /// The pages are the caller's, and nothing uses what lies there any more.
+    /// The caller owns the pages, and nothing uses their contents any more.
     pub unsafe fn forget(address: NonNull<u8>, size: usize) {
         // SAFETY: the caller owns it.
         unsafe { libc::madvise(address.as_ptr().cast(), size, libc::MADV_DONTNEED) };
     }
 
-    /// Gives back what was obtained, all of it.
+    /// Gives back all that one of these functions returned.
     ///
     /// # Safety
     ///
-    /// `address` and `size` are as one of these functions gave them, and nothing uses the memory any
+    /// `address` and `size` belong to one call of these functions, and nothing uses the memory any
     /// more.
     pub unsafe fn give_back(address: NonNull<u8>, size: usize) {
-        // Whoever is given these addresses next knows nothing of it.
+        // The next owner of these addresses does not know the checker's marks.
         poison::open(address, size);
         // SAFETY: the caller owns the whole mapping.
         let result = unsafe { libc::munmap(address.as_ptr().cast(), size) };
-        // Cutting a hole into a merged mapping may need one more entry in the kernel's map than
-        // it allows. The pages can still be given back; the addresses stay taken.
+        // A hole in a merged mapping may need one more entry in the kernel's map than it allows.
+        // The pages can still be given back; the addresses stay taken.
         if result != 0 {
             // SAFETY: the mapping is still the caller's, and its contents are no longer needed.
             unsafe { forget(address, size) };
@@ -83,15 +83,15 @@ mod system {
         VIRTUAL_ALLOCATION_TYPE, VirtualAlloc, VirtualFree, VirtualUnlock,
     };
 
-    /// How often addresses that were seen free may turn out to be taken.
+    /// The most attempts to get addresses that were free a moment ago.
     const ATTEMPTS: usize = 64;
 
     pub fn obtain(size: usize) -> Option<NonNull<u8>> {
         allocate(ptr::null(), size, MEM_RESERVE | MEM_COMMIT)
     }
 
-    /// A part of a reservation can't be given back. So addresses are looked for first, given up and then
-    /// taken; where another thread has come between, that is done again.
+    /// A part of a reservation can't be given back. So this finds free addresses, gives them up,
+    /// and takes the aligned part; it tries again if another thread was faster.
     pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
         for _ in 0..ATTEMPTS {
             let wide = allocate(ptr::null(), 2 * size, MEM_RESERVE)?;
@@ -121,11 +121,10 @@ mod system {
     /// As on the other systems.
     pub unsafe fn forget(address: NonNull<u8>, size: usize) {
         let address = address.as_ptr().cast();
-        // SAFETY: the caller owns the pages, and nothing uses what lies there.
+        // SAFETY: the caller owns the pages, and nothing uses their contents.
         unsafe { VirtualAlloc(address, size, MEM_RESET, PAGE_READWRITE) };
-        // What lies there is not to be written to the paging file any more; pages that are unlocked
-        // without having been locked leave the working set.
-        // SAFETY: as above.
+        // The contents need not go to the paging file any more. Pages that are unlocked without
+        // having been locked leave the working set. SAFETY: as above.
         unsafe { VirtualUnlock(address, size) };
     }
 

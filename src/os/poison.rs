@@ -1,7 +1,8 @@
-//! Tells a memory checker what memory nobody may touch: in builds for one, and nothing elsewhere.
+//! Marks memory that nobody may touch for a memory checker, in builds for one; does nothing
+//! elsewhere.
 //!
-//! Blocks are mapped, and no checker knows of itself who owns a piece of a mapping. `scripts/checked.js`
-//! makes the builds.
+//! Blocks are parts of mappings, and no checker knows by itself who owns these.
+//! `scripts/checked.js` makes the builds.
 
 pub use checker::{close, open};
 
@@ -15,20 +16,20 @@ mod checker {
         fn __asan_unpoison_memory_region(address: *const c_void, size: usize);
     }
 
-    /// Nobody may touch it.
+    /// Forbids any access.
     pub fn close(address: NonNull<u8>, size: usize) {
         // SAFETY: marks memory, and neither reads nor writes it.
         unsafe { __asan_poison_memory_region(address.as_ptr().cast(), size) };
     }
 
-    /// It may be used.
+    /// Allows access.
     pub fn open(address: NonNull<u8>, size: usize) {
         // SAFETY: as above.
         unsafe { __asan_unpoison_memory_region(address.as_ptr().cast(), size) };
     }
 }
 
-/// As `valgrind/memcheck.h` asks for it: outside of valgrind the instructions do nothing.
+/// As `valgrind/memcheck.h` does it. Outside of valgrind the instructions do nothing.
 #[cfg(checker = "memcheck")]
 mod checker {
     use std::arch::asm;
@@ -37,23 +38,23 @@ mod checker {
     /// `VG_USERREQ__MAKE_MEM_NOACCESS`
     const CLOSE: usize = ((b'M' as usize) << 24) | ((b'C' as usize) << 16);
 
-    /// `VG_USERREQ__MAKE_MEM_DEFINED`. What is in a block is for its user to know.
+    /// `VG_USERREQ__MAKE_MEM_DEFINED`. Only its user knows which bytes of a block are defined.
     const OPEN: usize = CLOSE + 2;
 
-    /// Nobody may touch it.
+    /// Forbids any access.
     pub fn close(address: NonNull<u8>, size: usize) {
         request(CLOSE, address, size);
     }
 
-    /// It may be used.
+    /// Allows access.
     pub fn open(address: NonNull<u8>, size: usize) {
         request(OPEN, address, size);
     }
 
     fn request(what: usize, address: NonNull<u8>, size: usize) {
         let words = [what, address.addr().get(), size, 0, 0, 0];
-        // SAFETY: `rdi` is turned by 128 bits in all, and `rbx` exchanged with itself. Valgrind reads
-        // the words, and answers in `rdx`.
+        // SAFETY: `rdi` is rotated by 128 bits in all, and `rbx` exchanged with itself. Valgrind
+        // reads the words, and answers in `rdx`.
         unsafe {
             asm!(
                 "rol rdi, 3",

@@ -1,4 +1,5 @@
-//! How short memory is: how near the process is to its limit, and how long threads wait for memory.
+//! Measures how short memory is: how near the process is to its limit, and how long threads wait
+//! for memory.
 
 use super::memory_limit::{Cgroup, Group, KernelFile, field};
 use std::path::Path;
@@ -6,24 +7,24 @@ use std::path::Path;
 /// How short memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
-    /// There is enough.
+    /// There is enough memory.
     Calm,
-    /// What isn't needed had better be given back.
+    /// Memory that nobody needs should go back.
     High,
-    /// Soon the kernel ends processes, or has them wait.
+    /// The kernel will soon end processes, or stall them.
     Critical,
 }
 
-/// From these loads up, in percent of the limit, pressure is high and critical. .NET's shared
+/// The loads, in percent of the limit, from which pressure is high and critical. .NET's shared
 /// `ArrayPool` trims by the same two, but of its collector's threshold, which is 90 % of memory.
 const LOADS: [u64; 2] = [70, 90];
 
-/// From these shares of the last ten seconds up, in percent, pressure is high if some threads were
-/// stalled for want of memory, critical if all that weren't idle were.
+/// The shares of the last ten seconds, in percent, from which pressure is high if some threads were
+/// stalled for lack of memory, and critical if all non-idle ones were.
 ///
-/// The kernel calls the second state, if it lasts, thrashing, and names no numbers: its examples of
-/// triggers are 15 % and 5 % (`Documentation/accounting/psi.rst`). 10 % is where systemd asks
-/// services to give memory back: 200 ms in two seconds (`MemoryPressureThresholdSec=` in
+/// The kernel calls the second state thrashing if it lasts, and names no numbers; its examples of
+/// triggers are 15 % and 5 % (`Documentation/accounting/psi.rst`). At 10 % systemd asks services to
+/// give memory back: 200 ms in two seconds (`MemoryPressureThresholdSec=` in
 /// `systemd.resource-control(5)`).
 const STALLS: [f32; 2] = [10.0, 10.0];
 
@@ -33,7 +34,7 @@ impl Pressure {
         Self::above(LOADS.map(|load| percent >= load))
     }
 
-    /// From a file of pressure stall information.
+    /// Parses a file of pressure stall information.
     fn of_stalls(text: &str) -> Option<Self> {
         let share = |kind| -> Option<f32> {
             let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
@@ -54,10 +55,10 @@ impl Pressure {
 
 /// Reads the pressure from Linux; elsewhere it is always calm.
 ///
-/// Each group is judged by its working set, against the tightest of its limits; the worst counts.
-/// Where no group has a limit below the machine's memory, the machine is what limits the process,
-/// and `MemAvailable` is what could still be had without swapping, by dropping page cache too.
-/// Otherwise the machine's load is others' affair, and isn't asked for.
+/// It compares each group's working set with the tightest of its limits; the worst result counts.
+/// If no group has a limit below the machine's memory, the machine limits the process:
+/// `MemAvailable` is the memory that it can still get without swapping, page cache included.
+/// Otherwise other processes answer for the machine's load, and it does not count.
 pub struct Gauge {
     cgroup: Option<Cgroup>,
     stalls: Option<KernelFile>,
@@ -75,7 +76,7 @@ impl Gauge {
         }
     }
 
-    /// As [`new`](Self::new), with `/proc` and all mounts below `root`.
+    /// Does the same with `/proc` and all mounts below `root`.
     pub fn at(root: &Path) -> Self {
         let cgroup = Cgroup::at(root);
         let own = cgroup.as_ref().and_then(Cgroup::pressure_file);
@@ -84,14 +85,14 @@ impl Gauge {
         let total = machine.as_ref().and_then(|file| file.read(|text| field(text, "MemTotal:")));
         Self {
             cgroup,
-            // v1 tells of no group's stalls, only of all threads' together.
+            // v1 reports no group's stalls, only those of all threads together.
             stalls: own.or_else(|| KernelFile::open(&root.join("proc/pressure/memory"))),
             machine,
             machine_bytes: total.map_or(u64::MAX, |kib| kib.saturating_mul(1024)),
         }
     }
 
-    /// The pressure now. What can't be read counts as calm.
+    /// Returns the pressure now. A file that can't be read counts as calm.
     pub fn read(&self) -> Pressure {
         let stalls = self.stalls.as_ref().and_then(|file| file.read(Pressure::of_stalls));
         let groups = self.cgroup.as_ref().map_or(&[][..], Cgroup::groups);
@@ -99,11 +100,11 @@ impl Gauge {
         load.or_else(|| self.of_machine()).max(stalls).unwrap_or(Pressure::Calm)
     }
 
-    /// `None` if the group has no limit that matters, or can't be read.
+    /// Returns `None` if the group has no limit that matters, or can't be read.
     fn of_group(&self, group: &Group) -> Option<Pressure> {
         let limit = group.limit().filter(|&limit| limit < self.machine_bytes)?;
         let level = |used| Pressure::of_load(used, limit);
-        // The working set is no more than the charge, and takes the kernel longer to tell.
+        // The working set is never above the charge, and takes the kernel longer to compute.
         let most = level(group.charge()?);
         Some(if most == Pressure::Calm { most } else { level(group.usage()?) })
     }

@@ -55,8 +55,8 @@ impl Attachment {
         self.thread.counters()
     }
 
-    /// Lends an idle block of `class` from the depot; `None` if the depot has none, or if someone waits
-    /// for memory.
+    /// Lends an idle block of `class` from the depot; `None` if the depot has none, or if someone
+    /// waits for memory.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// [`Refusal`]; idle blocks may have been freed by then. Waiters come first: while someone waits,
-    /// the pool counts as exhausted.
+    /// [`Refusal`]; idle blocks may have been freed by then. Waiters come first: while someone
+    /// waits, the pool counts as exhausted.
     pub fn lend_fresh(&self, class: SizeClass) -> Result<Loan, Refusal> {
         if !self.pool.waiters.is_empty() {
             return Err(Refusal::Exhausted(class.block_size()));
@@ -126,8 +126,8 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// [`Refusal`]: the operating system refused memory, or so much has gone into quarantine since that
-    /// the ceiling can't hold such a block any more.
+    /// [`Refusal`]: the operating system refused memory, or so much has gone into quarantine since
+    /// that the ceiling can't hold such a block any more.
     pub fn claim(&self, ticket: Ticket) -> Result<Option<Loan>, Refusal> {
         match self.pool.waiters.take(&self.thread, ticket) {
             Some(outcome) => {
@@ -172,8 +172,8 @@ impl Attachment {
     }
 
     /// Marks the block of `class` on `row` as detached, to meet its `fate`, and returns its state
-    /// before. The caller detaches the `ArrayBuffer` next; the block follows when the backing store is
-    /// gone.
+    /// before. The caller detaches the `ArrayBuffer` next; the block follows when the backing store
+    /// is gone.
     pub fn mark_detached(&self, row: u32, class: SizeClass, fate: Fate) -> BlockState {
         let counters = self.counters();
         let before = counters.state(row);

@@ -1,4 +1,4 @@
-//! What a pool is told when it is made, and never again.
+//! The settings that a pool is made with. They never change.
 
 use std::time::Duration;
 
@@ -6,50 +6,51 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Config {
-    /// What its users call it.
+    /// The name that its users gave it.
     pub name: String,
     /// The most that it ever holds, leased and idle together, in bytes.
     pub max_bytes: usize,
-    /// Requests above this many bytes are not served from the pool. Kept for threads that attach.
+    /// The pool serves no request above this many bytes. Stored for threads that attach.
     pub max_block_size: usize,
-    /// Whether the synchronous calls throw at the ceiling. Kept for threads that attach.
+    /// Whether the synchronous calls throw at the ceiling. Stored for threads that attach.
     pub throws_when_exhausted: bool,
-    /// Whether release detaches every view of the block, so that an idle `ArrayBuffer` is known
-    /// to nobody but its magazine.
+    /// Whether release detaches every view of the block, so that only the magazine can reach an
+    /// idle `ArrayBuffer`.
     pub detach_on_release: bool,
     /// Whether a block is overwritten with zeros before anyone else can have it.
     pub zero_on_release: bool,
-    /// How long surplus memory may stay idle; `None`: for ever.
+    /// How long surplus memory may stay idle; `None` for ever.
     pub idle_timeout: Option<Duration>,
-    /// The share of leases whose call site is recorded. Kept for threads that attach.
+    /// The share of leases whose call site is recorded. Stored for threads that attach.
     pub leak_sample_rate: f64,
-    /// The most that the depot keeps idle, in bytes.
+    /// The most bytes that the depot stores.
     pub depot_bytes: usize,
-    /// Whether blocks are memory of the pool's own. If not, they are memory of V8's, of which the
-    /// pool keeps the counters.
+    /// Whether blocks are the pool's own memory. If not, V8 has the memory, and the pool only
+    /// counts.
     pub external: bool,
-    /// Whether the trimmer's thread looks after it. Else whoever made it has to
-    /// [`tend`](super::Pool::tend) it, so that a test can tell when that happens.
+    /// Whether the trimmer's thread watches it. If not, its maker must call
+    /// [`visit`](super::Pool::visit), so that a test decides when.
     pub has_trimmer: bool,
 }
 
 impl Config {
-    /// How often what stayed unused is freed: so that nothing stays longer than `idle_timeout`.
+    /// Returns the time between two ticks, so that no unused block stays longer than
+    /// `idle_timeout`.
     ///
-    /// What is idle at one tick and was not needed until the next goes; it came at most two
-    /// intervals ago.
+    /// A tick frees the blocks that were idle at the one before and not needed since. They became
+    /// idle at most two intervals ago.
     pub fn interval(&self) -> Duration {
-        /// Below this, looking would cost more than the memory is worth.
+        /// A look more often would cost more than the memory is worth.
         const SHORTEST: Duration = Duration::from_millis(1);
-        /// Where nothing is freed by time: how often threads say whether anything is idle at all.
+        /// Without a timeout, how often threads report whether anything is idle.
         const WITHOUT_TIMEOUT: Duration = Duration::from_secs(5);
-        /// Above this, clocks may overflow.
+        /// A longer one may overflow the clock.
         const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
         self.idle_timeout.map_or(WITHOUT_TIMEOUT, |timeout| (timeout / 2).clamp(SHORTEST, LONGEST))
     }
 
-    /// Whether nothing may stay idle past the turn in which it was released.
-    pub fn keeps_nothing_idle(&self) -> bool {
+    /// Returns whether no block may stay idle past the event-loop turn of its release.
+    pub fn stores_nothing(&self) -> bool {
         self.idle_timeout == Some(Duration::ZERO)
     }
 }

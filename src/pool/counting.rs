@@ -57,8 +57,8 @@ impl Pool {
                 peaks += leased.max(counters.read(Column::PeakBytes));
             }
             threads.peak_bytes = threads.peak_bytes.max(peaks);
-            // Both are upper bounds, and so is the ceiling: a thread may count a block before another
-            // has counted it off.
+            // Both are upper bounds, and so is the ceiling: a thread may count a block before
+            // another has counted it off.
             let loaned = self.counters.most_loaned_bytes().min(self.budget.limit());
             (totals, threads.peak_bytes.min(loaned as f64))
         };
@@ -73,8 +73,8 @@ impl Pool {
         stats
     }
 
-    /// Returns what the pool costs besides its blocks, in bytes: the core's records of them, and the
-    /// places for them. What JavaScript and V8 store for an `ArrayBuffer` is not part of it.
+    /// Returns what the pool costs besides its blocks, in bytes: the core's records of them, and
+    /// the places for them. What JavaScript and V8 store for an `ArrayBuffer` is not part of it.
     pub fn overhead_bytes(&self) -> usize {
         let all: usize = {
             let threads = self.threads();

@@ -1,4 +1,4 @@
-//! How one thread tells another of a pool.
+//! How one thread shares a pool with another.
 
 use super::Pool;
 use std::collections::HashMap;
@@ -6,15 +6,15 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-/// Names a pool of this process. It holds no pool alive and reaches no memory: it is looked up.
+/// Names a pool of this process. It keeps no pool alive and leads to no memory: it is looked up.
 ///
 /// ```text
 ///   process, 8 bytes │ pool, 8 bytes │ proof, 8 bytes        little-endian
 /// ```
 ///
-/// The proof is a keyed hash of the pool's number (as the standard library's `RandomState`
-/// has it), the process one of nothing, both with keys that no other process has: so a handle can be
-/// told from a forged one and from another process's, even when its pool is gone.
+/// The proof is a keyed hash of the pool's number, by the standard library's `RandomState`; the
+/// process is one of a constant. No other process has the keys. So a handle of ours differs from a
+/// forged one and from another process's, even after its pool has gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle {
     process: u64,
@@ -25,34 +25,34 @@ pub struct Handle {
 /// Why a handle leads to no pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPool {
-    /// Not as many bytes as a handle has.
+    /// It has another length than a handle.
     Malformed,
     /// It was made in another process.
     Foreign,
-    /// It was not made by us.
+    /// Cistern did not make it.
     Forged,
-    /// Its pool is gone: nobody has it any more.
+    /// Its pool is gone: nobody uses it any more.
     Stale,
 }
 
 impl Handle {
-    /// How many bytes a handle has.
+    /// The length of a handle, in bytes.
     pub const BYTES: usize = 24;
 
-    /// The handle of a pool that has none yet.
+    /// Makes a handle for a pool that has none yet.
     fn issue() -> Self {
         let mut issued = registry();
         issued.last += 1;
         Self { process: process(), pool: issued.last, proof: proof(issued.last) }
     }
 
-    /// As bytes, to be sent.
+    /// Converts the handle to bytes, to be sent.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let words = [self.process, self.pool, self.proof].map(u64::to_le_bytes);
         std::array::from_fn(|i| words[i / 8][i % 8])
     }
 
-    /// From bytes that may be anything.
+    /// Parses any bytes.
     ///
     /// # Errors
     ///
@@ -63,13 +63,13 @@ impl Handle {
         Ok(Self { process: word(0), pool: word(8), proof: word(16) })
     }
 
-    /// As hexadecimal digits.
+    /// Converts the handle to hexadecimal digits.
     pub fn to_text(self) -> String {
         let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
         self.to_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
-    /// From text that may be anything.
+    /// Parses any text.
     ///
     /// # Errors
     ///
@@ -87,11 +87,11 @@ impl Handle {
         if digits.next().is_some() { Err(NoPool::Malformed) } else { Self::from_bytes(&bytes) }
     }
 
-    /// The pool that it names.
+    /// Looks up the pool that it names.
     ///
     /// # Errors
     ///
-    /// [`NoPool`], but not `Malformed`.
+    /// Any [`NoPool`] except `Malformed`.
     pub fn find(self) -> Result<Arc<Pool>, NoPool> {
         if self.process != process() {
             return Err(NoPool::Foreign);
@@ -109,12 +109,12 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A pool's own handle, made when it is first asked for; its pool is forgotten when this is dropped.
+/// A pool's own handle, made on first use. The registry forgets the pool when this is dropped.
 #[derive(Default)]
 pub struct OwnHandle(OnceLock<Handle>);
 
 impl OwnHandle {
-    /// The handle of `pool`, whose this is.
+    /// Returns the handle of `pool`, which owns this.
     pub fn get(&self, pool: &Arc<Pool>) -> Handle {
         *self.0.get_or_init(|| {
             let handle = Handle::issue();

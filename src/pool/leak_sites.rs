@@ -1,19 +1,19 @@
-//! The call sites whose first leak was told by a warning, in all threads.
+//! The call sites of leaks that a warning was given for, in all threads.
 
 use crate::sync::Mutex;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::PoisonError;
 
-/// The most call sites of a pool that are told so: a program that leaks everywhere must not flood its log.
+/// The most warnings of a pool: a program that leaks everywhere must not flood its log.
 const MOST_SITES: usize = 10;
 
-/// Empty places are 0.
+/// The hashes of their stacks; empty places are 0.
 #[derive(Default)]
 pub struct LeakSites(Mutex<[u64; MOST_SITES]>);
 
 impl LeakSites {
-    /// Notes a call site, by its stack. Returns which one it is, from 1 up; 0 where it was noted before, or there are
-    /// [`MOST_SITES`] already.
+    /// Notes a call site by its stack. Returns its number from 1 up; 0 if it was noted before, or
+    /// there are [`MOST_SITES`] already.
     pub fn note(&self, site: &str) -> u32 {
         let mut hasher = DefaultHasher::new();
         site.hash(&mut hasher);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_site_once_and_no_more_than_so_many() {
+    fn each_site_is_noted_once_and_only_the_first_ones() {
         let sites = LeakSites::default();
         for number in (1..).take(MOST_SITES) {
             assert_eq!(sites.note(&format!("site {number}")), number);

@@ -1,4 +1,4 @@
-//! A block while a backing store of V8's has it.
+//! A block that a backing store of V8 has.
 
 use super::Pool;
 use super::witness::Witness;
@@ -7,17 +7,17 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a finalizer knows of the thread whose `ArrayBuffer` it finalizes.
+/// What a finalizer knows about the thread whose `ArrayBuffer` it finalizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lender {
-    /// It goes on. The finalizer came because the last owner of the backing store is gone.
+    /// It lives on. The finalizer runs because the last owner of the backing store is gone.
     Alive,
-    /// It is ending, or there is no way to tell. Node calls every finalizer then, whoever else
-    /// has the memory.
+    /// It is ending, or may be. Node then calls every finalizer, even while another thread has the
+    /// memory.
     Ending,
 }
 
-/// Names one loan: where the block is, and a number that no other loan has.
+/// Identifies one loan: by the block's address, and a number that no other loan has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoanKey {
     place: usize,
@@ -25,28 +25,28 @@ pub struct LoanKey {
 }
 
 impl LoanKey {
-    /// A name for the next loan of `block`.
+    /// Makes the key of the next loan of `block`.
     pub(super) fn new(block: &Block) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only uniqueness counts.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Addresses are even, so a V8-backed block takes an odd number for a place.
+        // Addresses are even, so a V8-backed block gets an odd number for a place.
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "2^31 v8_backed blocks are never alive"
+            reason = "2^31 V8-backed blocks are never alive"
         )]
         let odd_place = (number as usize) << 1 | 1;
         Self { place: block.address().map_or(odd_place, |at| at.addr().get()), number }
     }
 
-    /// The block's address; an odd number for a V8-backed block.
+    /// Returns the block's address; an odd number for a V8-backed block.
     pub fn place(self) -> usize {
         self.place
     }
 }
 
-/// A block lent to one backing store, as its finalizer sees it. The block itself stands in the
-/// pool's table of loans.
+/// A block lent to one backing store, as its finalizer sees it. The block itself is in the pool's
+/// loan table.
 ///
 /// ```text
 ///             lend                      settle: the backing store is gone
@@ -57,9 +57,9 @@ impl LoanKey {
 /// ```
 ///
 /// - The block MUST NOT go anywhere before the backing store is gone: native code may keep that
-///   alive by shared pointers. The finalizer knows, and so does a [`Witness`].
-/// - So a loan ends by [`settle`](Self::settle), or by [`Pool::end_if_gone`] before that; what
-///   comes second finds nothing to end.
+///   alive by shared pointers. The finalizer proves that it is gone, and so does a [`Witness`].
+/// - So a loan ends by [`settle`](Self::settle), or by [`Pool::end_if_gone`] before that. The
+///   second call does nothing.
 pub struct Loan {
     pool: Arc<Pool>,
     key: LoanKey,
@@ -68,7 +68,7 @@ pub struct Loan {
     row: u32,
 }
 
-// SAFETY: the address is a number to its holder; the memory belongs to the register's block.
+// SAFETY: the address is a mere number here; the block in the loan table owns the memory.
 unsafe impl Send for Loan {}
 
 impl Loan {
@@ -76,34 +76,34 @@ impl Loan {
         Self { pool, key, address: block.address(), size: block.size(), row }
     }
 
-    /// Where the block begins; `None` for a V8-backed block.
+    /// Returns where the block begins; `None` for a V8-backed block.
     pub fn address(&self) -> Option<NonNull<u8>> {
         self.address
     }
 
-    /// The block's length, in bytes.
+    /// Returns the block's length, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Where the thread's counters keeps this block's state.
+    /// Returns the row with this block's state in the thread's counters.
     pub fn row(&self) -> u32 {
         self.row
     }
 
-    /// Names the loan.
+    /// Returns the loan's key.
     pub fn key(&self) -> LoanKey {
         self.key
     }
 
-    /// Lets a witness watch over the backing store.
+    /// Gives the loan a witness of its backing store.
     pub fn watch(&self, witness: Box<dyn Witness>) {
         self.pool.loans.watch(self.key, witness);
     }
 
-    /// JavaScript has not got the block: the creation of its `ArrayBuffer` failed. It goes back to the
-    /// depot. If there is a backing store all the same, nobody can reach it, and its finalizer will find
-    /// no loan to end.
+    /// Ends the loan because no `ArrayBuffer` could be made: the block goes back to the depot. If
+    /// there is a backing store all the same, nobody can reach it, and its finalizer will do
+    /// nothing.
     pub fn withdraw(&self) {
         if let Some(record) = self.pool.loans.remove(self.key) {
             record.thread.counters().leave_row(record.row);
@@ -111,9 +111,8 @@ impl Loan {
         }
     }
 
-    /// The finalizer came: the block goes to the depot, is freed, or goes into quarantine.
-    ///
-    /// Needs no environment and works on any thread.
+    /// Ends the loan because its finalizer runs: the block goes to the depot, is freed, or goes
+    /// into quarantine. Needs no environment, and works in any thread.
     pub fn settle(self, lender: Lender) {
         self.pool.settle(self.key, lender);
     }

@@ -1,4 +1,4 @@
-//! Every block that is on loan, by where it is.
+//! Every block on loan, by its address.
 
 use super::loan::LoanKey;
 use super::thread_state::ThreadState;
@@ -8,37 +8,37 @@ use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-/// Parts of the register: two threads seldom want the same. One for loom, which repeats what it has seen: addresses
-/// are others each time.
+/// Parts of the table, so that two threads seldom want the same one. Loom gets a single one: it
+/// must see the same accesses again, and addresses differ in each run.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// A shard with room for so many loans is not worth making smaller.
+/// A shard with room for so many loans is not worth shrinking.
 const FEWEST_LOANS: usize = 64;
 
-/// What a witness takes, and what is given to the finalizer, for each loan.
+/// The size of each loan's witness and of its finalizer's hint.
 const WITNESS_BYTES: usize = 96;
 
-/// The table of loans. It holds the blocks on behalf of the backing stores that have them.
+/// The loan table. It owns the blocks on behalf of the backing stores that have them.
 pub struct LoanTable {
     shards: [Mutex<HashMap<usize, Record>>; SHARDS],
 }
 
 /// One loan.
 pub struct Record {
-    /// What is lent.
+    /// The block that is lent.
     pub block: Block,
-    /// Who made the `ArrayBuffer`.
+    /// The thread that made the `ArrayBuffer`.
     pub thread: Arc<ThreadState>,
-    /// Where the thread's counters keeps the block's state.
+    /// The row with the block's state in the thread's counters.
     pub row: u32,
-    /// Tells the loan from an earlier one of the same block.
+    /// Distinguishes the loan from an earlier one of the same block.
     pub key: LoanKey,
-    /// Who knows when the backing store is gone.
+    /// Knows whether the backing store is gone.
     pub witness: Option<Box<dyn Witness>>,
 }
 
 impl LoanTable {
-    /// A register without loans.
+    /// Makes an empty table.
     pub fn new() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()) }
     }
@@ -47,7 +47,7 @@ impl LoanTable {
     ///
     /// # Errors
     ///
-    /// Gives the record back where there is no memory for it.
+    /// Returns the record if there is no memory for it.
     pub fn insert(&self, record: Record) -> Result<(), Record> {
         let place = record.key.place();
         let mut shard = self.shard(place);
@@ -59,12 +59,12 @@ impl LoanTable {
         Ok(())
     }
 
-    /// Removes a loan, where it has not ended.
+    /// Removes a loan, if it has not ended.
     pub fn remove(&self, key: LoanKey) -> Option<Record> {
         self.remove_if(key, |_| true)
     }
 
-    /// Removes a loan, where it has not ended and `condition` holds for it.
+    /// Removes a loan, if it has not ended and `condition` holds for it.
     pub fn remove_if(
         &self,
         key: LoanKey,
@@ -78,15 +78,15 @@ impl LoanTable {
         shard.remove(&key.place())
     }
 
-    /// Removes a loan, where it has not ended, and takes its record elsewhere before anyone can
-    /// look for it again.
+    /// Removes a loan, if it has not ended, and passes its record to `take` before any other thread
+    /// can look it up again.
     pub fn remove_into<T>(&self, key: LoanKey, take: impl FnOnce(Record) -> T) -> Option<T> {
         let mut shard = self.shard(key.place());
         shard.get(&key.place()).filter(|record| record.key == key)?;
         shard.remove(&key.place()).map(take)
     }
 
-    /// Lets a witness watch over a loan, where it has not ended.
+    /// Gives a loan a witness, if it has not ended.
     pub fn watch(&self, key: LoanKey, witness: Box<dyn Witness>) {
         let mut shard = self.shard(key.place());
         if let Some(record) = shard.get_mut(&key.place()).filter(|record| record.key == key) {
@@ -99,7 +99,7 @@ impl LoanTable {
         self.shard(address).get(&address).map(look)
     }
 
-    /// How many bytes the register takes.
+    /// Returns how many bytes the table takes.
     pub fn bytes(&self) -> usize {
         let bytes = |shard: &Mutex<HashMap<usize, Record>>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl LoanTable {
         self.shards.iter().map(bytes).sum()
     }
 
-    /// Gives back memory that many loans took that have ended.
+    /// Shrinks the table after many loans have ended.
     pub fn shrink(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +117,7 @@ impl LoanTable {
                 continue;
             }
             let mut smaller = HashMap::new();
-            // Without memory for less it stays as it is.
+            // Without memory for a smaller one it stays as it is.
             if smaller.try_reserve(2 * shard.len()).is_ok() {
                 smaller.extend(shard.drain());
                 *shard = smaller;

@@ -21,8 +21,9 @@
 //! - [`Budget`] bounds all blocks: bytes are reserved before memory is got.
 //! - `Census` asserts the rule at every change of owner in debug builds.
 //!
-//! At rest, for every class, `fresh == depot + loaned + freed + quarantined` (in blocks). JavaScript
-//! has the `loaned` ones: leased, idle in a magazine, or detached and waiting for their finalizer.
+//! At rest, for every class, `fresh == depot + loaned + freed + quarantined` (in blocks).
+//! JavaScript has the `loaned` ones: leased, idle in a magazine, or detached and waiting for their
+//! finalizer.
 //!
 //! # Where to look
 //!
@@ -100,15 +101,16 @@ use std::time::Instant;
 use threads::Threads;
 use waiters::Waiters;
 
-/// The most quarantined blocks that a user's call looks at: about 10 µs' worth. The trimmer looks at
-/// all of them.
+/// The most quarantined blocks that a user's call looks at: about 10 µs' worth. The trimmer looks
+/// at all of them.
 const LOOKS: usize = 1024;
 
 /// The bytes that may be idle however little was in use lately: a block or two of each size that a
 /// program uses in turn.
 pub const IDLE_ALLOWANCE: usize = 16 << 20;
 
-/// One pool of the process: the depot, the loans, the quarantine and the counters of all its threads.
+/// One pool of the process: the depot, the loans, the quarantine and the counters of all its
+/// threads.
 pub struct Pool {
     config: Config,
     budget: Budget,
@@ -170,7 +172,7 @@ impl Pool {
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             budget: Budget::new(config.max_bytes),
-            depot: Depot::new(if config.keeps_nothing_idle() {
+            depot: Depot::new(if config.stores_nothing() {
                 0
             } else {
                 config.depot_bytes.min(config.max_bytes)
@@ -203,8 +205,8 @@ impl Pool {
         self.handle.get(self)
     }
 
-    /// Ends leasing, and dismisses all waiters. Frees idle blocks: other threads free theirs when they
-    /// look, and leased blocks follow when they come back.
+    /// Ends leasing, and dismisses all waiters. Frees idle blocks: other threads free theirs when
+    /// they look, and leased blocks follow when they come back.
     pub fn close(&self) {
         // SeqCst, with `store`: either this drain sees a block that comes back, or the thread that
         // brings it sees the pool closed.

@@ -8,8 +8,8 @@ use crate::memory::census::Owner;
 use crate::memory::size_class::SizeClass;
 
 impl Pool {
-    /// Finds an idle block of `class`, or gets one from the operating system; for that it may free the
-    /// depot's other blocks. The block counts as the depot's until it is lent.
+    /// Finds an idle block of `class`, or gets one from the operating system; for that it may free
+    /// the depot's other blocks. The block counts as the depot's until it is lent.
     pub(super) fn find(&self, class: SizeClass) -> Result<Found, Refusal> {
         if let Some(block) = self.depot.take(class) {
             return Ok(Found { block, fresh: false });
@@ -49,9 +49,9 @@ impl Pool {
         Block::obtain(class)
     }
 
-    /// Frees idle blocks of the depot after a block of `class` was got from the operating system, those
-    /// that were needed least first. Does nothing unless idle bytes exceed their proportion to what was
-    /// in use lately. Returns how many idle bytes the thread must free itself.
+    /// Frees idle blocks of the depot after a block of `class` was got from the operating system,
+    /// those that were needed least first. Does nothing unless idle bytes exceed their proportion
+    /// to what was in use lately. Returns how many idle bytes the thread must free itself.
     ///
     /// So the idle blocks of different sizes do not add up.
     pub(super) fn replace_idle(&self, class: SizeClass) -> usize {
@@ -69,8 +69,8 @@ impl Pool {
         surplus
     }
 
-    /// Returns how many idle bytes to free after `got` bytes came from the operating system: at most
-    /// twice as many, so that idle memory never slows down a lease.
+    /// Returns how many idle bytes to free after `got` bytes came from the operating system: at
+    /// most twice as many, so that idle memory never slows down a lease.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes")]
     fn surplus(&self, got: usize) -> usize {
         let held = self.budget.held().saturating_sub(self.quarantine.sealed_bytes());

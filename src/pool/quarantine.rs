@@ -112,7 +112,8 @@ impl Quarantine {
         }
     }
 
-    /// Takes out one block whose backing store is gone. Looks at no more than `looks` of them, and counts those off.
+    /// Takes out one block whose backing store is gone. Looks at no more than `looks` of them, and
+    /// counts those off.
     pub fn take_gone(&self, looks: &mut usize) -> Option<Orphan> {
         if !self.is_watching() {
             return None;
@@ -155,8 +156,8 @@ impl Quarantine {
             || self.sealed_leases().get(&address).is_some_and(|block| block.size() == size)
     }
 
-    /// The block at `address`, of `size` bytes, is released by its last holder. Its class, if it was
-    /// leased, and is here.
+    /// The block at `address`, of `size` bytes, is released by its last holder. Its class, if it
+    /// was leased, and is here.
     pub fn release_remotely(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut watched = self.watched();
         if let Some(orphan) = watched.leased_at(address, size) {

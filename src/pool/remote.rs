@@ -5,8 +5,8 @@ use super::loan_table::Record;
 use super::thread_counters::BlockState;
 
 impl Pool {
-    /// Returns the state of the block of `size` bytes at `address`, whichever thread lent it; `None` if
-    /// none is lent there.
+    /// Returns the state of the block of `size` bytes at `address`, whichever thread lent it;
+    /// `None` if none is lent there.
     pub fn state_of(&self, address: usize, size: usize) -> Option<BlockState> {
         let look = |record: &Record| {
             (record.block.size() == size).then(|| record.thread.counters().state(record.row))
@@ -17,8 +17,9 @@ impl Pool {
         self.quarantine.has(address, size).then_some(BlockState::Leased)
     }
 
-    /// Marks the block at `address` as released remotely. Returns whether it was leased until now. The
-    /// caller must then detach its `ArrayBuffer`, and [end](Self::end_released_remotely) the loan.
+    /// Marks the block at `address` as released remotely. Returns whether it was leased until now.
+    /// The caller must then detach its `ArrayBuffer`, and [end](Self::end_released_remotely) the
+    /// loan.
     pub fn release_remotely(&self, address: usize, size: usize) -> bool {
         let look = |record: &Record| {
             let is_leased = record.block.size() == size

@@ -10,8 +10,8 @@ use crate::memory::block::Block;
 use crate::memory::census::Owner;
 
 impl Pool {
-    /// Ends the loan of a block whose backing store is gone, before its finalizer runs. Returns whether
-    /// it has: not if the backing store may still exist, or if the loan has ended before.
+    /// Ends the loan of a block whose backing store is gone, before its finalizer runs. Returns
+    /// whether it has: not if the backing store may still exist, or if the loan has ended before.
     pub fn end_if_gone(&self, key: LoanKey) -> bool {
         let is_gone = |record: &Record| match &record.witness {
             // After a detach V8 frees its own memory, or takes care of it if it lives on.
@@ -27,8 +27,8 @@ impl Pool {
 
     /// Ends a loan whose finalizer runs, if nothing has ended it before.
     pub(super) fn settle(&self, key: LoanKey, lender: Lender) {
-        // In one step: another thread that has the memory now always finds it, in the loan table or in
-        // quarantine.
+        // In one step: another thread that has the memory now always finds it, in the loan table or
+        // in quarantine.
         let leave = |record: Record| {
             let left = record.thread.counters().leave_row(record.row);
             if lender == Lender::Ending && self.may_have_a_holder(&record, left.state) {
@@ -48,8 +48,8 @@ impl Pool {
         }
     }
 
-    /// Returns whether another thread may have the block of a loan that was in `state` when its lender
-    /// ended.
+    /// Returns whether another thread may have the block of a loan that was in `state` when its
+    /// lender ended.
     fn may_have_a_holder(&self, record: &Record, state: BlockState) -> bool {
         // Native code of another thread may still hold a detached one.
         let is_held = || record.witness.as_ref().is_some_and(|witness| !witness.is_gone());
@@ -64,10 +64,11 @@ impl Pool {
 
     /// Returns whether a block in `state` may have another holder when its lending thread ends.
     ///
-    /// JavaScript can move a backing store to another `ArrayBuffer`, and so to another thread, without
-    /// the pool's knowledge: by `transfer()`, and by byte streams even where there is none. So any block
-    /// that foreign code can still reach may outlive its thread: a leased one, and without detaching an
-    /// idle one too, through stale views. A detached backing store has no holder at all.
+    /// JavaScript can move a backing store to another `ArrayBuffer`, and so to another thread,
+    /// without the pool's knowledge: by `transfer()`, and by byte streams even where there is none.
+    /// So any block that foreign code can still reach may outlive its thread: a leased one, and
+    /// without detaching an idle one too, through stale views. A detached backing store has no
+    /// holder at all.
     fn may_live_on(&self, state: BlockState) -> bool {
         match state {
             BlockState::Leased | BlockState::Sampled => true,

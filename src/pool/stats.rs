@@ -6,7 +6,7 @@ use super::unpooled::UnpooledTable;
 use crate::memory::size_class::SizeClass;
 use std::time::Duration;
 
-/// What the threads' counters say, added up.
+/// The sums of the threads' counters.
 ///
 /// The figures are JavaScript numbers: whole, and exact up to 2^53.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds one thread's figures.
+    /// Adds one thread's counts.
     pub fn add(&mut self, counters: &ThreadCounters) {
         self.unpooled_count += counters.read(Column::UnpooledCount);
         self.unpooled_bytes += counters.read(Column::UnpooledBytes);
@@ -26,14 +26,14 @@ impl Totals {
         counters.add_to(&mut self.classes);
     }
 
-    /// The bytes of the blocks whose leases the threads that took them have not ended.
+    /// Returns the block bytes of leases that their own threads have not ended.
     #[expect(clippy::cast_precision_loss, reason = "block sizes are far below 2^52")]
     pub fn leased_bytes(&self) -> f64 {
         let ClassTotals { leases, releases, .. } = &self.classes;
         let bytes = |class: SizeClass| {
             (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
         };
-        // Not by `sum`, which has it that nothing adds up to -0.
+        // Not by `sum`, for which nothing adds up to -0.
         SizeClass::all().map(bytes).fold(0.0, |sum, bytes| sum + bytes)
     }
 }
@@ -50,32 +50,32 @@ pub struct Figures {
     pub in_use_count: f64,
     /// Their bytes.
     pub in_use_bytes: f64,
-    /// Blocks in the depot and in all magazines, or on the way from the one to the other.
+    /// Blocks in the depot and in all magazines, or between the two.
     pub idle_count: f64,
     /// Their bytes.
     pub idle_bytes: f64,
     /// Leases.
     pub alloc_count: f64,
-    /// Bytes asked for.
+    /// Bytes requested.
     pub alloc_bytes: f64,
-    /// Blocks got from the operating system.
+    /// Blocks that came from the operating system.
     pub fresh_count: f64,
     /// Their bytes.
     pub fresh_bytes: f64,
     /// Leases served from idle blocks.
     pub hit_count: f64,
-    /// Leases for which a block had to be got.
+    /// Leases for which a block had to come from the operating system.
     pub miss_count: f64,
     /// Releases.
     pub release_count: f64,
     /// Leases that ended in the garbage collector.
     pub collected_count: f64,
-    /// Blocks that came back and were not kept.
+    /// Blocks that came back and were not stored.
     pub discard_count: f64,
     /// Bytes given back to the operating system.
     pub freed_bytes: f64,
-    /// Bytes of ended threads that another may hold: set aside until the last holder is gone, and for good where
-    /// nobody tells that.
+    /// Bytes of ended threads that another may hold: in quarantine until the last holder is gone,
+    /// and for good if there is no witness of that.
     pub quarantined_bytes: f64,
 }
 
@@ -84,12 +84,13 @@ pub struct Figures {
 pub struct Stats {
     /// All classes together, unpooled leases included where they count.
     pub total: Figures,
-    /// The most block bytes leased at one time. With several threads an upper bound: the sum of the peaks of those
-    /// that used the pool at the same time, or the most bytes that were loaned at one time, whichever is less.
+    /// The most block bytes leased at one time. With several threads it is the lesser of two upper
+    /// bounds: the sum of the peaks of threads attached at the same time, and the most bytes ever
+    /// loaned.
     pub peak_in_use_bytes: f64,
     /// Leases that V8 served.
     pub unpooled_count: f64,
-    /// How many waited for a block.
+    /// How many have waited for a block.
     pub wait_count: u64,
     /// How many wait now.
     pub waiting_count: usize,
@@ -124,7 +125,7 @@ impl Stats {
         stats
     }
 
-    /// Counts the leases of V8's memory that ended otherwise than by a release where they were taken.
+    /// Adds the unpooled leases that ended without a release in their own thread.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(super) fn count_unpooled_ends(&mut self, unpooled: &UnpooledTable) {
         self.total.release_count += unpooled.released() as f64;
@@ -195,14 +196,15 @@ impl Figures {
         self.in_use_bytes + self.idle_bytes + self.quarantined_bytes
     }
 
-    /// Whether the figures are in balance, and of no more than the bytes held.
+    /// Returns whether the figures are in balance, and within the bytes held.
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     pub(super) fn adds_up_to(&self, held: usize) -> bool {
         let got = self.fresh_bytes - self.freed_bytes;
         (got - self.live_bytes()).abs() < 0.5 && got <= held as f64 && self.idle_bytes >= 0.0
     }
 
-    /// Takes blocks that were counted twice, while they moved, off what is idle, or else off what is in use.
+    /// Takes blocks off that were counted twice while they moved: off the idle ones first, then off
+    /// those in use.
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 bytes")]
     pub(super) fn fit_into(&mut self, held: usize) {
         let got = (self.fresh_bytes - self.freed_bytes).min(held as f64);

@@ -17,8 +17,8 @@ use std::time::Duration;
 /// For how long what must come is waited for: no machine is so slow, or so loaded.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A pool that detaches at release, and frees nothing by time. The trimmer stays away from it: that looks
-/// at this machine's memory, too.
+/// A pool that detaches at release, and frees nothing by time. The trimmer stays away from it: that
+/// looks at this machine's memory, too.
 fn detaches() -> Config {
     Config { idle_timeout: None, has_trimmer: false, ..Config::default() }
 }
@@ -104,7 +104,8 @@ fn idle_block_returns_to_the_depot() {
 
 const MIB: usize = 1 << 20;
 
-/// A pool with so many MiB idle in the depot, in blocks of 1 MiB, and a thread that had so many leased lately.
+/// A pool with so many MiB idle in the depot, in blocks of 1 MiB, and a thread that had so many
+/// leased lately.
 fn pool_with_idle(idle: usize, peak: usize, config: Config) -> (Arc<Pool>, Attachment) {
     let pool = Pool::new(config);
     let attachment = pool.attach();

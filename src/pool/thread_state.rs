@@ -6,25 +6,26 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, Ordering
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
-/// The most reports that wait to be told. Beyond, a sampled leak goes untold: the ones before it have
-/// the same call sites.
-const UNTOLD: usize = 1 << 20;
+/// The most reports in the queue. Further ones are dropped: they have the same call sites as those
+/// before them.
+const MOST_REPORTS: usize = 1 << 20;
 
-/// A thread's counters, its waker, and what the core asks of it. JavaScript looks when the waker is called.
+/// A thread's counters, its waker, and what the core asks of it. JavaScript looks when it is woken.
 pub struct ThreadState {
     counters: ThreadCounters,
     /// `None` before the thread listens, and after it has left.
     waker: Mutex<Option<Box<dyn Waker>>>,
-    /// Idle bytes that the thread shall give up, for others to use.
+    /// Idle bytes that others ask the thread to give up.
     asked: AtomicUsize,
-    /// Idle bytes that the thread shall free, because someone called for it.
+    /// Idle bytes that the thread must free, because someone called `trim`.
     trimmed: AtomicUsize,
-    /// Whether the thread shall free all that it has idle.
+    /// Whether the thread must free all its idle blocks.
     must_free_all: AtomicBool,
     /// A [`Tick`] that is due.
     tick: AtomicU8,
-    /// Whether the thread has something idle.
+    /// Whether the thread has idle blocks.
     has_idle: AtomicBool,
+    /// Sampled leases that ended without a release in the thread.
     reports: Mutex<VecDeque<Left>>,
 }
 
@@ -52,7 +53,7 @@ impl Tick {
 }
 
 impl ThreadState {
-    /// A thread with nothing in hand.
+    /// Makes the state of a thread without blocks.
     pub fn new() -> Self {
         Self {
             counters: ThreadCounters::new(),
@@ -66,68 +67,68 @@ impl ThreadState {
         }
     }
 
-    /// The thread's counters, and the blocks that it has.
+    /// Returns the thread's counters, and the rows of its blocks.
     pub fn counters(&self) -> &ThreadCounters {
         &self.counters
     }
 
-    /// How many bytes it takes.
+    /// Returns how many bytes it takes.
     pub fn bytes(&self) -> usize {
         let reports = self.reports().capacity() * size_of::<Left>();
         size_of::<Self>() - size_of::<ThreadCounters>() + self.counters.bytes() + reports
     }
 
-    /// Gives the thread a waker, and wakes it: something may have been asked already.
+    /// Gives the thread a waker, and wakes it: the core may have asked something already.
     pub fn listen(&self, waker: Box<dyn Waker>) {
         *self.waker() = Some(waker);
         self.wake();
     }
 
-    /// Takes the waker away: the thread leaves.
+    /// Takes the waker away, because the thread leaves.
     pub fn stop_listening(&self) {
-        // Dropped outside of the lock: a waker may be waiting for a wake to end.
+        // Dropped outside of the lock: that may wait for a wake to end.
         let waker = self.waker().take();
         drop(waker);
     }
 
-    /// Has the thread look at what there is for it.
+    /// Has the thread look at what the core asks of it.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker() {
             waker.wake();
         }
     }
 
-    /// Asks the thread to give up `bytes` of what it has idle.
+    /// Asks the thread to give up `bytes` of its idle blocks.
     pub fn ask(&self, bytes: usize) {
-        // Relaxed, here and below: the waker, or a later look, brings what is asked across.
+        // Relaxed, here and below: the wake, or a later look, carries the request across.
         if self.asked.fetch_max(bytes, Ordering::Relaxed) < bytes {
             self.wake();
         }
     }
 
-    /// How many bytes the thread is asked to give up; asked once.
+    /// Takes the number of bytes that the thread is asked to give up.
     pub fn take_asked(&self) -> usize {
         self.asked.swap(0, Ordering::Relaxed)
     }
 
-    /// Tells the thread to free `bytes` of what it has idle.
+    /// Tells the thread to free `bytes` of its idle blocks.
     pub fn trim(&self, bytes: usize) {
         self.trimmed.fetch_max(bytes, Ordering::Relaxed);
         self.wake();
     }
 
-    /// How many bytes the thread shall free; told once.
+    /// Takes the number of bytes that the thread must free.
     pub fn take_trimmed(&self) -> usize {
         self.trimmed.swap(0, Ordering::Relaxed)
     }
 
-    /// Tells the thread to free all that it has idle.
+    /// Tells the thread to free all its idle blocks.
     pub fn free_all(&self) {
         self.must_free_all.store(true, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Whether the thread shall free all that it has idle; told once.
+    /// Takes whether the thread must free all its idle blocks.
     pub fn take_free_all(&self) -> bool {
         self.must_free_all.swap(false, Ordering::Relaxed)
     }
@@ -143,22 +144,22 @@ impl ThreadState {
         Tick::from_number(self.tick.swap(Tick::None as u8, Ordering::Relaxed))
     }
 
-    /// Notes whether the thread has something idle.
+    /// Notes whether the thread has idle blocks.
     pub fn set_idle(&self, has_idle: bool) {
         self.has_idle.store(has_idle, Ordering::Relaxed);
     }
 
-    /// Whether the thread has something idle, by its own last word.
+    /// Returns whether the thread has idle blocks, by its last report.
     pub fn has_idle(&self) -> bool {
         self.has_idle.load(Ordering::Relaxed)
     }
 
-    /// A lease whose call site may be known ended in the garbage collector, or in another thread.
+    /// Reports a sampled lease that ended in the garbage collector or in another thread.
     pub fn report(&self, left: Left) {
         {
             let mut reports = self.reports();
-            // Finalizers call this: memory that is refused must not abort the process.
-            if reports.len() == UNTOLD || reports.try_reserve(1).is_err() {
+            // Finalizers call this: a refusal of memory must not abort the process.
+            if reports.len() == MOST_REPORTS || reports.try_reserve(1).is_err() {
                 return;
             }
             reports.push_back(left);
@@ -166,7 +167,7 @@ impl ThreadState {
         self.wake();
     }
 
-    /// The oldest of these that has not been told.
+    /// Takes the oldest report.
     pub fn next_report(&self) -> Option<Left> {
         self.reports().pop_front()
     }

@@ -1,7 +1,7 @@
-//! The one thread that looks after idle memory, for all pools of the process.
+//! The one thread that frees idle memory, for all pools of the process.
 //!
-//! It runs only while some pool has something idle, or set aside for a time, and ends with the
-//! process: nothing waits for it.
+//! It runs only while some pool has idle or quarantined blocks. It ends with the process, and
+//! nothing waits for it.
 
 use super::{Pool, allocator};
 use crate::os::pressure::{Gauge, Pressure};
@@ -11,40 +11,40 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest time between two looks at the pressure, and at a pool that has something in quarantine: neither must
-/// be old news.
+/// The longest time between two looks at the pressure, and at a pool with blocks in quarantine.
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
-/// The longest time between two looks at any pool: one that its users have dropped costs memory until then.
+/// The longest time between two looks at any pool: a dropped one costs memory until then.
 pub const LONGEST_ABSENCE: Duration = Duration::from_secs(5);
 
-/// For how long no `ArrayBuffer` must have gone before the allocator gives back what they took.
+/// The allocator gives memory back after no `ArrayBuffer` has gone for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The shortest time between two looks: many pools with a time of their own each are looked at together.
+/// The shortest time between two looks, so that one look serves many pools.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
-/// It needs little: it reads small files, and frees.
+/// The thread needs little: it reads small files, and frees.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// A pool that the trimmer looks after.
+/// A pool that the trimmer watches.
 struct WatchedPool {
     pool: Weak<Pool>,
-    /// Keeps the pool while blocks of dead threads may come back to it.
+    /// Keeps the pool alive while blocks may leave its quarantine.
     held: Option<Arc<Pool>>,
     /// When the next look is due; `None` while one is under way.
     due: Option<Instant>,
 }
 
-/// Tells a pool from others that are looked after.
+/// Distinguishes a pool from others that are watched.
 type PoolId = usize;
 
 #[derive(Default)]
 struct Trimmer {
     watched: HashMap<PoolId, WatchedPool>,
-    /// When looks are due, the first one first.
+    /// When looks are due, the earliest first.
     schedule: BTreeSet<(Instant, PoolId)>,
-    /// When the allocator may have something to give back, and how many `ArrayBuffer`s had gone then.
+    /// When the allocator may have memory to give back, and how many `ArrayBuffer`s had gone by
+    /// then.
     allocator: Option<(Instant, usize)>,
     is_running: bool,
 }
@@ -52,7 +52,7 @@ struct Trimmer {
 static TRIMMER: Mutex<Option<Trimmer>> = Mutex::new(None);
 static NEWS: Condvar = Condvar::new();
 
-/// Looks after `pool` from now on, until it has nothing idle.
+/// Watches `pool` from now on, until it has nothing idle.
 pub fn watch(pool: &Arc<Pool>) {
     let mut lock = lock();
     let trimmer = lock.get_or_insert_default();
@@ -60,7 +60,7 @@ pub fn watch(pool: &Arc<Pool>) {
     if trimmer.run(is_news) {
         return;
     }
-    // Without a thread nothing is freed by time. The next who has something idle tries again.
+    // Without a thread nothing is freed by time. The next pool with idle blocks tries again.
     trimmer.schedule.clear();
     let watched = std::mem::take(&mut trimmer.watched);
     drop(lock);
@@ -69,7 +69,7 @@ pub fn watch(pool: &Arc<Pool>) {
     }
 }
 
-/// Has the allocator give back what it keeps, when the time comes.
+/// Has the allocator give memory back, when the time comes.
 pub fn watch_allocator() {
     let mut lock = lock();
     let trimmer = lock.get_or_insert_default();
@@ -80,7 +80,7 @@ pub fn watch_allocator() {
 }
 
 impl Trimmer {
-    /// Has the trimmer's thread run, or look at once for news. Whether there is one.
+    /// Starts the trimmer's thread, or has it look at once for news. Returns whether it runs.
     fn run(&mut self, is_news: bool) -> bool {
         if !self.is_running {
             let thread = thread::Builder::new().name("cistern-trimmer".into());
@@ -91,7 +91,8 @@ impl Trimmer {
         self.is_running
     }
 
-    /// Whether the allocator is to give back now. While `ArrayBuffer`s go, the time is put off.
+    /// Returns whether the allocator must give memory back now. The time is put off while
+    /// `ArrayBuffer`s go.
     fn is_allocator_due(&mut self, now: Instant) -> bool {
         let Some((due, before)) = self.allocator else { return false };
         if now < due {
@@ -102,10 +103,10 @@ impl Trimmer {
         self.allocator.is_none()
     }
 
-    /// Looks after a pool, soon. Whether the trimmer has to be told.
+    /// Adds a pool to be looked at soon. Returns whether the thread must be woken.
     fn add(&mut self, pool: &Arc<Pool>) -> bool {
         let id = Arc::as_ptr(pool).addr();
-        // The address is another pool's only after the watched has gone, which holds it.
+        // No other pool can get the address while the entry exists: its `Weak` holds it.
         let watched = self.watched.entry(id).or_insert_with(|| WatchedPool {
             pool: Arc::downgrade(pool),
             held: None,
@@ -131,7 +132,7 @@ impl Trimmer {
         }
     }
 
-    /// The pools to look at now: those that are due, or all. Those whose users have dropped them go.
+    /// Takes the pools to look at now: those that are due, or all. Removes those that were dropped.
     fn take_due(&mut self, now: Instant, all: bool) -> Vec<(PoolId, Arc<Pool>)> {
         let mut pools = Vec::new();
         while let Some((due, id)) = self.schedule.first().copied() {
@@ -151,14 +152,14 @@ impl Trimmer {
         pools
     }
 
-    /// A look is over: the next one is at `due`, or there is nothing left to do. Returns what must be dropped
-    /// outside of the lock: the last reference to a pool may be.
+    /// Schedules the next look after one is over; `None`: there is nothing left to do. Returns a
+    /// pool to drop outside of the lock, because it may be the last reference.
     fn put_back(&mut self, id: PoolId, pool: &Pool, due: Option<Instant>) -> Option<Arc<Pool>> {
         let is_watching = pool.quarantine.is_watching();
         let watched = self.watched.get_mut(&id)?;
         let held = if is_watching { None } else { watched.held.take() };
         match due {
-            // Unless somebody had news meanwhile, which is due before.
+            // Unless there was news meanwhile, which is due earlier.
             Some(due) if watched.due.is_none() => self.set_due(id, due),
             None if watched.due.is_none() => {
                 self.watched.remove(&id);
@@ -184,7 +185,7 @@ fn run() {
             Some(trimmer) => trimmer.take_due(now, pressure != Pressure::Calm),
             None => Vec::new(),
         };
-        // Not under the lock: a look frees memory, and the last reference to a pool may go here.
+        // Outside of the lock: a look frees memory, and may drop the last reference to a pool.
         for (id, pool) in due {
             let next = visit(&pool, now, pressure);
             let held = lock().as_mut().and_then(|trimmer| trimmer.put_back(id, &pool, next));
@@ -209,12 +210,13 @@ fn run() {
     }
 }
 
-/// Looks at a pool. When the next look is due; `None` where it needs none.
+/// Looks at a pool. Returns when the next look is due; `None` if it needs none.
 fn visit(pool: &Arc<Pool>, now: Instant, pressure: Pressure) -> Option<Instant> {
     if let Some(due) = pool.visit(now, pressure) {
         return Some(due);
     }
-    // From here on whoever has something idle says so again; what came idle before, shows.
+    // From here on a pool with new idle blocks asks to be watched again; the check below sees older
+    // ones.
     pool.is_watched.store(false, Ordering::SeqCst);
     if pool.needs_trimming() && !pool.is_watched.swap(true, Ordering::SeqCst) {
         return Some(now);

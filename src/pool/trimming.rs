@@ -10,9 +10,9 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 impl Pool {
-    /// Frees idle blocks until `bytes` are freed or none is left within reach: those in the depot, the
-    /// largest first, then those on their way to it, which are freed on arrival. Returns how many
-    /// bytes were freed.
+    /// Frees idle blocks until `bytes` are freed or none is left within reach: those in the depot,
+    /// the largest first, then those on their way to it, which are freed on arrival. Returns how
+    /// many bytes were freed.
     pub fn trim(&self, bytes: u64) -> u64 {
         self.trim_some(bytes, usize::MAX)
     }

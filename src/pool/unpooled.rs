@@ -1,7 +1,7 @@
 //! The leases that V8 serves: at the ceiling, above the largest block, and of no bytes.
 //!
-//! That memory is V8's. The pool neither frees it nor hands it out again: it only knows where it is, so that any thread
-//! can release it.
+//! That memory is V8's. The pool neither frees it nor hands it out again: it only knows where it
+//! is, so that any thread can release it.
 
 use super::class_counters::Count;
 use super::witness::Witness;
@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many records a new one looks at: more than one, so that those of dropped leases don't pile up.
+/// How many records a new one looks at: more than one, so that those of dropped leases don't pile
+/// up.
 const LOOKS_EACH: usize = 2;
 
 /// The most lost records that are kept where no witness tells that their memory is gone.
@@ -42,9 +43,10 @@ impl UnpooledKey {
 ///              └── the memory is gone ───▶ collected
 /// ```
 ///
-/// JavaScript can move the memory to another `ArrayBuffer`, in whichever thread. So a lease ends when a witness says
-/// that its memory is gone, in a [sweep](Self::sweep). Without a witness it counts as collected once its first
-/// `ArrayBuffer` is [lost](Self::lose), and its record stays for a while: whoever has the memory may release it yet.
+/// JavaScript can move the memory to another `ArrayBuffer`, in whichever thread. So a lease ends
+/// when a witness says that its memory is gone, in a [sweep](Self::sweep). Without a witness it
+/// counts as collected once its first `ArrayBuffer` is [lost](Self::lose), and its record stays for
+/// a while: whoever has the memory may release it yet.
 pub struct UnpooledTable {
     records: Mutex<Records>,
     released: Count,
@@ -84,7 +86,8 @@ impl Record {
 }
 
 impl Records {
-    /// Where the record of the memory at `address`, of `size` bytes, is, if that memory still exists.
+    /// Where the record of the memory at `address`, of `size` bytes, is, if that memory still
+    /// exists.
     fn find(&self, address: usize, size: usize) -> Option<usize> {
         let place = *self.places.get(&address)?;
         let record = &self.all[place];
@@ -122,8 +125,8 @@ impl UnpooledTable {
         Self { records: Mutex::default(), released: Count::default(), collected: Count::default() }
     }
 
-    /// Notes a lease of `size` bytes of V8's at `address`. Where there is no memory for that, nothing but the
-    /// `ArrayBuffer` that was leased can release it.
+    /// Notes a lease of `size` bytes of V8's at `address`. Where there is no memory for that,
+    /// nothing but the `ArrayBuffer` that was leased can release it.
     pub fn insert(
         &self,
         address: usize,
@@ -143,8 +146,8 @@ impl UnpooledTable {
         key
     }
 
-    /// The `ArrayBuffer` that has the `size` bytes at `address` releases them, in the thread that leased them and
-    /// counts it; `detached`: nobody will have the memory any more.
+    /// The `ArrayBuffer` that has the `size` bytes at `address` releases them, in the thread that
+    /// leased them and counts it; `detached`: nobody will have the memory any more.
     pub fn release(&self, address: usize, size: usize, detached: bool) {
         let mut records = self.records();
         let Some(place) = records.find(address, size) else { return };
@@ -154,14 +157,15 @@ impl UnpooledTable {
         }
     }
 
-    /// Whether the `size` bytes at `address` are leased; `None` where no lease of V8's memory is known there.
+    /// Whether the `size` bytes at `address` are leased; `None` where no lease of V8's memory is
+    /// known there.
     pub fn is_leased(&self, address: usize, size: usize) -> Option<bool> {
         let records = self.records();
         records.find(address, size).map(|place| records.all[place].is_leased)
     }
 
-    /// Another `ArrayBuffer`, or thread, releases the `size` bytes at `address`, and detaches them next. Whether they
-    /// were leased until now.
+    /// Another `ArrayBuffer`, or thread, releases the `size` bytes at `address`, and detaches them
+    /// next. Whether they were leased until now.
     pub fn release_at(&self, address: usize, size: usize) -> bool {
         let mut records = self.records();
         let Some(place) = records.find(address, size) else { return false };
@@ -202,7 +206,8 @@ impl UnpooledTable {
         }
     }
 
-    /// Ends leases whose memory is gone. Looks at no more than `looks` of them, and at others each time.
+    /// Ends leases whose memory is gone. Looks at no more than `looks` of them, and at others each
+    /// time.
     pub fn sweep(&self, looks: usize) {
         self.look(&mut self.records(), looks);
     }
@@ -230,7 +235,8 @@ impl UnpooledTable {
         }
     }
 
-    /// How many were released elsewhere than in the thread, and by the `ArrayBuffer`, of their lease.
+    /// How many were released elsewhere than in the thread, and by the `ArrayBuffer`, of their
+    /// lease.
     pub fn released(&self) -> u64 {
         self.released.get()
     }

@@ -1,4 +1,4 @@
-//! Who waits for a block, in the order of arrival, across all threads.
+//! The queue of waiters for a block, in the order of arrival, across all threads.
 
 use super::Refusal;
 use super::thread_state::ThreadState;
@@ -9,38 +9,39 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The line, and what its first ones were granted.
+/// The queue of waiters, and the grants that its first ones got.
 ///
 /// ```text
-///   wait ──▶ [ line ] ── serve, the head alone ──▶ [ granted ] ── claim, by its thread ──▶ Loan
-///                │                                     │
-///                └──────────────── cancel ─────────────┘
+///   wait ──▶ [ queue ] ── serve, the first alone ──▶ [ granted ] ── claim, by its thread ──▶ Loan
+///                │                                       │
+///                └───────────────── cancel ──────────────┘
 /// ```
 ///
-/// Only the head of the line is served: a large request is not starved by small ones behind it.
-/// Each step costs at most the logarithm of how many wait.
+/// Only the first waiter is served, so that small requests do not starve a large one before them.
+/// Each step costs at most the logarithm of the number of waiters.
 pub struct Waiters {
     queue: Mutex<Queue>,
-    /// How many stand in line: for a look without the lock.
+    /// The length of the queue, to be read without the lock.
     length: AtomicUsize,
 }
 
-/// One place in line, for ever. From 1 up.
+/// Identifies a waiter, from 1 up. No ticket is used twice.
 pub type Ticket = u64;
 
-/// Tells a thread from others that live.
+/// Distinguishes a thread from others that live.
 type ThreadKey = usize;
 
 struct Queue {
     last_ticket: Ticket,
     /// In the order of arrival, since tickets only grow.
-    line: BTreeMap<Ticket, Waiter>,
+    waiting: BTreeMap<Ticket, Waiter>,
     granted: BTreeMap<(ThreadKey, Ticket), Grant>,
-    /// When each ticket came that is in line, or granted and not claimed. The oldest ticket is the first.
+    /// The arrival of each ticket that waits, or is granted and not claimed. The oldest is the
+    /// first.
     since: BTreeMap<Ticket, Instant>,
-    /// Blocks among what was granted, by class.
+    /// The blocks that were granted and not claimed, by class.
     unclaimed: [usize; SizeClass::COUNT],
-    /// Since the pool was made.
+    /// How many have waited since the pool was made.
     count: u64,
 }
 
@@ -50,16 +51,16 @@ struct Waiter {
 }
 
 struct Grant {
-    /// Keeps its address from being another thread's.
+    /// Keeps another thread from getting its address.
     _thread: Arc<ThreadState>,
     outcome: Result<Found, Refusal>,
 }
 
-/// A block for someone in line.
+/// A block for a waiter.
 pub struct Found {
     /// The block.
     pub block: Block,
-    /// Whether it was got from the operating system.
+    /// Whether it came from the operating system.
     pub fresh: bool,
 }
 
@@ -84,18 +85,18 @@ impl Queue {
         Some(outcome)
     }
 
-    /// The oldest grant of a thread.
+    /// Returns the oldest grant of a thread.
     fn first_grant(&self, id: ThreadKey) -> Option<(ThreadKey, Ticket)> {
         self.granted.range((id, 0)..=(id, Ticket::MAX)).next().map(|(key, _)| *key)
     }
 }
 
 impl Waiters {
-    /// An empty line.
+    /// Makes an empty queue.
     pub fn new() -> Self {
         let queue = Queue {
             last_ticket: 0,
-            line: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             granted: BTreeMap::new(),
             since: BTreeMap::new(),
             unclaimed: [0; SizeClass::COUNT],
@@ -104,60 +105,61 @@ impl Waiters {
         Self { queue: Mutex::new(queue), length: AtomicUsize::new(0) }
     }
 
-    /// Stands in line for a block of `class`.
+    /// Adds a waiter for a block of `class`.
     pub fn wait(&self, class: SizeClass, thread: Arc<ThreadState>) -> Ticket {
         let mut queue = self.queue();
         queue.count += 1;
         queue.last_ticket += 1;
         let ticket = queue.last_ticket;
-        queue.line.insert(ticket, Waiter { class, thread });
+        queue.waiting.insert(ticket, Waiter { class, thread });
         queue.since.insert(ticket, Instant::now());
         self.note_length(&queue);
         ticket
     }
 
-    /// Whether nobody stands in line.
+    /// Returns whether the queue is empty.
     ///
-    /// Whoever has just made memory free, and reads `true`, may go: who comes later sees the memory.
+    /// A thread that has just freed memory and reads `true` need do no more: any later waiter sees
+    /// the memory.
     pub fn is_empty(&self) -> bool {
-        // With the fence in `note_length`: either this sees the one in line, or the one in line,
-        // who looks for memory after it, sees what was freed before this.
+        // With the fence in `note_length`: either this sees the waiter, or the waiter, which looks
+        // for memory afterwards, sees what was freed before this.
         fence(Ordering::SeqCst);
         self.length.load(Ordering::Relaxed) == 0
     }
 
-    /// Serves the line from its head on, as long as `find` has a block, or says why there will be none;
-    /// it has `None` where the head must go on waiting. Rings for those who were served. Returns the
-    /// class that the head waits for.
+    /// Serves the queue from its first waiter on, while `find` returns a block or a reason why
+    /// there will be none. `None` means that the waiter must go on waiting. Wakes the threads that
+    /// were served, and returns the class that the first remaining waiter wants.
     pub fn serve(
         &self,
         mut find: impl FnMut(SizeClass) -> Option<Result<Found, Refusal>>,
     ) -> Option<SizeClass> {
         let mut queue = self.queue();
-        let mut rung: Vec<Arc<ThreadState>> = Vec::new();
+        let mut served: Vec<Arc<ThreadState>> = Vec::new();
         let waiting = loop {
-            let Some(head) = queue.line.first_entry() else { break None };
-            let class = head.get().class;
+            let Some(first) = queue.waiting.first_entry() else { break None };
+            let class = first.get().class;
             let Some(outcome) = find(class) else { break Some(class) };
-            let (ticket, Waiter { thread, .. }) = head.remove_entry();
-            if !rung.last().is_some_and(|last| Arc::ptr_eq(last, &thread)) {
-                rung.push(thread.clone());
+            let (ticket, Waiter { thread, .. }) = first.remove_entry();
+            if !served.last().is_some_and(|last| Arc::ptr_eq(last, &thread)) {
+                served.push(thread.clone());
             }
             queue.grant(ticket, thread, outcome);
         };
         self.note_length(&queue);
         drop(queue);
-        wake(&rung);
+        wake(&served);
         waiting
     }
 
-    /// The ticket of the oldest grant that `thread` has not claimed yet.
+    /// Returns the ticket of the oldest grant that `thread` has not claimed.
     pub fn granted_to(&self, thread: &Arc<ThreadState>) -> Option<Ticket> {
         self.queue().first_grant(id_of(thread)).map(|(_, ticket)| ticket)
     }
 
-    /// Takes what was granted for a ticket of `thread`'s, or takes the ticket out of the line. `None`
-    /// where nothing was granted.
+    /// Takes the grant of a ticket of `thread`; without a grant, removes the ticket from the queue
+    /// and returns `None`.
     pub fn take(
         &self,
         thread: &Arc<ThreadState>,
@@ -167,19 +169,19 @@ impl Waiters {
         if let Some(outcome) = queue.take_grant((id_of(thread), ticket)) {
             return Some(outcome);
         }
-        if queue.line.get(&ticket).is_some_and(|waiter| Arc::ptr_eq(&waiter.thread, thread)) {
-            queue.line.remove(&ticket);
+        if queue.waiting.get(&ticket).is_some_and(|waiter| Arc::ptr_eq(&waiter.thread, thread)) {
+            queue.waiting.remove(&ticket);
             queue.since.remove(&ticket);
             self.note_length(&queue);
         }
         None
     }
 
-    /// Takes all tickets of a thread, and returns the blocks that it was granted.
+    /// Removes all tickets of a thread, and returns the blocks that it was granted.
     pub fn dismiss(&self, thread: &Arc<ThreadState>) -> Vec<Block> {
         let mut queue = self.queue();
-        let Queue { line, since, .. } = &mut *queue;
-        line.retain(|ticket, waiter| {
+        let Queue { waiting, since, .. } = &mut *queue;
+        waiting.retain(|ticket, waiter| {
             let stays = !Arc::ptr_eq(&waiter.thread, thread);
             if !stays {
                 since.remove(ticket);
@@ -195,16 +197,16 @@ impl Waiters {
         blocks
     }
 
-    /// Takes everyone's tickets, and wakes for them.
+    /// Removes all tickets, wakes their threads, and returns the blocks that were granted.
     pub fn dismiss_all(&self) -> Vec<Block> {
         let mut queue = self.queue();
-        let line = std::mem::take(&mut queue.line);
+        let waiting = std::mem::take(&mut queue.waiting);
         let granted = std::mem::take(&mut queue.granted);
         queue.since.clear();
         queue.unclaimed = [0; SizeClass::COUNT];
         self.note_length(&queue);
         drop(queue);
-        for Waiter { thread, .. } in line.values() {
+        for Waiter { thread, .. } in waiting.values() {
             thread.wake();
         }
         granted
@@ -214,33 +216,34 @@ impl Waiters {
             .collect()
     }
 
-    /// How many blocks of each class are granted and not yet claimed.
+    /// Returns how many blocks of each class are granted and not claimed.
     pub fn unclaimed(&self) -> [usize; SizeClass::COUNT] {
         self.queue().unclaimed
     }
 
-    /// How many waited, since the pool was made.
+    /// Returns how many have waited since the pool was made.
     pub fn count(&self) -> u64 {
         self.queue().count
     }
 
-    /// How many wait now, those included that have not claimed their grant, and for how long the oldest has.
+    /// Returns how many wait now, and for how long the oldest has. A grant that is not claimed
+    /// counts.
     pub fn now_waiting(&self) -> (usize, Duration) {
         let queue = self.queue();
         let oldest = queue.since.first_key_value().map(|(_, since)| since.elapsed());
         (queue.since.len(), oldest.unwrap_or_default())
     }
 
-    /// About how many bytes those take who wait, or have not claimed what they were granted.
+    /// Returns about how many bytes the waiters and the grants take.
     pub fn bytes(&self) -> usize {
         let queue = self.queue();
         queue.since.len() * size_of::<(Ticket, Instant)>()
-            + queue.line.len() * size_of::<(Ticket, Waiter)>()
+            + queue.waiting.len() * size_of::<(Ticket, Waiter)>()
             + queue.granted.len() * size_of::<((ThreadKey, Ticket), Grant)>()
     }
 
     fn note_length(&self, queue: &Queue) {
-        self.length.store(queue.line.len(), Ordering::Relaxed);
+        self.length.store(queue.waiting.len(), Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -260,8 +263,8 @@ mod models {
     use super::*;
     use loom::thread;
 
-    /// One thread stands in line and looks for memory, another makes some free and looks for someone
-    /// in line: in no order do both look in vain.
+    /// One thread waits and looks for memory, another frees some and looks for waiters: in no order
+    /// do both look in vain.
     #[test]
     fn no_grant_is_lost() {
         loom::model(|| {

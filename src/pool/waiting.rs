@@ -9,7 +9,8 @@ impl Pool {
         self.waiters.is_empty()
     }
 
-    /// Returns whether a block of `class` fits under the ceiling at all, with everything else freed.
+    /// Returns whether a block of `class` fits under the ceiling at all, with everything else
+    /// freed.
     pub fn can_ever_hold(&self, class: SizeClass) -> bool {
         class.block_size() <= self.holdable_bytes()
     }

@@ -1,34 +1,35 @@
-//! How the core gets the attention of a thread's JavaScript.
+//! How the core has a thread's JavaScript look at its requests.
 
 use crate::sync::{AtomicBool, Ordering};
 
-/// A way to have one thread look, soon, at what the core has for it. Rung from any thread.
+/// Has one thread look soon at what the core asks of it. Any thread may call it.
 pub trait Waker: Send + Sync {
-    /// Rings. Several wakes may be answered at once; a thread that has ended answers none.
+    /// Wakes the thread. It may look once for several wakes; a thread that has ended does not look.
     fn wake(&self);
 }
 
-/// Has several wakes answered at once.
+/// Merges several wakes into one.
 pub struct PendingWake {
     /// Whether a wake is under way.
     is_under_way: AtomicBool,
 }
 
 impl PendingWake {
-    /// Of a waker that nobody has rung.
+    /// Starts without a wake.
     pub fn new() -> Self {
         Self { is_under_way: AtomicBool::new(false) }
     }
 
-    /// Whether the waker has to be rung: if not, it will be answered yet.
+    /// Notes a wake. Returns whether the waker must be called: if not, an earlier call is still to
+    /// come.
     pub fn start(&self) -> bool {
         // SeqCst, here and in `end`: each sees the other's last exchange, and what came before it.
         !self.is_under_way.swap(true, Ordering::SeqCst)
     }
 
-    /// It is being answered. Before the thread looks: what comes from here on wakes again.
+    /// Notes that the thread looks next: any wake from here on calls the waker again.
     pub fn end(&self) {
-        // An exchange and not a store, which could become visible after the look.
+        // An exchange, because a store could become visible after the look.
         self.is_under_way.swap(false, Ordering::SeqCst);
     }
 }

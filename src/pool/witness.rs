@@ -1,8 +1,9 @@
-//! Who can tell when memory has no holder any more.
+//! Knows whether memory has any holder left.
 
 /// Knows whether the backing store that a block was lent to still exists, wherever JavaScript has
 /// moved it.
 pub trait Witness: Send {
-    /// Whether the backing store is gone, for good: nothing holds the memory, and nothing will.
+    /// Returns whether the backing store is gone for good: nothing holds the memory, and nothing
+    /// will.
     fn is_gone(&self) -> bool;
 }

@@ -526,8 +526,8 @@ impl World {
         idle - lent - granted
     }
 
-    /// Takes over what the pool did to the stores: `trim` marks them as freeing, and `stats` sweeps the
-    /// quarantine.
+    /// Takes over what the pool did to the stores: `trim` marks them as freeing, and `stats` sweeps
+    /// the quarantine.
     fn sync(&mut self) {
         for index in 0..self.stores.len() {
             let store = &mut self.stores[index];

@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Only blocks up to this size may lack a witness. Many of these go into quarantine for good, and leak
-/// their memory.
+/// Only blocks up to this size may lack a witness. Many of these go into quarantine for good, and
+/// leak their memory.
 const LOSABLE: usize = 256;
 
 /// Where the pool has the block.
@@ -187,8 +187,8 @@ impl Store {
         self.has_block() && !is_elsewhere
     }
 
-    /// Returns whether nobody else may have the block. A store that is gone may leave quarantine at any
-    /// time.
+    /// Returns whether nobody else may have the block. A store that is gone may leave quarantine at
+    /// any time.
     fn has_block(&self) -> bool {
         match self.place {
             Place::LoanTable | Place::Sealed => true,

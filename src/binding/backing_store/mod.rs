@@ -1,4 +1,5 @@
-//! What V8 knows of a backing store, and Node-API does not say: when it is gone, and how to move it.
+//! What V8 knows of a backing store, and Node-API does not say: when it is gone, and how to move
+//! it.
 //!
 //! Node-API says when an `ArrayBuffer` goes, and that only while its environment lives; it has no
 //! word for "the memory has no holder in any thread any more". V8 knows: it shares a backing store
@@ -14,8 +15,8 @@
 //!   built against libstdc++ shows in the mangled name of a function that takes a `shared_ptr`;
 //!   libc++'s are in a namespace of their own.
 //!
-//! Elsewhere (macOS, Windows, Bun, Deno) there is none of it, and the pool does without; on Deno the
-//! [deleter](super::deleter) serves. `--cfg no_witness` makes Linux one of them, for the tests.
+//! Elsewhere (macOS, Windows, Bun, Deno) there is none of it, and the pool does without; on Deno
+//! the [deleter](super::deleter) serves. `--cfg no_witness` makes Linux one of them, for the tests.
 
 #[cfg_attr(all(target_os = "linux", not(no_witness)), path = "libstdcxx.rs")]
 #[cfg_attr(not(all(target_os = "linux", not(no_witness))), path = "none.rs")]

@@ -6,13 +6,13 @@
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum Column {
-    /// Block bytes of leases that ended without a release in this thread: collected, or released where
-    /// they had been posted to. The core writes it.
+    /// Block bytes of leases that ended without a release in this thread: collected, or released
+    /// where they had been posted to. The core writes it.
     EndedElsewhereBytes = 0,
     /// The most block bytes leased at one time. JavaScript writes it.
     PeakBytes = 1,
-    /// Leases that V8 served, because no block is large enough or none was needed. JavaScript writes
-    /// it.
+    /// Leases that V8 served, because no block is large enough or none was needed. JavaScript
+    /// writes it.
     UnpooledCount = 2,
     /// Bytes requested in them. JavaScript writes it.
     UnpooledBytes = 3,
@@ -24,13 +24,14 @@ pub enum Column {
     LastSegment = 6,
     /// How many segments have gone. The core writes it.
     SegmentsGone = 7,
-    /// 1 if the block that was lent last came from the operating system, else 0. The core writes it.
+    /// 1 if the block that was lent last came from the operating system, else 0. The core writes
+    /// it.
     LastIsFresh = 8,
-    /// The most block bytes leased at one time in this interval and the one before. JavaScript writes
-    /// it.
+    /// The most block bytes leased at one time in this interval and the one before. JavaScript
+    /// writes it.
     RecentPeakBytes = 9,
-    /// Idle bytes that this thread must free because of the block that was lent last. The core writes
-    /// it.
+    /// Idle bytes that this thread must free because of the block that was lent last. The core
+    /// writes it.
     SurplusBytes = 10,
 }
 
@@ -51,8 +52,8 @@ impl Column {
     ];
 }
 
-/// The columns at the head of a segment: counts of the blocks that have, or had, rows in it. JavaScript
-/// writes them.
+/// The columns at the head of a segment: counts of the blocks that have, or had, rows in it.
+/// JavaScript writes them.
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum SegmentColumn {

@@ -1,23 +1,23 @@
 //! The counters that a thread's JavaScript writes without a call to the core.
 //!
-//! A store into native memory costs JavaScript 1 ns, a call into Rust a hundred. So each thread writes
-//! its counts, and the states of its blocks, to memory that the core, other threads and finalizers
-//! read.
+//! A store into native memory costs JavaScript 1 ns, a call into Rust a hundred. So each thread
+//! writes its counts, and the states of its blocks, to memory that the core, other threads and
+//! finalizers read.
 //!
 //! ```text
 //!   words:    ended elsewhere │ peak │ unpooled …                           the whole thread's
 //!   segments: leases, asked, releases … │ state, sample │ state …  of one class: a head, and a row for each block
 //! ```
 //!
-//! Each segment has one set of counters for all its blocks, so adding up takes time proportional to the
-//! number of segments: about 130 for a million blocks. A lease writes to one segment only.
+//! Each segment has one set of counters for all its blocks, so adding up takes time proportional to
+//! the number of segments: about 130 for a million blocks. A lease writes to one segment only.
 //!
 //! The words are the core's own memory. Where the runtime allows JavaScript no view of that, the
 //! binding puts them into V8's memory until it [takes them back](ThreadCounters::take_back_words).
 //!
 //! - JavaScript MUST write a word only where the enums in `columns.rs` say that it does.
-//! - JavaScript MUST write a row's words only while it has that row's `ArrayBuffer`, attached: the row
-//!   of a detached one may have a new holder.
+//! - JavaScript MUST write a row's words only while it has that row's `ArrayBuffer`, attached: the
+//!   row of a detached one may have a new holder.
 //! - No other thread's JavaScript may write, and the core writes only its own columns.
 
 mod columns;
@@ -80,8 +80,8 @@ impl ThreadCounters {
         }
     }
 
-    /// Returns the address of the thread's words, their length in bytes, and their memory. They stay
-    /// there as long as the memory lives, or until they are put elsewhere.
+    /// Returns the address of the thread's words, their length in bytes, and their memory. They
+    /// stay there as long as the memory lives, or until they are put elsewhere.
     pub fn words(&self) -> (*const AtomicU64, usize, WordMemory) {
         let words = self.lock_words();
         let (at, length) = words.place();
@@ -136,8 +136,8 @@ impl ThreadCounters {
         self.rows().take(class, key)
     }
 
-    /// Frees the row of a block that has left JavaScript, and returns its contents. Allocates nothing:
-    /// finalizers call this.
+    /// Frees the row of a block that has left JavaScript, and returns its contents. Allocates
+    /// nothing: finalizers call this.
     ///
     /// # Panics
     ///
@@ -170,13 +170,14 @@ impl ThreadCounters {
         self.lock_words().all()[word].store((bytes as f64).to_bits(), Ordering::Relaxed);
     }
 
-    /// Returns the loan of the block that has `row`, or had it last; `None` if there is no such row.
+    /// Returns the loan of the block that has `row`, or had it last; `None` if there is no such
+    /// row.
     pub fn loan_on(&self, row: u32) -> Option<LoanKey> {
         self.rows().loan_on(row)
     }
 
-    /// Marks detached blocks to be freed when they come back, until `bytes` of them are marked or none is
-    /// left; calls `count` for each. Returns how many bytes were marked.
+    /// Marks detached blocks to be freed when they come back, until `bytes` of them are marked or
+    /// none is left; calls `count` for each. Returns how many bytes were marked.
     pub fn free_detached(&self, bytes: u64, count: impl FnMut(SizeClass)) -> u64 {
         self.rows().free_detached(bytes, count)
     }
@@ -220,8 +221,8 @@ impl ThreadCounters {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether no figure here will change again: the thread has left, and all its blocks have
-    /// come back.
+    /// Returns whether no figure here will change again: the thread has left, and all its blocks
+    /// have come back.
     pub fn is_final(&self) -> bool {
         self.retired.load(Ordering::Relaxed) && self.rows().taken() == 0
     }

@@ -10,19 +10,20 @@ use crate::memory::size_class::SizeClass;
 use crate::pool::loan::LoanKey;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Rows of a class's first segment: a page and a half with their records. Loom can only follow a few.
+/// Rows of a class's first segment: a page and a half with their records. Loom can only follow a
+/// few.
 const FEWEST_ROWS: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// Rows of its largest segments. Each has as many as all before it, so that a million rows take about
-/// 130 segments.
+/// Rows of its largest segments. Each has as many as all before it, so that a million rows take
+/// about 130 segments.
 const MOST_ROWS: usize = 8192;
 
 /// The rows of one thread, in segments of one class each, which come and go.
 ///
-/// A segment goes when it is empty and half of its class's other rows are free. (So a thread whose use
-/// swings around the edge of a segment does not drop it each time.) The first one of a class stays. A
-/// new segment can take over the number, under a new name: by that JavaScript knows that it must not
-/// write to the old one.
+/// A segment goes when it is empty and half of its class's other rows are free. (So a thread whose
+/// use swings around the edge of a segment does not drop it each time.) The first one of a class
+/// stays. A new segment can take over the number, under a new name: by that JavaScript knows that
+/// it must not write to the old one.
 pub struct Rows {
     /// By number. Their words never move while JavaScript has a view of them.
     segments: Vec<Option<Segment>>,
@@ -97,8 +98,8 @@ impl Rows {
         number
     }
 
-    /// Frees the row of a block that has left JavaScript. Returns its contents, and whether a segment
-    /// went with it. Allocates nothing: finalizers call this.
+    /// Frees the row of a block that has left JavaScript. Returns its contents, and whether a
+    /// segment went with it. Allocates nothing: finalizers call this.
     ///
     /// # Panics
     ///
@@ -128,7 +129,8 @@ impl Rows {
         (Left { state, sample }, self.drop_empty(class) || has_gone)
     }
 
-    /// Drops the empty segment of a class if half of its other rows are free. Returns whether it has.
+    /// Drops the empty segment of a class if half of its other rows are free. Returns whether it
+    /// has.
     fn drop_empty(&mut self, class: SizeClass) -> bool {
         let Some(rows) = &mut self.classes[class.index()] else { return false };
         let Some(number) = rows.empty else { return false };
@@ -155,8 +157,8 @@ impl Rows {
         Some((segment.name, &segment.words))
     }
 
-    /// Moves the words of a segment elsewhere, as [`Words::put`] does. From now on segments stay for
-    /// good.
+    /// Moves the words of a segment elsewhere, as [`Words::put`] does. From now on segments stay
+    /// for good.
     pub fn put(&mut self, number: usize, at: *const AtomicU64) {
         self.is_fixed = true;
         if let Some(Some(segment)) = self.segments.get_mut(number) {
@@ -169,7 +171,8 @@ impl Rows {
         self.segments.iter_mut().flatten().for_each(|segment| segment.words.take_back());
     }
 
-    /// Returns the loan of the block that has `row`, or had it last; `None` if there is no such row.
+    /// Returns the loan of the block that has `row`, or had it last; `None` if there is no such
+    /// row.
     pub fn loan_on(&self, row: u32) -> Option<LoanKey> {
         let (number, index) = split(row);
         self.segments.get(number)?.as_ref()?.keys.get(index).copied()
@@ -200,8 +203,8 @@ impl Rows {
         self.detached -= usize::from(before == BlockState::Detached);
     }
 
-    /// Marks detached blocks to be freed when they come back, until `bytes` of them are marked or none is
-    /// left; calls `count` for each. Returns how many bytes were marked.
+    /// Marks detached blocks to be freed when they come back, until `bytes` of them are marked or
+    /// none is left; calls `count` for each. Returns how many bytes were marked.
     pub fn free_detached(&mut self, bytes: u64, mut count: impl FnMut(SizeClass)) -> u64 {
         let mut freeing = 0;
         for segment in self.segments.iter().flatten() {

@@ -39,8 +39,8 @@ impl Words {
 
     /// Returns all words.
     pub fn all(&self) -> &[AtomicU64] {
-        // SAFETY: `at` points to `count` words, in `own` or in memory that the caller of `put` vouched
-        // for.
+        // SAFETY: `at` points to `count` words, in `own` or in memory that the caller of `put`
+        // vouched for.
         unsafe { std::slice::from_raw_parts(self.at, self.count) }
     }
 
