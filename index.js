@@ -7,7 +7,7 @@ let shared
 
 module.exports = {
   BufferPool,
-  /** One pool for the process; made on first use. */
+  /** The pool that the whole process shares, made on first use. */
   get shared() {
     shared ??= openShared()
     return shared

@@ -642,7 +642,7 @@ describe('A pool shows nothing of another', () => {
 
   test('of which a ByteBuffer was not worth keeping', { skip: !external }, async () => {
     const pool = new BufferPool({ zeroOnRelease: true, idleTimeout: Infinity })
-    cacheOf(pool).calibration.largestKept = 1024
+    cacheOf(pool).calibration.largestStored = 1024
     const text = 'secret!?'.repeat(300)
     const buffers = Array.from({ length: 100 }, () => pool.byteBuffer(3000).append(text))
     const kept = buffers.filter((_, i) => i % 2 === 0)

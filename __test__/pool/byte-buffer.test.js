@@ -491,13 +491,13 @@ describe('the pool learns', () => {
     note(0.3 * RELEASES, 5000)
     note(0.16 * RELEASES, 64)
     note(0.04 * RELEASES - 1, MIB)
-    assert.deepEqual([calibration.firstSize, calibration.largestKept], [1024, Infinity])
+    assert.deepEqual([calibration.firstSize, calibration.largestStored], [1024, Infinity])
     note(1, 0)
-    assert.deepEqual([calibration.firstSize, calibration.largestKept], [320, 5120])
+    assert.deepEqual([calibration.firstSize, calibration.largestStored], [320, 5120])
     note(RELEASES, 0)
-    assert.deepEqual([calibration.firstSize, calibration.largestKept], [320, 5120])
+    assert.deepEqual([calibration.firstSize, calibration.largestStored], [320, 5120])
     note(RELEASES, MIB)
-    assert.deepEqual([calibration.firstSize, calibration.largestKept], [MIB, MIB])
+    assert.deepEqual([calibration.firstSize, calibration.largestStored], [MIB, MIB])
   })
 
   test('What is asked for by its size is kept, and begins nobody else’s', () => {

@@ -1,10 +1,11 @@
 'use strict'
 
 /**
- * Call sites: the stack of the code that called this library, as text.
+ * Finds call sites: the stack of the code that called this library, as text.
  *
- * The library's own frames are left out. Where each module has its file, their folder tells them. In a bundle the user's
- * code has the same file; there all frames above a call of a public function are left out, which V8 does.
+ * It leaves out the library's own frames. If each module has its own file, their folder tells them.
+ * In a bundle the user's code has the same file; there V8 leaves out all frames above the call of a
+ * public function.
  */
 
 const path = require('node:path')
@@ -14,16 +15,16 @@ const { captureStackTrace } = Error
 const { defineProperty, getOwnPropertyDescriptor } = Object
 const { deleteProperty } = Reflect
 
-/** Frames of a call site that are kept. */
+/** The most frames of a call site. */
 const FRAMES = 8
 
-/** Frames of ours on top of them, at most, where the folder tells them. */
+/** The most frames of the library above them, if the folder tells them. */
 const OWN_FRAMES = 4
 
-/** Frames that are looked at for those of ours, in a bundle. */
+/** The frames of a bundle among which the library's are looked for. */
 const BUNDLED_FRAMES = 32
 
-/** A public function, and the next one that is looked for on the stack. */
+/** A public function, and the next one to look for on the stack. */
 class Entry {
   /**
    * @type {Entry | null}
@@ -44,7 +45,7 @@ let firstEntry = null
 let lastEntry = null
 
 /**
- * Names functions that users call to lease memory: their caller is a call site.
+ * Registers functions that users call to lease memory: their caller is a call site.
  *
  * @param {...(Function | undefined)} calls
  */
@@ -59,8 +60,9 @@ function addEntries(...calls) {
 }
 
 /**
- * The stack of the code that called this library, as text, at once: unformatted, it would keep every `this` on it
- * alive, and so perhaps the very Buffer whose end it is to explain. `undefined` where there is none to be had.
+ * Returns the stack of the code that called this library; `undefined` if it can't be had. The stack
+ * is text at once: an unformatted one keeps every `this` on it alive, perhaps the very Buffer whose
+ * end it is to explain.
  *
  * @param {Function} below the topmost function that is of no interest
  */
@@ -69,7 +71,7 @@ function callSiteBelow(below) {
   try {
     return isBundled ? bundledSiteBelow(below) : siteBelow(below)
   } catch {
-    // Someone's `prepareStackTrace` throws, or can't be replaced: no stack, no record.
+    // The user's `prepareStackTrace` throws, or can't be replaced.
     return undefined
   } finally {
     restore('stackTraceLimit', limit)
@@ -91,15 +93,16 @@ function bundledSiteBelow(below) {
 }
 
 /**
- * In a bundle, the function below which a call site begins, and how many frames of ours are below it: none where it is a
- * public one. Where none is on the stack, as in a callback of a stream, ours are those on top that have one file.
+ * Finds, in a bundle, the function below which a call site begins, and the number of the library's
+ * frames below it: none below a public function. Without a public one on the stack, as in a
+ * callback of a stream, the library's frames are those on top that have one file.
  *
  * @param {Function} below
  */
 function topOf(below) {
   const formatter = getOwnPropertyDescriptor(Error, 'prepareStackTrace')
   try {
-    // The sites themselves: nobody's formatter is asked only to find out.
+    // The sites themselves: no user's formatter runs only for this.
     defineProperty(Error, 'prepareStackTrace', SITES)
     limitTo(1)
     for (let entry = firstEntry; entry !== null; entry = entry.next) {
@@ -123,6 +126,8 @@ const SITES = /** @type {PropertyDescriptor} */ ({
 })
 
 /**
+ * Returns the sites below a function; none if the function is not on the stack.
+ *
  * @param {Function} call
  * @returns {NodeJS.CallSite[]}
  */
@@ -131,8 +136,8 @@ function sitesBelow(call) {
 }
 
 /**
- * The stack below a function: V8's text, or whatever someone's `prepareStackTrace` has made of it. Without any frame
- * where the function is not on it.
+ * Returns the stack below a function: V8's text, or what the user's `prepareStackTrace` has made of
+ * it. It has no frame if the function is not on the stack.
  *
  * @param {Function} below
  */
@@ -144,7 +149,7 @@ function stackBelow(below) {
 }
 
 /**
- * Sets how many frames a stack has. Where that can't be set, a call site has as many as there are.
+ * Sets how many frames a stack has, if that can be set.
  *
  * @param {number} frames
  */
@@ -152,18 +157,18 @@ function limitTo(frames) {
   try {
     Error.stackTraceLimit = frames
   } catch {
-    // Errors are frozen here, or theirs throws.
+    // `Error` is frozen, or a setter on it throws.
   }
 }
 
 /**
- * A stack's frames, a line each.
+ * Returns the frames of a stack, each as a line.
  *
  * @param {unknown} stack
  */
 function framesOf(stack) {
   const lines = Array.isArray(stack) ? stack.map(String) : String(stack ?? '').split('\n')
-  // V8's has the error itself in front.
+  // The first line of V8's text is the error itself.
   return Array.isArray(stack) || lines.length === 1 ? lines : lines.slice(1)
 }
 
@@ -182,15 +187,15 @@ function restore(name, descriptor) {
     if (descriptor === undefined) deleteProperty(Error, name)
     else defineProperty(Error, name, descriptor)
   } catch {
-    // As it could not be changed.
+    // It could not be changed either.
   }
 }
 
-/** This module's file, as far as it has one. */
+/** This module's file; empty if it has none. */
 const OWN_FILE = typeof __filename === 'string' ? __filename : ''
 const OWN_FOLDER = path.dirname(path.dirname(OWN_FILE)) + path.sep
 
-/** Whether other code than the library's has the file of this module, or a stack does not show that file. */
+/** Whether other code has the same file as this module, or a stack does not show that file. */
 const isBundled = !hasOwnFile()
 
 function hasOwnFile() {
@@ -200,7 +205,7 @@ function hasOwnFile() {
     limitTo(1)
     return framesOf(stackBelow(hasOwnFile)).some((line) => line.includes(OWN_FILE))
   } catch {
-    // Its name has to do.
+    // No stack can be had: the name of the file decides.
     return true
   } finally {
     restore('stackTraceLimit', limit)

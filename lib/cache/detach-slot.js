@@ -4,8 +4,9 @@ const native = require('../runtime/native')
 const { transferByV8 } = require('../runtime/intrinsics')
 
 /**
- * Detaches a slot's ArrayBuffer, whose block thus leaves this thread. The core takes it back at once where the runtime
- * tells that the backing store is gone, else when its finalizer runs: native code may still hold it until then.
+ * Detaches a slot's ArrayBuffer, whose block thus leaves this thread. The core takes it back at
+ * once if the runtime shows that the backing store is gone; else its finalizer does. Until then
+ * native code may still hold it.
  *
  * @param {import('../runtime/native').Attachment} attachment
  * @param {import('./slot').Slot} slot that no magazine has

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * The way of `detachOnRelease: true`: a release moves the memory to a new ArrayBuffer that nobody else knows, and every view
- * of the old one gets length zero. A stale reference can neither read nor write the next owner's data.
+ * The way of `detachOnRelease: true`: a release moves the memory to a new ArrayBuffer that nobody
+ * else knows, and every view of the old one gets length zero. A stale reference can neither read
+ * nor write the next owner's data.
  *
  * - The plain way MUST NOT call into Rust if the runtime has `transfer()`.
  * - `lease` and `giveBack` MUST stay small: V8 compiles them into their callers.
@@ -36,8 +37,8 @@ function lease(cache, size) {
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {import('./slot').Slot} slot
  * @param {object} arrayBuffer that carries the slot
- * @returns {boolean} false if the block is back already, or its ArrayBuffer was transferred or can't be detached: then
- *   nothing has changed
+ * @returns {boolean} false if the block is back already, or its ArrayBuffer was transferred or
+ *   can't be detached: then nothing has changed
  */
 function giveBack(cache, slot, arrayBuffer) {
   const { magazine } = slot

@@ -4,15 +4,18 @@
  * Fills an empty magazine. In this order it tries:
  *
  *   1. idle blocks of the class, from the depot: a batch;
- *   2. where much is idle already: one larger idle block, of this thread or of the depot, which `takeLarger` hands out;
+ *   2. where much is idle already: one larger idle block, of this thread or of the depot, which
+ *      `takeLarger` hands out;
  *   3. a fresh block under the ceiling;
  *   4. a fresh block for which idle ones of other classes are freed.
  *
- * - A block that the core has lent MUST get a slot in a magazine, or go back to the core before the error is thrown.
- * - A fill MUST NOT take a block while another request waits: the core refuses, and step 2 asks for that itself.
+ * - A block that the core has lent MUST get a slot in a magazine, or go back to the core before the
+ *   error is thrown.
+ * - A fill MUST NOT take a block while another request waits: the core refuses, and step 2 asks for
+ *   that itself.
  *
- * Collaborators: `ThreadUsage`, `Segments`, `LeasedElsewhere` (each new slot), `Flusher` and `Trimmer` (idle blocks that
- * leave), `WakeHandler`, the core (`runtime/native`).
+ * Collaborators: `ThreadUsage`, `Segments`, `LeasedElsewhere` (each new slot), `Flusher` and
+ * `Trimmer` (idle blocks that leave), `WakeHandler`, the core (`runtime/native`).
  */
 
 const native = require('../runtime/native')
@@ -79,8 +82,8 @@ class Filler {
    * Fetches blocks into an empty magazine.
    *
    * @param {Magazine} empty perhaps the one that all pools share
-   * @returns {boolean} false if the magazine is still empty: at the ceiling, in a closed pool, or where a larger block
-   *   is to serve
+   * @returns {boolean} false if the magazine is still empty: at the ceiling, in a closed pool, or
+   *   where a larger block is to serve
    */
   fill({ index }) {
     const { usage } = this
@@ -105,8 +108,8 @@ class Filler {
   }
 
   /**
-   * Looks for an idle block that is larger than needed, where more is idle than in proportion to the recent peak: another
-   * fresh block would add to that.
+   * Looks for an idle block that is larger than needed, where more is idle than in proportion to
+   * the recent peak: another fresh block would add to that.
    *
    * @param {number} index of the class that has none
    * @returns {boolean} whether `takeLarger` has one
@@ -169,8 +172,8 @@ class Filler {
   }
 
   /**
-   * Frees idle blocks of other classes for a fresh one. If they are not enough, it asks other threads to give up theirs,
-   * for the next time.
+   * Frees idle blocks of other classes for a fresh one. If they are not enough, it asks other
+   * threads to give up theirs, for the next time.
    *
    * @param {Magazine} magazine
    * @param {number} shortage in bytes
@@ -229,7 +232,8 @@ class Filler {
   }
 
   /**
-   * Returns the array of a row's segment. If it can't be had, the block goes back to the core: nobody has seen it.
+   * Returns the array of a row's segment. If it can't be had, the block goes back to the core:
+   * nobody has seen it.
    *
    * @param {Magazine} magazine
    * @param {number} row
@@ -250,8 +254,9 @@ class Filler {
 closeOff(Filler)
 
 /**
- * Moves the memory of an ArrayBuffer that Node made to one that Node did not make. Node watches its own: it refuses to
- * post it, and aborts at the end of the thread if the user has marked it as untransferable. So nobody ever sees it.
+ * Moves the memory of an ArrayBuffer that Node made to one that Node did not make. Node watches its
+ * own: it refuses to post it, and aborts at the end of the thread if the user has marked it as
+ * untransferable. So nobody ever sees it.
  *
  * @param {ArrayBuffer} made
  */

@@ -7,11 +7,12 @@
  *                                                depot ── freeInDepot ──▶ freed
  *
  * - A slot MUST be in a magazine, or on the list, or leased, and never in two of these.
- * - One event-loop turn MUST NOT take more than SLICE blocks, unless the caller can't go on without more. The rest
- *   follows in the next turns.
+ * - One event-loop turn MUST NOT take more than SLICE blocks, unless the caller can't go on without
+ *   more. The rest follows in the next turns.
  * - It decides nothing: its callers say how much goes, and whether that is stored or freed.
  *
- * Collaborators: `ThreadUsage`, the core (`runtime/native`), `FreedBytes`. `onSlice` is called in each of the next turns.
+ * Collaborators: `ThreadUsage`, the core (`runtime/native`), `FreedBytes`. `onSlice` is called in
+ * each of the next turns.
  */
 
 const { CACHE_BYTES, UNIT, UNUSED } = require('./magazine')
@@ -62,7 +63,8 @@ class Flusher {
    *
    * @param {number} bytes
    * @param {number} fate a `Fate`
-   * @param {import('./freed-bytes').Reason} [reason] published for blocks that are freed in a later turn
+   * @param {import('./freed-bytes').Reason} [reason] published for blocks that are freed in a later
+   *   turn
    * @param {number} [most] blocks in this turn
    * @returns {number} the bytes that have left in this turn
    */
@@ -86,7 +88,10 @@ class Flusher {
     this.flush(Infinity, Fate.FREE)
   }
 
-  /** Flushes each magazine that is above its bound, then all of them if they are above theirs, to half of the bound. */
+  /**
+   * Flushes each magazine that is above its bound, then all of them if they are above theirs, to
+   * half of the bound.
+   */
   flushExcess() {
     const { usage } = this
     usage.deductEnded()
@@ -117,8 +122,8 @@ class Flusher {
   }
 
   /**
-   * Frees idle blocks that are needed least: first of the class with the most bytes that were not needed in this
-   * interval, then of the class with the most idle bytes.
+   * Frees idle blocks that are needed least. First come those of the class with the most bytes that
+   * were not needed in this interval, then those of the class with the most idle bytes.
    *
    * @param {number} bytes
    * @param {import('./magazine').Magazine} needed a magazine whose blocks stay
@@ -185,7 +190,8 @@ class Flusher {
   }
 
   /**
-   * Detaches slots on the list until `bytes` have left, or `most` blocks. The others follow in the next turns.
+   * Detaches slots on the list until `bytes` have left, or `most` blocks. The others follow in the
+   * next turns.
    *
    * @param {number} bytes
    * @param {number} [most]
@@ -217,7 +223,8 @@ class Flusher {
    *
    * @param {import('./slot').Slot} slot
    * @param {number} fate a `Fate`
-   * @returns {number} its bytes; 0 if it can't be detached: then its block follows when the garbage collector finds it
+   * @returns {number} its bytes; 0 if it can't be detached: then its block follows when the garbage
+   *   collector finds it
    */
   flushSlot(slot, fate) {
     const { usage } = this

@@ -1,11 +1,13 @@
 'use strict'
 
 /**
- * Tells whether anything but this thread's own code can end a wait: how many of the leased bytes have left its hands,
- * posted to another thread, or collected and on their way back.
+ * Tells whether anything but this thread's own code can end a wait. That depends on how many of
+ * its leased bytes have left its hands: posted to another thread, or collected and on their way
+ * back.
  *
- * No counter has that number: nobody asks the pool before a Buffer is posted, perhaps before the pool has a handle. So
- * this keeps a weak reference to each slot. A posted Buffer leaves the slot's ArrayBuffer empty.
+ * No counter has that number: nobody asks the pool before a Buffer is posted, perhaps before the
+ * pool has a handle. So this keeps a weak reference to each slot. A posted Buffer leaves the slot's
+ * ArrayBuffer empty.
  *
  * - It MUST NOT keep a slot alive.
  * - One event-loop turn MUST NOT look at more than SLICE rows.
@@ -70,8 +72,8 @@ class LeasedElsewhere {
   }
 
   /**
-   * Tells whether anything but this thread's own code can free enough for a block: the block fits under the ceiling
-   * beside all that this thread has leased and still has in its hands.
+   * Tells whether anything but this thread's own code can free enough for a block. It can if the
+   * block fits under the ceiling beside all that this thread has leased and still has in its hands.
    *
    * @param {number} blockSize
    * @returns {boolean | undefined} `undefined` if the look has to go on in another turn: ask again
@@ -134,7 +136,8 @@ function isElsewhere(reference, state, isShared) {
   if (state !== LEASED && state !== SAMPLED) return false
   const arrayBuffer = deref(reference)?.arrayBuffer
   if (!arrayBuffer) return true
-  // An ArrayBuffer is also empty after this thread has moved its memory to another one, or posted it to itself.
+  // An ArrayBuffer is also empty after this thread has moved its memory to another one, or posted
+  // it to itself.
   return isShared && byteLengthOf(arrayBuffer) === 0
 }
 

@@ -3,7 +3,8 @@
 /**
  * One thread's stack of idle blocks of one size class, with their live ArrayBuffers.
  *
- * - A leased slot MUST NOT be linked from anywhere: the garbage collector could never find it dropped.
+ * - A leased slot MUST NOT be linked from anywhere: the garbage collector could never find it
+ *   dropped.
  * - A slot MUST have `next === null` as long as it is in no list.
  *
  * The idea and the name are Bonwick's: "Magazines and Vmem" (USENIX 2001).
@@ -13,8 +14,8 @@ const { closeOff, listOf } = require('../runtime/intrinsics')
 const { blockSizes } = require('./size-class')
 
 /**
- * The most blocks that a magazine has from one event-loop turn to the next: as many as requests may be open at a time.
- * Ticks free the blocks among them that nobody needs.
+ * The most blocks that a magazine has from one event-loop turn to the next: as many as requests may
+ * be open at a time. Ticks free the blocks among them that nobody needs.
  */
 const MAGAZINE_BLOCKS = 4096
 
@@ -30,7 +31,9 @@ const FILL_BLOCKS = 8
 /** The most bytes that a fill fetches: another thread may need them more. */
 const FILL_BYTES = 256 * 1024
 
-/** The bytes in one unit of account. Every block size is a multiple, and sums stay small integers. */
+/**
+ * The bytes in one unit of account. Every block size is a multiple, and sums stay small integers.
+ */
 const UNIT = 64
 
 const CACHE_UNITS = CACHE_BYTES / UNIT
@@ -52,8 +55,8 @@ class Magazine {
     /** How many blocks a fill fetches. */
     this.batch = max(1, min(FILL_BLOCKS, floor(FILL_BYTES / blockSize)))
     /**
-     * The slot that came last, outside of the stack: alternate leases and releases, as a server makes
-     * them, touch nothing else.
+     * The slot that came last, outside of the stack: alternate leases and releases, as a server
+     * makes them, touch nothing else.
      *
      * @type {import('./slot').Slot | null}
      */
@@ -68,7 +71,9 @@ class Magazine {
     this.depth = 0
     /** The lowest depth since the last `takeUnused`: so many blocks were not needed. */
     this.lowWatermark = 0
-    /** The row and the generation of the top at that time. A reference would keep the slot alive. */
+    /**
+     * The row and the generation of the top at that time. A reference would keep the slot alive.
+     */
     this.topRow = -1
     this.topGeneration = -1
   }
@@ -113,10 +118,12 @@ class Magazine {
   }
 
   /**
-   * Returns how many blocks were not needed since the last call, and begins to count anew: the blocks that lay at the
-   * bottom of the stack all the time, and the top if it was never leased meanwhile.
+   * Returns how many blocks were not needed since the last call, and starts to count anew. Those are
+   * the blocks that lay at the bottom of the stack all the time, and the top if it was never leased
+   * meanwhile.
    *
-   * Bonwick's working set: the blocks that the fullest moment of an interval left unused are surplus.
+   * Bonwick's working set: the blocks that the fullest moment of an interval left unused are
+   * surplus.
    */
   takeUnused() {
     const { top, lowWatermark, depth } = this
@@ -132,8 +139,9 @@ class Magazine {
   }
 
   /**
-   * Cuts slots off, in general from the bottom of the stack, where they have lain longest. With more slots than the bound
-   * above them it cuts from the top: to walk past those each time would take quadratic time.
+   * Cuts slots off, in general from the bottom of the stack, where they have lain longest. With
+   * more slots than the bound above them it cuts from the top: to walk past those each time would
+   * take quadratic time.
    *
    * @param {number} count from 1 to as many as there are
    * @returns {import('./slot').Slot | null} a list linked by `next`, the top of them first
@@ -174,8 +182,8 @@ function splitAfter(first, count) {
 }
 
 /**
- * The magazines of classes that a pool has not used: empty, shared by all pools, and never filled. So a pool with few
- * classes in use has few magazines.
+ * The magazines of classes that a pool has not used: empty, shared by all pools, and never filled.
+ * So a pool with few classes in use has few magazines.
  */
 const UNUSED = listOf(blockSizes.length, (index) => new Magazine(index, blockSizes[index]))
 

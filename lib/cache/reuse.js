@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The way of `detachOnRelease: false`: one ArrayBuffer serves lease after lease, and so does its Buffer as long as the
- * length stays the same.
+ * The way of `detachOnRelease: false`: one ArrayBuffer serves lease after lease, and so does its
+ * Buffer as long as the length stays the same.
  *
  * - The plain way MUST NOT allocate or call into Rust.
  * - `lease` and `giveBack` MUST stay small: V8 compiles them into their callers.
@@ -56,7 +56,8 @@ function leaseOtherLength(cache, slot, size) {
     return lease(cache, size)
   }
   const view = new FastBuffer(arrayBuffer, 0, size)
-  // Other code can replace the class of Buffers. Only a real view of the memory shows later whether that is still there.
+  // Other code can replace the class of Buffers. Only a real view of the memory shows later whether
+  // that is still there.
   const isView =
     isUint8Array(view) && arrayBufferOf(view) === arrayBuffer && lengthOf(view) === size
   slot.view = isView ? view : new Bytes(arrayBuffer, 0, size)
@@ -70,7 +71,8 @@ function leaseOtherLength(cache, slot, size) {
  *
  * @param {import('./thread-cache').ThreadCache} cache
  * @param {import('./slot').Slot} slot
- * @returns {boolean} false if it is back already, or its ArrayBuffer was transferred: then nothing has changed
+ * @returns {boolean} false if it is back already, or its ArrayBuffer was transferred: then nothing
+ *   has changed
  */
 function giveBack(cache, slot) {
   // A slot without an ArrayBuffer has no view of memory, and neither has one of V8's memory.

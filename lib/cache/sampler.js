@@ -1,12 +1,15 @@
 'use strict'
 
 /**
- * Records the call sites of sampled leases. They show who holds memory, and which leases the garbage collector has ended.
+ * Records the call sites of sampled leases. They show who holds memory, and which leases the
+ * garbage collector has ended.
  *
- * - A sampled lease MUST have the state `SAMPLED`. So its release takes the slow path, which drops the record, and a
- *   finalizer that finds this state has found a leak.
- * - Each record MUST be dropped by the release, or by the core's report that the lease has ended elsewhere.
- * - It MUST NOT run other code in the midst of a lease, but for a formatter of stacks, which `ThreadCache` expects.
+ * - A sampled lease MUST have the state `SAMPLED`. So its release takes the slow path, which drops
+ *   the record, and a finalizer that finds this state has found a leak.
+ * - Each record MUST be dropped by the release, or by the core's report that the lease has ended
+ *   elsewhere.
+ * - It MUST NOT run other code in the midst of a lease, but for a formatter of stacks, which
+ *   `ThreadCache` expects.
  *
  * The idea is Netty's ResourceLeakDetector: one lease in so many, with its stack.
  *
@@ -29,22 +32,25 @@ const sort = uncurry(Array.prototype.sort)
 /** The most records. The oldest goes first: a lease that has lasted that long is no news. */
 const RECORDS = 100_000
 
-/** How many call sites of a pool have their first leak warned of: `MOST_SITES` in `src/pool/leak_sites.rs`. */
+/**
+ * How many call sites of a pool have their first leak warned of: `MOST_SITES` in
+ * `src/pool/leak_sites.rs`.
+ */
 const MOST_WARNINGS = 10
 
 /** How many call sites are counted. A leak of any other call site counts as its first. */
 const SITES = 1000
 
 /**
- * A record takes some microseconds, as long as thirty leases. So the sampler records a share of at most so many leases a
- * second, and of so many at once. At a rate of 1 it records every lease.
+ * A record takes some microseconds, as long as thirty leases. So the sampler records a share of at
+ * most so many leases a second, and of so many at once. At a rate of 1 it records every lease.
  */
 const LEASES_PER_SECOND = 12_800
 const LEASES_AT_ONCE = 128_000
 
 /**
- * The smallest share: 100 records a second, and 1,000 at once. A rate below it asks for fewer records anyway, and its own
- * share would be less than one record.
+ * The smallest share: 100 records a second, and 1,000 at once. A rate below it asks for fewer
+ * records anyway, and its own share would be less than one record.
  */
 const SMALLEST_SHARE = 1 / 128
 
@@ -101,8 +107,8 @@ class Sampler {
   }
 
   /**
-   * Has a segment count down to its next sampled lease, from a random number: a fixed one could coincide with a pattern
-   * of the leases.
+   * Has a segment count down to its next sampled lease, from a random number: a fixed one could
+   * coincide with a pattern of the leases.
    *
    * @param {Float64Array} words the segment's
    */
@@ -171,8 +177,8 @@ class Sampler {
   }
 
   /**
-   * Takes the core's reports of sampled leases that have ended in the garbage collector, or in another thread. The leaks
-   * among them are published later, by `tellLeaks`.
+   * Takes the core's reports of sampled leases that have ended in the garbage collector, or in
+   * another thread. The leaks among them are published later, by `tellLeaks`.
    *
    * @param {import('../runtime/native').Attachment} attachment
    */

@@ -3,10 +3,11 @@
 /**
  * The segments of one thread's counters, as JavaScript sees their memory.
  *
- * A segment goes when it is empty, and another may get its number: its name tells them apart. The core keeps the memory
- * of one that has gone until `forgetGone` drops its array.
+ * A segment goes when it is empty, and another may get its number: its name tells them apart. The
+ * core keeps the memory of one that has gone until `forgetGone` drops its array.
  *
- * Collaborators: the core (`runtime/native`), `ThreadUsage` (the thread's counters), `Sampler` (where its counts begin).
+ * Collaborators: the core (`runtime/native`), `ThreadUsage` (the thread's counters), `Sampler`
+ * (where its counts begin).
  */
 
 const native = require('../runtime/native')
@@ -20,7 +21,8 @@ const { segmentShift } = native.layout()
  * @typedef {object} Segment
  * @property {number} name
  * @property {Float64Array} words
- * @property {Record<number, WeakRef<import('./slot').Slot>>} slots by the number of their row within the segment
+ * @property {Record<number, WeakRef<import('./slot').Slot>>} slots by the number of their row
+ *   within the segment
  * @property {number} blockSize 0 until the first slot is known
  */
 

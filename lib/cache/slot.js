@@ -1,9 +1,11 @@
 'use strict'
 
 /**
- * A block that this thread has, leased or idle. It hangs on the ArrayBuffer that has the block (`tag.js`).
+ * A block that this thread has, leased or idle. It hangs on the ArrayBuffer that has the block
+ * (`tag.js`).
  *
- * `words` MUST be written only while the ArrayBuffer is attached: afterwards another block may have the row.
+ * `words` MUST be written only while the ArrayBuffer is attached: afterwards another block may have
+ * the row.
  */
 
 const { Buffer } = require('node:buffer')
@@ -21,8 +23,8 @@ const NO_VIEW = Buffer.alloc(0)
 class Slot {
   /**
    * @param {import('../pool/buffer-pool').BufferPool} pool that leases it
-   * @param {import('./magazine').Magazine | null} magazine that has it when idle; `null` for a lease that V8's memory
-   *   serves
+   * @param {import('./magazine').Magazine | null} magazine that has it when idle; `null` for a
+   *   lease that V8's memory serves
    * @param {ArrayBuffer} arrayBuffer
    * @param {Float64Array} words the segment of the counters with its row
    * @param {number} row
@@ -31,8 +33,8 @@ class Slot {
     this.pool = pool
     this.magazine = magazine
     /**
-     * The ArrayBuffer that has the block; `null` after the block has left. Any other ArrayBuffer with this slot is
-     * stale.
+     * The ArrayBuffer that has the block; `null` after the block has left. Any other ArrayBuffer
+     * with this slot is stale.
      *
      * @type {ArrayBuffer | null}
      */
@@ -44,7 +46,8 @@ class Slot {
     /** The number of leases so far, the current one included: it tells a lease from a later one. */
     this.generation = 0
     /**
-     * The view of the last lease, if one ArrayBuffer serves lease after lease: a Buffer if users get it.
+     * The view of the last lease, if one ArrayBuffer serves lease after lease: a Buffer if users
+     * get it.
      *
      * @type {any}
      */

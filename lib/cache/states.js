@@ -1,6 +1,9 @@
 'use strict'
 
-/** Names for the small numbers that cross the boundary to the addon, which `__test__/constants.test.js` compares. */
+/**
+ * Names for the small numbers that cross the boundary to the addon, which
+ * `__test__/constants.test.js` compares.
+ */
 
 const { freeze } = require('../runtime/intrinsics')
 
@@ -28,7 +31,10 @@ const Tick = freeze({
   FREE_UNDER_PRESSURE: 3
 })
 
-/** What the core knows about an ArrayBuffer without a slot of this thread: `RemoteState` in `src/binding/remote.rs`. */
+/**
+ * What the core knows about an ArrayBuffer without a slot of this thread: `RemoteState` in
+ * `src/binding/remote.rs`.
+ */
 const RemoteState = freeze({
   __proto__: null,
   /** The pool does not know it. */

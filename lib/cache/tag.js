@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Hangs slots on ArrayBuffers, where no other code can reach them. A Buffer itself carries nothing, so that it has the V8
- * map of every other Buffer.
+ * Hangs slots on ArrayBuffers, where no other code can reach them. A Buffer itself carries nothing,
+ * so that it has the V8 map of every other Buffer.
  */
 
 /** Its constructor returns the object that it is given. */
@@ -15,8 +15,8 @@ class Onto {
 }
 
 /**
- * Puts a private field on a foreign object. No code outside can see, copy or change it, and it is read as fast as any
- * property.
+ * Puts a private field on a foreign object. No code outside can see, copy or change it, and it is
+ * read as fast as any property.
  */
 class Tag extends Onto {
   /** @type {import('./slot').Slot} */

@@ -3,21 +3,31 @@
 /**
  * One thread's cache of blocks for one pool, and the ways that a block takes through it:
  *
- *   lease:  depot ── Filler ──▶ magazine ── take, book ──▶ Buffer
- *   release:                    magazine ◀── putBack ────  Buffer
- *   flush:  depot ◀─ Flusher ── magazine
- *   detach: depot ◀── endByDetaching ────────────────────  Buffer
+ *   lease:    depot ── Filler ──▶ magazine ── take, book ──▶ Buffer
+ *   release:                      magazine ◀─── putBack ──── Buffer
+ *   flush:    depot ◀─ Flusher ── magazine
+ *   detach:   depot ◀──────────── endByDetaching ─────────── Buffer
  *
  * - A slot MUST be in a magazine, or leased, and never both.
  * - A state MUST be written only while the slot's ArrayBuffer is attached.
- * - An ArrayBuffer MUST leave by being detached or dropped, and in no other way. The core takes its block back when the
- *   backing store is gone, and not before, because native code may still hold it.
- * - `book` and `putBack` MUST stay small: V8 compiles them into their callers (`__test__/thread-cache.test.js`).
+ * - An ArrayBuffer MUST leave by being detached or dropped, and in no other way. The core takes its
+ *   block back when the backing store is gone, and not before, because native code may still hold
+ *   it.
+ * - `book` and `putBack` MUST stay small: V8 compiles them into their callers
+ *   (`__test__/thread-cache.test.js`).
  *
- * Collaborators: this class makes them all, and each knows only those made before it:
+ * Collaborators: this class makes them all, and each knows only those above it:
  *
- *   ThreadUsage (its base) ◀ Sampler ◀ Segments ◀ LeasedElsewhere ◀ FreedBytes ◀ Flusher ◀ Waiting ◀ Trimmer
- *   ◀ WakeHandler ◀ Filler ◀ ThreadCache
+ *   ThreadUsage      what is leased and idle, and which releases matter (this class extends it)
+ *   Sampler          the call sites of sampled leases
+ *   Segments         the arrays of the thread's counters
+ *   LeasedElsewhere  whether others can end a wait
+ *   FreedBytes       what is to be published about freed memory
+ *   Flusher          moves idle blocks out of the magazines
+ *   Waiting          the requests that wait
+ *   Trimmer          decides which idle blocks leave
+ *   WakeHandler      does what the core asks
+ *   Filler           fills empty magazines
  *
  * `detach.js` and `reuse.js` are the two ways of release, of which a pool has one.
  */
@@ -89,7 +99,9 @@ class ThreadCache extends ThreadUsage {
     this.gone.forget()
     /** @type {Calibration | undefined} */
     this.calibrated = undefined
-    /** Whether a waiting request is being served: then the call site on the stack is not the user's. */
+    /**
+     * Whether a waiting request is being served: then the call site on the stack is not the user's.
+     */
     this.isGranting = false
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
     this.segments = new Segments(this, this.sampler)
@@ -157,8 +169,8 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Checks a release. Each one is checked while a request waits or the core sends no ticks; else only one that leaves too
-   * much idle or shows a peak.
+   * Checks a release. Each one is checked while a request waits or the core sends no ticks; else
+   * only one that leaves too much idle or shows a peak.
    *
    * @param {number} leased units, before the release
    */
@@ -178,7 +190,8 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Leases a block as the pool's way of release needs it; returns `undefined` at the ceiling, or if the pool is closed.
+   * Leases a block as the pool's way of release needs it; returns `undefined` at the ceiling, or if
+   * the pool is closed.
    *
    * @param {number} size whole, from 1 to the largest block size
    * @returns {Buffer | undefined}
@@ -189,8 +202,8 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Leases a block by its slot; returns `undefined` at the ceiling, or if the pool is closed. No other code sees the
-   * Buffer before its holder.
+   * Leases a block by its slot; returns `undefined` at the ceiling, or if the pool is closed. No
+   * other code sees the Buffer before its holder.
    *
    * @param {number} size whole, from 1 to the largest block size
    * @returns {Lease | undefined}
@@ -234,8 +247,9 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Leases a block for this library's own use, and returns a view of all of it; `undefined` at the ceiling, or if the pool
-   * is closed. As long as nobody else gets to know the view, its memory need not move at release.
+   * Leases a block for this library's own use, and returns a view of all of it; `undefined` at the
+   * ceiling, or if the pool is closed. As long as nobody else gets to know the view, its memory
+   * need not move at release.
    *
    * @param {number} size whole, from 0 up
    * @returns {Uint8Array | undefined}
@@ -258,8 +272,9 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Drops the slots on top of a magazine whose memory someone has transferred through a stale view; the first of them has
-   * been taken already. Their finalizers bring the blocks. A loop: there may be too many for a recursion.
+   * Drops the slots on top of a magazine whose memory someone has transferred through a stale view;
+   * the first of them has been taken already. Their finalizers bring the blocks. A loop: there may
+   * be too many for a recursion.
    *
    * @param {Magazine} magazine
    */
@@ -337,8 +352,8 @@ class ThreadCache extends ThreadUsage {
     const { words, at } = slot
     this.sampler.countDown(words)
     if (this.isGranting) return
-    // No record yet: a user's formatter of stacks may run now, and must not release by a stale view what its caller has
-    // not received.
+    // No record yet: a user's formatter of stacks may run now, and must not release by a stale view
+    // what its caller has not received.
     words[at + SAMPLE] = 0
     words[at + STATE] = SAMPLED
     const stack = this.sampler.take(this.book)
@@ -349,8 +364,8 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Takes a leased block back on a runtime that can't move memory, as Node 20 without the addon's help: the ArrayBuffer is
-   * detached, and the block goes to the depot.
+   * Takes a leased block back on a runtime that can't move memory: Node 20 without the addon's
+   * help. It detaches the ArrayBuffer, and the block goes to the depot.
    *
    * @param {Slot} slot
    * @param {Magazine} magazine the slot's
@@ -404,7 +419,10 @@ class ThreadCache extends ThreadUsage {
     this.segments.forgetGone()
   }
 
-  /** Closes the pool in all threads, frees what is idle in this one, and rejects its waiting requests. */
+  /**
+   * Closes the pool in all threads, frees what is idle in this one, and rejects its waiting
+   * requests.
+   */
   close() {
     native.close(this.attachment)
     this.setChecks(true)

@@ -1,12 +1,13 @@
 'use strict'
 
 /**
- * What one thread uses of one pool: its magazines, how much of its memory is leased or idle, and which releases
- * must be checked because of that. `ThreadCache` extends this; every collaborator of it knows only this part.
+ * Counts what one thread uses of one pool: its magazines, and how much is leased or idle. That
+ * decides which releases must be checked. `ThreadCache` extends this; its collaborators know only
+ * this part of it.
  *
  * - `leased` and `held` MUST change together with the magazines, within the same synchronous step.
- * - Every change of `held`, `peak`, `isWatched` or `othersWait` MUST be followed by `setChecks`: else a release
- *   that matters passes unchecked.
+ * - Every change of `held`, `peak`, `isWatched` or `othersWait` MUST be followed by `setChecks`:
+ *   else a release that matters passes unchecked.
  * - This class MUST NOT call anything but the core.
  *
  * Collaborators: the core (`runtime/native`), `Magazine`.
@@ -20,7 +21,9 @@ const { ENDED_ELSEWHERE_BYTES, PEAK_BYTES, RECENT_PEAK_BYTES } = require('./thre
 
 const { max } = Math
 
-/** Its fields are plain ones, and cheaper so: only a pool's private field leads to a thread cache. */
+/**
+ * Its fields are plain ones, and cheaper so: only a pool's private field leads to a thread cache.
+ */
 class ThreadUsage {
   /**
    * @param {import('../runtime/native').Attachment} attachment
@@ -36,7 +39,10 @@ class ThreadUsage {
     this.magazines = listOf(blockSizes.length, (index) => UNUSED[index])
     /** Units leased. Leases that ended elsewhere count until `deductEnded` has run. */
     this.leased = 0
-    /** Units leased or idle in this thread. Leases that ended elsewhere count until `deductEnded` has run. */
+    /**
+     * Units leased or idle in this thread. Leases that ended elsewhere count until `deductEnded`
+     * has run.
+     */
     this.held = 0
     /** The most units leased at a time in this interval, as far as a release has shown. */
     this.peak = 0
@@ -46,7 +52,10 @@ class ThreadUsage {
     this.deducted = 0
     /** Whether each release is checked. */
     this.checksEachRelease = true
-    /** A release with fewer units leased than this is checked: the magazines hold more than CACHE_BYTES. */
+    /**
+     * A release with fewer units leased than this is checked: the magazines hold more than
+     * CACHE_BYTES.
+     */
     this.uncheckedFrom = 0
     /** `peak - uncheckedFrom`: a release with more units leased than the peak is checked. */
     this.uncheckedSpan = -1
@@ -97,7 +106,10 @@ class ThreadUsage {
     this.setChecks(this.checksEachRelease)
   }
 
-  /** Deducts the leases that ended elsewhere since the last call: in the garbage collector, or in another thread. */
+  /**
+   * Deducts the leases that ended elsewhere since the last call: in the garbage collector, or in
+   * another thread.
+   */
   deductEnded() {
     const ended = this.words[ENDED_ELSEWHERE_BYTES]
     const units = asInteger((ended - this.deducted) / UNIT)
@@ -164,7 +176,10 @@ class ThreadUsage {
     this.setChecks(!this.isWatched || this.othersWait)
   }
 
-  /** @param {boolean} each whether each release is checked, or only one that leaves too much idle or shows a peak */
+  /**
+   * @param {boolean} each whether each release is checked, or only one that leaves too much idle or
+   *   shows a peak
+   */
   setChecks(each) {
     this.checksEachRelease = each
     this.uncheckedFrom = each ? 0 : this.held - CACHE_UNITS
@@ -176,7 +191,8 @@ class ThreadUsage {
 closeOff(ThreadUsage)
 
 /**
- * Returns a whole number as V8's small integer, if it fits: sums of these are faster, and a division makes none.
+ * Returns a whole number as V8's small integer, if it fits: sums of these are faster, and a
+ * division makes none.
  *
  * @param {number} number
  */

@@ -7,9 +7,11 @@
  * - blocks that nobody needed: when the core sends a tick;
  * - blocks that a request waits for, in whichever thread: at once.
  *
- * `Flusher` moves them. The process has a trimmer too, which sends the ticks: `src/pool/trimmer.rs`.
+ * `Flusher` moves them. The process has a trimmer too, which sends the ticks:
+ * `src/pool/trimmer.rs`.
  *
- * Collaborators: `ThreadUsage`, `Segments`, `Flusher`, `FreedBytes`, `Waiting`, the core (`runtime/native`).
+ * Collaborators: `ThreadUsage`, `Segments`, `Flusher`, `FreedBytes`, `Waiting`, the core
+ * (`runtime/native`).
  */
 
 const native = require('../runtime/native')
@@ -67,9 +69,10 @@ class Trimmer {
   }
 
   /**
-   * Flushes the blocks beyond the bounds at the end of this event-loop turn, and not now. A loop that leases and releases
-   * more than the bound would otherwise fetch it again each time round. Where only finalizers bring blocks back, which
-   * don't run within a turn, it would get new memory.
+   * Flushes the blocks beyond the bounds at the end of this event-loop turn, and not now. A loop
+   * that leases and releases more than the bound would otherwise fetch it again each time round.
+   * Where only finalizers bring blocks back, which don't run within a turn, it would get new
+   * memory.
    */
   scheduleFlush() {
     if (this.isFlushDue) return
@@ -114,8 +117,8 @@ class Trimmer {
   }
 
   /**
-   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left: some now, the rest in the next
-   * turns. Asks other threads to free theirs if that is not enough.
+   * Frees idle blocks, those in the depot first, until at most `keepBytes` are left: some now, the
+   * rest in the next turns. Asks other threads to free theirs if that is not enough.
    *
    * @param {number} keepBytes
    * @returns {number} the bytes freed now

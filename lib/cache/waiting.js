@@ -1,15 +1,15 @@
 'use strict'
 
 /**
- * The requests of one thread that wait for memory. The core decides, across all threads, which one is served next:
- * `src/pool/waiters.rs`.
+ * The requests of one thread that wait for memory. The core decides, across all threads, which one
+ * is served next: `src/pool/waiters.rs`.
  *
  * - Every ticket MUST be served, rejected or cancelled, and only once.
  * - A ticket MUST be removed before other code runs: that must not find it here any more.
  * - As long as a request waits, this MUST be reachable (`awaited`): nothing else holds it.
  *
- * Collaborators: the core (`runtime/native`), `ThreadUsage`, `LeasedElsewhere`, `EventLoopHold`. `leaseGranted` makes the
- * lease of a granted block.
+ * Collaborators: the core (`runtime/native`), `ThreadUsage`, `LeasedElsewhere`, `EventLoopHold`.
+ * `leaseGranted` makes the lease of a granted block.
  */
 
 const native = require('../runtime/native')
@@ -23,18 +23,22 @@ const { setImmediate } = require('../runtime/timers')
  * @property {import('./magazine').Magazine} magazine
  * @property {number} size
  * @property {string | undefined} stack of the call, if the lease is to be sampled
- * @property {(lease: import('../pool/lease').Lease) => void} onLease called when the block is leased, unless the wait is
+ * @property {(lease: import('../pool/lease').Lease) => void} onLease called when the block is
+ *   leased, unless the wait is cancelled
+ * @property {(reason: unknown) => void} onError called when there will be none, unless the wait is
  *   cancelled
- * @property {(reason: unknown) => void} onError called when there will be none, unless the wait is cancelled
  */
 
 /**
- * The event-loop turns until memory that was given up has reached a waiting request, where finalizers bring it: one for
- * the finalizer, one for the wake that follows, and some more.
+ * The event-loop turns until memory that was given up has reached a waiting request, if finalizers
+ * bring it. It takes one for the finalizer, one for the wake that follows, and some more.
  */
 const TURNS = 8
 
-/** Objects with a waiting request. Nothing else holds them, and the garbage collector must not take them. */
+/**
+ * Objects with a waiting request. Nothing else holds them, and the garbage collector must not take
+ * them.
+ */
 const awaited = new Set()
 
 class Waiting {
@@ -50,7 +54,8 @@ class Waiting {
   /**
    * @param {import('./thread-usage').ThreadUsage} usage
    * @param {import('./leased-elsewhere').LeasedElsewhere} elsewhere
-   * @param {(waiter: Waiter, lent: import('../runtime/native').Lent) => import('../pool/lease').Lease} leaseGranted
+   * @param {(waiter: Waiter, lent: import('../runtime/native').Lent) =>
+   *   import('../pool/lease').Lease} leaseGranted
    */
   constructor(usage, elsewhere, leaseGranted) {
     this.#usage = usage
@@ -93,7 +98,8 @@ class Waiting {
 
   /** Serves the requests that the core has granted a block. */
   collect() {
-    // Also if no request is known to wait: code that `vm` ends in the midst of a call may leave a ticket behind.
+    // Also if no request is known to wait: code that `vm` ends in the midst of a call may leave a
+    // ticket behind.
     for (;;) {
       const ticket = native.granted(this.#usage.attachment)
       if (ticket === null) break
@@ -104,8 +110,8 @@ class Waiting {
   }
 
   /**
-   * Has the event loop turn for a while. Memory that was given up may be on its way: finalizers run in these turns, and
-   * not only when the timer fires that keeps the event loop alive.
+   * Has the event loop turn for a while. Memory that was given up may be on its way: finalizers run
+   * in these turns, and not only when the timer fires that keeps the event loop alive.
    */
   #goOn() {
     const goesOn = this.#turns > 0

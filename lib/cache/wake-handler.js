@@ -1,13 +1,14 @@
 'use strict'
 
 /**
- * Does what the core asks of this thread. The core asks by a wake, which runs `onWake` in a later event-loop turn.
+ * Does what the core asks of this thread. The core asks by a wake, which runs `onWake` in a later
+ * event-loop turn.
  *
  * - The waker MUST NOT keep the thread cache alive: it has a weak reference.
  * - `freed.publish` and `sampler.tellLeaks` MUST come last: they run other code.
  *
- * Collaborators: the core (`runtime/native`), `ThreadUsage`, `Segments`, `Sampler`, `Flusher`, `FreedBytes`, `Waiting`,
- * `Trimmer`.
+ * Collaborators: the core (`runtime/native`), `ThreadUsage`, `Segments`, `Sampler`, `Flusher`,
+ * `FreedBytes`, `Waiting`, `Trimmer`.
  */
 
 const native = require('../runtime/native')

@@ -1,13 +1,15 @@
 'use strict'
 
 /**
- * The pool as its users see it: checks arguments, leases and releases the plain way, and passes the rest on.
+ * The pool as its users see it: checks arguments, leases and releases the plain way, and passes the
+ * rest on.
  *
  * - A released ArrayBuffer MUST carry a slot of this very pool, or be known to the core.
- * - `allocUnsafe` and `release` MUST stay small: V8 compiles them into their callers together with what they call.
+ * - `allocUnsafe` and `release` MUST stay small: V8 compiles them into their callers together with
+ *   what they call.
  *
- * Collaborators: `ThreadCache`, the two ways of release (`cache/detach`, `cache/reuse`), `slow-lease`, `slow-release`,
- * `request`, `ByteBuffer`, `attached-pools`.
+ * Collaborators: `ThreadCache`, the two ways of release (`cache/detach`, `cache/reuse`),
+ * `slow-lease`, `slow-release`, `request`, `ByteBuffer`, `attached-pools`.
  */
 
 const {
@@ -255,7 +257,8 @@ addEntries(prototype.allocUnsafe, prototype.alloc, prototype.lease)
 addEntries(prototype.acquire, prototype.acquireLease, prototype.byteBuffer)
 
 /**
- * Requests a block for the rest of this library: no promise and no signal comes between the block and its owner.
+ * Requests a block for the rest of this library: no promise and no signal comes between the block
+ * and its owner.
  *
  * @param {BufferPool} pool
  * @param {number} size whole, from 1 up

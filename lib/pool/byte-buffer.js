@@ -1,10 +1,15 @@
 'use strict'
 
 /**
- * A buffer that grows: Go's bytebufferpool, for JavaScript.
+ * A buffer that grows, as those of Go's bytebufferpool do.
  *
- * Nobody but this object knows its ArrayBuffer until `view()` shows it. So where it was never shown, its
- * release need not move the memory to be safe.
+ * - Nobody but this object MUST know its ArrayBuffer until `#show` has run. So a release before
+ *   that is safe without moving the memory.
+ * - The state MUST be consistent before other code can run (each lease may run some), and checked
+ *   afterwards.
+ *
+ * Collaborators: `ThreadCache` (blocks), `Calibration`, `slow-lease`, the plain way of
+ * `cache/reuse`.
  */
 
 const { Buffer } = require('node:buffer')
@@ -30,22 +35,23 @@ const { slotOf } = require('../cache/tag')
 const { byteLength } = Buffer
 const { max } = Math
 
-/** The most bytes that a UTF-16 unit becomes in any encoding: in UTF-8. */
+/** The most bytes that a UTF-16 unit takes in any encoding: in UTF-8. */
 const LONGEST_UNIT = 3
 
 const NO_BYTES = Buffer.alloc(0)
 
 /**
- * Admits to the constructor, which every ByteBuffer shows: one with a thread cache of other code's would tell that of slots.
+ * Admits to the constructor, which other code can reach by any ByteBuffer: a thread cache of its
+ * own would see the slots.
  */
 const KEY = Symbol('ByteBuffer')
 
 /**
- * A growable buffer on the blocks of a pool.
+ * Makes a growable buffer on the blocks of a pool.
  *
  * @param {import('../cache/thread-cache').ThreadCache} cache
  * @param {number} size of the first block, at least, in bytes
- * @param {number} [hint] the same, where its user has said so
+ * @param {number} [hint] the size that the user has asked for, if any
  */
 function byteBufferOn(cache, size, hint = 0) {
   return new ByteBuffer(KEY, cache, size, hint)
@@ -53,32 +59,32 @@ function byteBufferOn(cache, size, hint = 0) {
 
 class ByteBuffer {
   #cache
-  /** How many bytes its user expects, or 0. */
+  /** The bytes that the user expects, or 0. */
   #hint
   /**
-   * What hangs on the block, while nobody else can release that: to keep it longer would keep the block's
-   * next owner from the garbage collector.
+   * The block's slot, as long as nobody else can release the block. A longer reference would keep
+   * the Buffer of the block's next owner alive.
    *
    * @type {import('../cache/slot').Slot | null}
    */
   #ownSlot = null
-  /** Which lease of the block this is. */
+  /** The generation of the lease. */
   #generation = 0
   /**
-   * All of the block.
+   * A view of all of the block.
    *
    * @type {Uint8Array}
    */
   #bytes = NO_BYTES
   #length = 0
-  /** Whether anyone else may have a way to the ArrayBuffer. */
+  /** Whether other code may reach the ArrayBuffer. */
   #isShown = false
 
   /**
    * @param {symbol} key `KEY`
    * @param {import('../cache/thread-cache').ThreadCache} cache
    * @param {number} size of the first block, at least, in bytes
-   * @param {number} hint the same, where its user has said so; else 0
+   * @param {number} hint the size that the user has asked for, or 0
    */
   constructor(key, cache, size, hint) {
     if (key !== KEY) throw new errors.IllegalConstructor()
@@ -87,7 +93,7 @@ class ByteBuffer {
     this.#own(this.#lease(size))
   }
 
-  /** What hangs on the block; `null` once it is released. */
+  /** The block's slot; `null` after the release. */
   get #slot() {
     return this.#isShown ? (slotOf(arrayBufferOf(this.#bytes)) ?? null) : this.#ownSlot
   }
@@ -115,7 +121,7 @@ class ByteBuffer {
     if (!isUint8Array(data)) {
       throw new errors.InvalidArgType('data', 'a string or an instance of Uint8Array', data)
     }
-    // Its memory may grow at any moment, by another thread.
+    // Another thread may grow its memory at any moment.
     const added = fixedViewOf(data)
     const length = lengthOf(added)
     while (length > this.#room) {
@@ -151,7 +157,7 @@ class ByteBuffer {
     const slot = /** @type {import('../cache/slot').Slot} */ (this.#slot)
     const ownSlot = this.#ownSlot
     const bytes = this.#bytes
-    // First: what follows may run other code, which must not find the block here any more.
+    // First: the next steps may run other code, which must not find the block here any more.
     this.#ownSlot = null
     this.#bytes = NO_BYTES
     try {
@@ -166,7 +172,7 @@ class ByteBuffer {
     }
   }
 
-  /** As `release`, but harmless after it. */
+  /** Releases the block, unless it is released already. */
   [Symbol.dispose]() {
     const slot = this.#slot
     if (slot !== null && slot.generation === this.#generation && isLeased(slot)) this.release()
@@ -184,12 +190,12 @@ class ByteBuffer {
     return draw('ByteBuffer', figures, depth, options, inspect)
   }
 
-  /** How many bytes more fit into the block. */
+  /** The bytes that still fit into the block. */
   get #room() {
     return lengthOf(this.#bytes) - this.#length
   }
 
-  /** Refuses what comes after the release, or after the user has sent the memory elsewhere. */
+  /** Throws after the release, or after the user has sent the memory elsewhere. */
   #check() {
     if (this.#isOver) this.#refuse()
   }
@@ -202,26 +208,30 @@ class ByteBuffer {
 
   #refuse() {
     const isHere = this.#slot?.arrayBuffer === arrayBufferOf(this.#bytes)
-    // Its ArrayBuffer is still the block's, and has no memory: sent elsewhere, and not released.
+    // The slot still has this ArrayBuffer, and that has no memory: it was sent elsewhere, and not
+    // released.
     if (isHere && lengthOf(this.#bytes) === 0)
       throw new errors.Detached(this.#cache.name, this, 'this')
     throw new errors.AlreadyReleased(this.#cache.name, this, 'this')
   }
 
-  /** From now on anyone may have a way to the ArrayBuffer, and release the block. */
+  /** Notes that from now on other code may reach the ArrayBuffer, and release the block. */
   #show() {
     this.#isShown = true
     this.#ownSlot = null
   }
 
-  /** A view of the bytes so far. No Buffer: its class is within reach of other code, which would see the ArrayBuffer. */
+  /**
+   * Returns a view of the bytes so far. No Buffer: other code can replace its class, and would see
+   * the ArrayBuffer.
+   */
   #filled() {
     return new Bytes(arrayBufferOf(this.#bytes), 0, this.#length)
   }
 
   /**
-   * Written in place, by Buffer's own `write`. Other code can watch that: the block is no secret of this
-   * object's any more.
+   * Writes a string in place by Buffer's `write`. Other code can watch that, and reach the
+   * ArrayBuffer from then on.
    *
    * @param {string} data
    * @param {BufferEncoding} encoding
@@ -238,11 +248,11 @@ class ByteBuffer {
   }
 
   /**
-   * Moves to a larger block, twice as large at least: so that each byte is copied once in the mean.
+   * Moves to a block at least twice as large, so that each byte is copied once in the mean.
    *
-   * To lease it may run other code: a formatter of stacks, or who is told of the ceiling. Where that has
-   * used this very buffer, the larger block goes back, and `false` says that nothing was done. Where that
-   * has taken memory from `data`, this throws, and nothing was done either.
+   * The lease may run other code: a formatter of stacks, or a subscriber to `cistern:exhausted`. If
+   * that has used this very buffer, the larger block goes back, and `false` says that nothing was
+   * done. If it has taken memory from `data`, this throws, and nothing was done either.
    *
    * @param {number} size that is needed beyond the bytes so far
    * @param {Uint8Array} [data] `size` bytes to follow them; it may be a view of the old block
@@ -288,12 +298,13 @@ class ByteBuffer {
     try {
       this.#giveBack(slot, generation, isShown)
     } catch {
-      // The user has marked it as untransferable: it comes back when it is collected.
+      // The user has marked it as untransferable. The pool has the block again when it is
+      // collected.
     }
   }
 
   /**
-   * Leases a block: all of it. Throws where there is none to be had.
+   * Leases a block, and returns a view of all of it. Throws if there is none to be had.
    *
    * @param {number} size
    */
@@ -312,16 +323,19 @@ class ByteBuffer {
   }
 
   /**
+   * Gives a block back.
+   *
    * @param {import('../cache/slot').Slot} slot
-   * @param {number} generation which lease of its block is meant: others may have released that, and got it
-   * @param {boolean} isShown whether anyone else may have a way to its ArrayBuffer
+   * @param {number} generation of the lease: other code may have released that, and leased the
+   *   block again
+   * @param {boolean} isShown whether other code may reach the ArrayBuffer
    */
   #giveBack(slot, generation, isShown) {
     const cache = this.#cache
     const { magazine } = slot
     if (slot.generation !== generation) throw new errors.AlreadyReleased(cache.name, this)
     if (magazine !== null) {
-      if (magazine.blockSize > cache.calibration.largestKept && cache.discard(slot)) return
+      if (magazine.blockSize > cache.calibration.largestStored && cache.discard(slot)) return
       if (!isShown && giveBackToReuse(cache, slot)) return
     }
     releaseBlock(slot.pool, /** @type {ArrayBuffer} */ (slot.arrayBuffer))
@@ -329,7 +343,7 @@ class ByteBuffer {
 }
 
 /**
- * Refuses bytes whose memory other code has taken away, or has made shorter.
+ * Rejects bytes whose memory other code has taken away or made shorter.
  *
  * @param {Uint8Array} data
  * @param {number} length that it had
@@ -340,14 +354,15 @@ function checkLength(data, length) {
 }
 
 /**
- * Before there is a block to grow to. And `write` would take a number for a length.
+ * Rejects an unknown encoding, before there is a block to grow to. `write` would take a number for
+ * a length.
  *
  * @param {unknown} encoding
  */
 function checkEncoding(encoding) {
   if (typeof encoding !== 'string')
     throw new errors.InvalidArgType('encoding', 'a string', encoding)
-  // Node's own error for an unknown one.
+  // This throws Node's own error for an unknown one.
   NO_BYTES.write('', /** @type {BufferEncoding} */ (encoding))
 }
 

@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * What a pool learns from the lengths of the buffers that are released to it: with which size to begin,
- * and from which size on not to keep.
+ * Learns from the lengths of released growable buffers: the size of a first block, and the largest
+ * block that is worth storing.
  *
  * The algorithm is bytebufferpool's (github.com/valyala/bytebufferpool, `Pool.calibrate`), with the
- * pool's size classes for its bins, which are powers of two.
+ * pool's size classes as its bins, which are powers of two there.
  */
 
 const { blockSizes, classOf } = require('../cache/size-class')
@@ -13,28 +13,31 @@ const { blockSizes, classOf } = require('../cache/size-class')
 /** How many releases make a calibration. */
 const RELEASES = 42_000
 
-/** Of the releases, the share whose blocks are kept; the rarest, larger ones are not. */
-const KEPT_SHARE = 0.95
+/** The share of the releases whose blocks are stored. The rarest sizes are the others. */
+const STORED_SHARE = 0.95
 
 const LARGEST = blockSizes[blockSizes.length - 1]
 
 const { max } = Math
 
 class Calibration {
-  /** With how many bytes to begin, as long as nothing is known. */
+  /** The bytes of a first block. This is the size before the first calibration. */
   firstSize = 1024
-  /** Blocks larger than this are not kept, in bytes. */
-  largestKept = Infinity
-  /** Releases by the class of what was written, and of what was wanted, since the last calibration. */
+  /** Larger blocks than this, in bytes, are freed. */
+  largestStored = Infinity
+  /**
+   * Releases by the class of what was written, and of what was wanted, since the last calibration.
+   */
   #written = new Uint32Array(blockSizes.length)
   #wanted = new Uint32Array(blockSizes.length)
   #left = RELEASES
 
   /**
-   * Learns that so many bytes were in a buffer when it was released.
+   * Notes the release of a buffer.
    *
-   * @param {number} length
-   * @param {number} hint how many its user had expected: who asks for a size wants it kept
+   * @param {number} length the bytes written
+   * @param {number} hint the bytes that its user had expected: a size that users ask for is worth
+   *   storing
    */
   note(length, hint) {
     const wanted = max(length, hint)
@@ -49,7 +52,7 @@ class Calibration {
     const [commonest] = commonestFirst(this.#written)
     if (commonest !== undefined) this.firstSize = blockSizes[commonest]
     const wanted = commonestFirst(this.#wanted)
-    if (wanted.length > 0) this.largestKept = largestOf(wanted, this.#wanted)
+    if (wanted.length > 0) this.largestStored = largestOf(wanted, this.#wanted)
     this.#written.fill(0)
     this.#wanted.fill(0)
     this.#left = RELEASES
@@ -57,7 +60,7 @@ class Calibration {
 }
 
 /**
- * The classes that were counted.
+ * Returns the classes with a count, the commonest first.
  *
  * @param {Uint32Array} counts
  */
@@ -67,7 +70,7 @@ function commonestFirst(counts) {
 }
 
 /**
- * The largest block of the commonest that make up the share that is kept.
+ * Returns the largest block size among the commonest classes that make up the stored share.
  *
  * @param {number[]} classes commonest first
  * @param {Uint32Array} counts
@@ -77,7 +80,7 @@ function largestOf(classes, counts) {
   let seen = 0
   let largest = 0
   for (const index of classes) {
-    if (seen > total * KEPT_SHARE) break
+    if (seen > total * STORED_SHARE) break
     seen += counts[index]
     largest = max(largest, blockSizes[index])
   }

@@ -1,6 +1,6 @@
 'use strict'
 
-/** What the pool tells whoever subscribes, through `node:diagnostics_channel`. */
+/** The channels on which the pool publishes, by `node:diagnostics_channel`. */
 
 const { channel } = require('node:diagnostics_channel')
 

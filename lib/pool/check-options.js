@@ -3,7 +3,8 @@
 const { InvalidArgType, InvalidArgValue } = require('./errors')
 
 /**
- * A name that is mistyped would be an option that is not obeyed: a limit that does not hold.
+ * Rejects options that are no object or have an unknown name. A mistyped name would be a limit that
+ * does not hold.
  *
  * @param {unknown} options
  * @param {string[]} known names

@@ -4,6 +4,8 @@ const { isPool } = require('./buffer-pool')
 const { InvalidArgType } = require('./errors')
 
 /**
+ * Rejects what is no pool of this copy of the library.
+ *
  * @param {unknown} pool
  * @returns {asserts pool is import('./buffer-pool').BufferPool}
  */

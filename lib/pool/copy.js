@@ -1,10 +1,11 @@
 'use strict'
 
 /**
- * Tells copies of this library apart. A process may have several: two that are installed, or one that was loaded
- * again after the cache of modules had been emptied. Each has classes of its own, and takes no other's pools.
+ * Tells copies of this library apart, for error messages. A process may have several: two installed
+ * ones, or one that was loaded again after the module cache was emptied. Each has classes of its
+ * own, and accepts no pool of another.
  *
- * The mark serves messages alone: other code can put it on anything.
+ * Each copy marks its pools. Other code can put the mark on anything, so only messages rely on it.
  */
 
 const path = require('node:path')
@@ -12,13 +13,13 @@ const { isProxy } = require('node:util').types
 
 const { defineProperty, freeze, getOwnPropertyDescriptor, getPrototypeOf } = Object
 
-/** Every copy's name for its mark. */
+/** The name of the mark, the same in every copy. */
 const MARK = Symbol.for('cistern.copy')
 
-/** Where this one is loaded from; a bundle that is an ES module has no such name. */
+/** The folder of this copy. A bundle that is an ES module has no `__dirname`. */
 const folder = typeof __dirname === 'string' ? path.dirname(path.dirname(__dirname)) : 'a bundle'
 
-/** This copy's: an object, since the same files may be loaded twice. */
+/** This copy's mark. An object: the same files may be loaded twice. */
 const here = freeze({ __proto__: null, folder })
 
 /**
@@ -31,7 +32,8 @@ function markAsOurs(Class) {
 }
 
 /**
- * Says which other copy a value is of; `undefined` of none. Runs no other code.
+ * Describes the other copy that a value belongs to; returns `undefined` if there is none. Runs no
+ * other code.
  *
  * @param {unknown} value
  */
@@ -41,12 +43,19 @@ function describeOtherCopy(value) {
   const from = dataOf(mark, 'folder')
   if (typeof from !== 'string') return undefined
   if (from === folder) {
-    return `of cistern as it was loaded before, or again, from '${folder}': the cache of modules was emptied in between`
+    return (
+      `of cistern as it was loaded before, or again, from '${folder}': ` +
+      'the cache of modules was emptied in between'
+    )
   }
   return `of another copy of cistern, loaded from '${from}'; this one is loaded from '${folder}'`
 }
 
-/** @param {unknown} value */
+/**
+ * Returns the mark of a value, its own or an inherited one.
+ *
+ * @param {unknown} value
+ */
 function markOf(value) {
   if (typeof value !== 'object') return undefined
   for (let object = value; object !== null; object = getPrototypeOf(object)) {
@@ -58,7 +67,7 @@ function markOf(value) {
 }
 
 /**
- * An own property, unless it is a getter.
+ * Returns the value of an own property, unless it is a getter.
  *
  * @param {unknown} object
  * @param {PropertyKey} key

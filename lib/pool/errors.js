@@ -1,6 +1,6 @@
 'use strict'
 
-/** Every error that cistern throws, in Node's style: each with a stable `code`. */
+/** The errors that cistern throws, in Node's style: each has a stable `code`. */
 
 const { inspect, types } = require('node:util')
 const { describeOtherCopy } = require('./copy')
@@ -9,7 +9,7 @@ const { platform } = require('../runtime/platform')
 const { isAnyArrayBuffer, isDataView, isProxy } = types
 
 /**
- * A class of errors with one code.
+ * Makes a class of errors with one code.
  *
  * @template {unknown[]} Details
  * @param {string} code
@@ -18,7 +18,7 @@ const { isAnyArrayBuffer, isDataView, isProxy } = types
  */
 function coded(code, Base, describe) {
   return class extends Base {
-    /** Stable, to be told apart by. A field, as in all classes here: to assign it would fail where errors are frozen. */
+    /** Stable. A field, as in all classes here: an assignment would fail if errors are frozen. */
     code = code
 
     /** @param {Details} details */
@@ -26,7 +26,7 @@ function coded(code, Base, describe) {
       super(describe(...details))
     }
 
-    /** As Node prints its own. */
+    /** Prints as Node's own errors do. */
     toString() {
       return `${this.name} [${code}]: ${this.message}`
     }
@@ -36,7 +36,7 @@ function coded(code, Base, describe) {
 const INSPECTION = { depth: 0, breakLength: Infinity, customInspect: false }
 
 /**
- * A value as an error message shows it: short, on one line, without running its code.
+ * Shows a value in an error message: short, on one line, without running its code.
  *
  * @param {unknown} value
  */
@@ -55,7 +55,7 @@ function show(value) {
 
 /** @param {ArrayBufferView | ArrayBufferLike} value */
 function showBytes(value) {
-  // That of a detached DataView throws.
+  // `byteLength` of a detached DataView throws.
   if (isDataView(value)) return 'a DataView'
   return `${value.constructor.name} of ${value.byteLength} bytes`
 }
@@ -121,7 +121,7 @@ const Closed = coded(
   (/** @type {string} */ pool) => `Pool '${pool}' is closed: it gives no new leases`
 )
 
-/** Why a pool is exhausted, where it makes no sense to wait. */
+/** The reason for which a pool is exhausted and a wait makes no sense. */
 const NEVER = 'it can never hold such a block'
 
 const Exhausted = coded(
@@ -153,7 +153,7 @@ const InvalidHandle = coded(
 
 const Abort = class AbortError extends Error {
   name = 'AbortError'
-  /** Node's. */
+  /** Node's code. */
   code = 'ABORT_ERR'
 
   /** @param {unknown} cause the signal's reason */
@@ -176,7 +176,7 @@ const BodyTooLarge = class extends coded(
     name = 'req'
   ) => `The body of "${name}" must have at most options.limit = ${limit} bytes. ${source} ${length}`
 ) {
-  /** What it is to HTTP: "Content Too Large". */
+  /** HTTP's status for it, "Content Too Large". */
   statusCode = 413
 }
 
@@ -207,11 +207,11 @@ const AddonMissing = class extends coded(
 ) {
   /**
    * @param {{ reason: string, advice: string, cause?: Error }} failure
-   * @param {readonly Error[]} errors one from each place where it was looked for
+   * @param {readonly Error[]} errors one from each place that was tried
    */
   constructor(failure, errors) {
     super(failure)
-    // Not enumerable, as in Node's own.
+    // Not enumerable, as in Node's own errors.
     const own = { __proto__: null, configurable: true, writable: true }
     Object.defineProperty(this, 'cause', { ...own, value: failure.cause })
     Object.defineProperty(this, 'errors', { ...own, value: errors })
@@ -222,11 +222,13 @@ const NoExternalInWorker = coded(
   'ERR_CISTERN_NO_EXTERNAL',
   Error,
   () =>
-    'cistern can be used in the main thread only here: this runtime allows no ArrayBuffer over memory ' +
-    'of an addon, and tells too late that a worker has ended'
+    'cistern can be used in the main thread only here: this runtime allows no ArrayBuffer over ' +
+    'memory of an addon, and tells too late that a worker has ended'
 )
 
 /**
+ * Returns Node's word for an argument, or for a property of one.
+ *
  * @param {string} name
  */
 function kindOf(name) {

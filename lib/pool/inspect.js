@@ -1,21 +1,22 @@
 'use strict'
 
-/** What `console.log` and `util.inspect` show of objects whose fields are private. */
+/** Shows objects with private fields in `console.log` and `util.inspect`. */
 
-/** The name of the method that they ask, which any runtime may know. */
+/** The name of the method that they call. */
 const custom = Symbol.for('nodejs.util.inspect.custom')
 
 /**
- * @typedef {import('node:util').InspectOptions & { stylize(text: string, style: string): string }} Options
+ * @typedef {import('node:util').InspectOptions & { stylize(text: string, style: string): string }}
+ *   Options
  * @typedef {typeof import('node:util').inspect} Inspect
  */
 
 /**
- * An object as its class's name and some figures.
+ * Shows an object as the name of its class and some figures.
  *
  * @param {string} name
  * @param {() => object} figures
- * @param {number} depth how deep to go yet
+ * @param {number} depth how many levels are left
  * @param {Options} options
  * @param {Inspect} inspect
  */

@@ -1,6 +1,6 @@
 'use strict'
 
-/** A Buffer together with its release. */
+/** Leases as objects: a Buffer together with its release. */
 
 const { custom, draw } = require('./inspect')
 const { arrayBufferOf } = require('../runtime/intrinsics')
@@ -8,7 +8,8 @@ const { isLeased } = require('../cache/slot')
 const { slotOf } = require('../cache/tag')
 
 /**
- * A pool's `release`, as it was when the pool's module was loaded. That module needs this one, so it sets it.
+ * A pool's `release`, as it was when the pool's module was loaded. That module needs this one, and
+ * so it binds the function.
  *
  * @type {(pool: import('./buffer-pool').BufferPool, arrayBuffer: ArrayBuffer) => void}
  */
@@ -20,7 +21,8 @@ function bindRelease(poolRelease) {
 }
 
 /**
- * Releases a block to its pool, for the rest of this library: a patched prototype doesn't see it.
+ * Releases a block to its pool, for the rest of this library: a patched prototype does not see
+ * that.
  *
  * @param {import('./buffer-pool').BufferPool} pool
  * @param {ArrayBuffer} arrayBuffer
@@ -30,22 +32,22 @@ function releaseBlock(pool, arrayBuffer) {
 }
 
 /**
- * Whether the block of a lease is back, or moved elsewhere.
+ * Tells whether a lease is over: its block is back, or has moved elsewhere.
  *
  * @type {(lease: Lease) => boolean}
  */
 let isOver
 
 /**
- * Gives the block of a lease back, unless that lease is over: for the rest of this library. A patched prototype
- * doesn't see it.
+ * Ends a lease, unless it is over, for the rest of this library: a patched prototype does not see
+ * that.
  *
  * @type {(lease: Lease) => void}
  */
 let endLease
 
 /**
- * The Buffer of a lease.
+ * Returns the Buffer of a lease.
  *
  * @type {(lease: Lease) => Buffer}
  */
@@ -70,7 +72,10 @@ class Lease {
     this.#generation = slot.generation
   }
 
-  /** Asked anew each time: to keep it would keep the block's next owner from the garbage collector. */
+  /**
+   * The slot, looked up each time: a reference would keep the Buffer of the block's next owner
+   * alive.
+   */
   get #slot() {
     return /** @type {import('../cache/slot').Slot} */ (slotOf(arrayBufferOf(this.#buffer)))
   }
@@ -80,7 +85,7 @@ class Lease {
     return this.#buffer
   }
 
-  /** Gives the block back; does nothing where it is back already, by whatever view. */
+  /** Gives the block back; does nothing if any view of it was released already. */
   release() {
     this.#end()
   }

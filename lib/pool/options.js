@@ -1,6 +1,6 @@
 'use strict'
 
-/** A pool's options: each checked once, here. */
+/** Checks a pool's options and completes them. */
 
 const { checkOptions } = require('./check-options')
 const { InvalidArgType, InvalidArgValue, OutOfRange } = require('./errors')
@@ -9,7 +9,7 @@ const { maxBlockSize: largest } = require('../cache/size-class')
 
 const MIB = 1024 * 1024
 
-/** What an option is where it is not given. */
+/** The values of options that are not given. */
 const DEFAULTS = Object.freeze({
   name: 'pool',
   maxBytes: Math.floor(native.memoryLimit() / 4),
@@ -53,7 +53,7 @@ const CHECKS = {
 }
 
 /**
- * The options given, completed with the defaults.
+ * Completes the given options with the defaults.
  *
  * @param {unknown} given
  * @returns {typeof DEFAULTS}
@@ -71,7 +71,7 @@ function completeOptions(given = {}) {
 }
 
 /**
- * The options as the core has them.
+ * Returns the options as the core expects them.
  *
  * @param {unknown} given
  * @returns {import('../runtime/native').Settings}

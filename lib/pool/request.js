@@ -1,6 +1,9 @@
 'use strict'
 
-/** Requests that may wait: leases that are served at once, or as soon as the requests before them have theirs. */
+/**
+ * Requests that may wait: leases that are served at once, or as soon as the requests before them
+ * have theirs.
+ */
 
 const { OwnPromise, resolveWith } = require('../runtime/intrinsics')
 const { checkOptions } = require('./check-options')
@@ -35,7 +38,8 @@ const OPTIONS = ['zero', 'signal']
  * @returns {Promise<Result>}
  */
 function acquire(cache, size, options, resultOf) {
-  // No `async`: an `await` shows its promise, and so a lease, to code that watches the class of promises.
+  // No `async`: an `await` shows its promise, and so a lease, to code that watches the class of
+  // promises.
   /** @type {(result: Result) => void} */
   let resolve = () => {}
   /** @type {(reason: unknown) => void} */
@@ -117,7 +121,8 @@ function request(cache, size, onLease, onError, onWait) {
 /**
  * A request that a signal can end.
  *
- * The signal is the user's. It may call back at any time, also within the calls that add a listener and remove it.
+ * The signal is the user's. It may call back at any time, also within the calls that add a listener
+ * and remove it.
  */
 class Acquiring {
   #zeroed
@@ -149,7 +154,8 @@ class Acquiring {
 
   #listen = () => {
     this.#signal?.addEventListener('abort', this.#onAbort)
-    // It may have fired before anyone listened, or within that call: then the request does not wait.
+    // It may have fired before anyone listened, or within that call: then the request does not
+    // wait.
     if (this.#signal?.aborted) throw new Abort(this.#signal.reason)
   }
 

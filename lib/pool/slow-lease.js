@@ -1,6 +1,9 @@
 'use strict'
 
-/** The leases that are not the plain one: zero-filled, of an odd size, at the ceiling, or from a closed pool. */
+/**
+ * The leases that are not the plain one: zero-filled, of an odd size, at the ceiling, or from a
+ * closed pool.
+ */
 
 const {
   Buffer,
@@ -55,7 +58,8 @@ function leaseOwned(cache, size, zeroed) {
 }
 
 /**
- * Leases a Buffer when the cache has refused a block of its class: a larger block or V8 may serve it.
+ * Leases a Buffer when the cache has refused a block of its class: a larger block or V8 may serve
+ * it.
  *
  * @param {ThreadCache} cache
  * @param {number} size
@@ -75,7 +79,8 @@ function leaseRefused(cache, size, zeroed) {
 }
 
 /**
- * Overwrites all of a block with zeros if its user asked for that. Under Node's flag each lease has zeros already.
+ * Overwrites all of a block with zeros if its user asked for that. Under Node's flag each lease has
+ * zeros already.
  *
  * @param {Buffer} buffer just leased
  * @param {boolean} zeroed

@@ -1,6 +1,9 @@
 'use strict'
 
-/** The releases that are not the plain one: of sampled leases, of V8's memory, of moved memory, and of no lease at all. */
+/**
+ * The releases that are not the plain one: of sampled leases, of V8's memory, of moved memory, and
+ * of no lease at all.
+ */
 
 const { isArrayBuffer } = require('node:util').types
 const native = require('../runtime/native')
@@ -18,7 +21,8 @@ const { moveMemory, releaseUnpooled } = require('./unpooled')
  */
 
 /**
- * Releases a lease that the plain way did not take back, or throws the error that says why there is none.
+ * Releases a lease that the plain way did not take back, or throws the error that says why there is
+ * none.
  *
  * @param {ThreadCache} cache
  * @param {Slot | undefined} slot that hangs on the ArrayBuffer
@@ -38,7 +42,8 @@ function releaseSlowly(cache, slot, arrayBuffer, view) {
   if (byteLengthOf(arrayBuffer) === 0) throw new Detached(name, view)
   const state = slot.words[slot.at + STATE]
   if (state === SAMPLED) {
-    // A formatter of stacks releases by a stale view, in the midst of the lease: nobody has received that yet.
+    // A formatter of stacks releases by a stale view, in the midst of the lease: nobody has
+    // received that yet.
     if (slot.words[slot.at + SAMPLE] === 0) throw new AlreadyReleased(name, view)
     cache.sampler.drop(slot)
     releaseBlock(slot.pool, arrayBuffer)
@@ -50,7 +55,8 @@ function releaseSlowly(cache, slot, arrayBuffer, view) {
 }
 
 /**
- * Releases a lease by an ArrayBuffer without a slot of this pool's, whose memory came by a message or by `transfer()`.
+ * Releases a lease by an ArrayBuffer without a slot of this pool's, whose memory came by a message
+ * or by `transfer()`.
  *
  * @param {ThreadCache} cache
  * @param {ArrayBuffer} arrayBuffer

@@ -1,20 +1,22 @@
 'use strict'
 
 /**
- * The books, read from numbers that the addon writes down: see `src/binding/stats.rs`.
+ * Reads the statistics from an array that the addon fills, in an order that
+ * `__test__/constants.test.js` checks.
  *
- * Each object is a literal, whose shape V8 keeps with the code. One that is put together property by property
- * has shapes that go at the next garbage collection and are made again, in the old generation.
+ * Each object is a literal, whose shape V8 keeps with the code. An object that is built property by
+ * property has shapes that the next garbage collection drops, and V8 makes them again in the old
+ * generation.
  */
 
 const native = require('../runtime/native')
 const { Floats, freeze, isExternal, listOf } = require('../runtime/intrinsics')
 const { blockSizes } = require('../cache/size-class')
 
-/** As `Figures` in `src/pool/stats.rs` has them: of all classes first. */
+/** The figures of all classes come first: `Figures` in `src/pool/stats.rs`. */
 const FIGURES = 15
 
-/** Then those that only the pool as a whole has. */
+/** The figures that only the pool as a whole has follow. */
 const PEAK_IN_USE_BYTES = FIGURES
 const UNPOOLED_COUNT = FIGURES + 1
 const WAIT_COUNT = FIGURES + 2
@@ -22,19 +24,22 @@ const OVERHEAD_BYTES = FIGURES + 3
 const WAITING_COUNT = FIGURES + 4
 const LONGEST_WAIT_MS = FIGURES + 5
 
-/** Then each class that has been used: its block size, and its figures. */
+/** Each class that was used follows: its block size and its figures. */
 const CLASSES = FIGURES + 6
 const CLASS_WORDS = 1 + FIGURES
 
 const words = new Floats(CLASSES + blockSizes.length * CLASS_WORDS)
 
 /**
- * @param {{ attachment: import('../runtime/native').Attachment, name: string, maxBytes: number }} pool
+ * Reads the statistics of a pool.
+ *
+ * @param {{ attachment: import('../runtime/native').Attachment, name: string, maxBytes: number }}
+ *   pool
  * @returns {import('../..').PoolStats} of all threads together
  */
 function readStats({ attachment, name, maxBytes }) {
   const count = native.stats(attachment, words)
-  // The words serve all pools: no other code may run until they are read.
+  // All pools share the array: no other code may run until it is read.
   const classes = listOf(count, (index) => classAt(CLASSES + index * CLASS_WORDS))
   return freeze({
     name,

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Leases that V8's memory serves: at the ceiling, above `maxBlockSize`, and of size 0. Their slots have no magazine and no
- * row; the core knows them by address and length (`src/pool/unpooled.rs`).
+ * Leases that V8's memory serves: at the ceiling, above `maxBlockSize`, and of size 0. Their slots
+ * have no magazine and no row; the core knows them by address and length (`src/pool/unpooled.rs`).
  */
 
 const { Buffer } = require('node:buffer')
@@ -60,7 +60,8 @@ function leaseUnpooled(cache, size, zeroed) {
 }
 
 /**
- * Releases memory of V8's. Where release detaches, V8 gets it back at once, without the garbage collector.
+ * Releases memory of V8's. Where release detaches, V8 gets it back at once, without the garbage
+ * collector.
  *
  * @param {ThreadCache} cache
  * @param {Slot} slot leased
@@ -83,8 +84,8 @@ function releaseUnpooled(cache, slot, arrayBuffer, view) {
 }
 
 /**
- * Moves the memory of a leased ArrayBuffer to one that no other code knows: later steps with that can't fail. Returns the
- * ArrayBuffer itself on a runtime that can't move memory.
+ * Moves the memory of a leased ArrayBuffer to one that no other code knows: later steps with that
+ * can't fail. Returns the ArrayBuffer itself on a runtime that can't move memory.
  *
  * @param {ThreadCache} cache
  * @param {ArrayBuffer} arrayBuffer

@@ -1,13 +1,19 @@
 'use strict'
 
 /**
- * Keeps this thread's event loop alive for those who wait, while something other than the thread's own code can
- * end their wait. Nothing else does: finalizers and wakers keep no event loop alive.
+ * Keeps this thread's event loop alive for requests that wait, as long as something other than the
+ * thread's own code can end their wait. Nothing else does: finalizers and wakers keep no event loop
+ * alive.
  *
- * A timer does it, and looks again each time it fires. Where nothing but the thread's own code can end the wait,
- * there is no timer, and the thread ends as one that awaits what never comes. That code may still run, and hand its
- * memory to another thread as the last thing that it does: so there is one more look before the thread ends, after a
- * collection of garbage.
+ * A timer does it, and looks again each time it fires. If nothing but the thread's own code can end
+ * the wait, there is no timer, and the thread ends as with any `await` that never settles. That
+ * code may still run, and post its memory to another thread as its last act. So there is one more
+ * look before the thread ends, after a garbage collection.
+ *
+ * - It MUST NOT keep an event loop alive that only its own thread's code can help.
+ * - The looks at `beforeExit` MUST come after all other listeners, and what those have awaited.
+ *
+ * Collaborators: the core (`runtime/native`: garbage collection), the timers.
  */
 
 const process = require('node:process')
@@ -15,10 +21,13 @@ const native = require('./native')
 const { closeOff, table, uncurry } = require('./intrinsics')
 const { clearImmediate, clearTimeout, setImmediate, setTimeout, soon } = require('./timers')
 
-/** The time until the first look, in milliseconds. What is on its way back then has come, most often. */
+/**
+ * The time until the first look, in milliseconds. Most often, blocks on their way back have arrived
+ * by then.
+ */
 const SHORTEST = 50
 
-/** The longest time between two looks. */
+/** The longest time between two looks, in milliseconds. */
 const LONGEST = 1000
 
 const addListener = uncurry(process.on)
@@ -28,7 +37,7 @@ const { nextTick } = process
 const { min } = Math
 
 /**
- * Those whose waits only their own thread's code can end, as far as the last look has shown.
+ * The holds whose waits only this thread's own code can end, as far as the last look has shown.
  *
  * @type {Map<EventLoopHold, true>}
  */
@@ -44,8 +53,8 @@ class EventLoopHold {
   #immediate
 
   /**
-   * @param {() => boolean | undefined} look whether others can end the wait; `undefined` where it has to be asked
-   *   again to tell
+   * @param {() => boolean | undefined} look tells whether others can end the wait; `undefined`: ask
+   *   again in a later turn
    */
   constructor(look) {
     this.#look = look
@@ -88,7 +97,9 @@ class EventLoopHold {
     }
   }
 
-  /** The thread is about to end, and would go on if this came back to it in a later turn. */
+  /**
+   * Looks to the end, at once: the thread is about to end, and a later turn would keep it alive.
+   */
   lookOnceMore() {
     let canEnd = this.#look()
     while (canEnd === undefined) canEnd = this.#look()
@@ -113,14 +124,18 @@ function leaveStuck(hold) {
   }
 }
 
-/** The thread is about to end, unless another listener, or what one has awaited, sees to it that it does not. */
+/** Looks at all of them when the thread is about to end, unless another listener keeps it alive. */
 function lookAtAll() {
   lookAtStuck()
-  // Once they all have run. An immediate would come later, but have all of them called again.
+  // Again after all listeners have run, and what they have awaited. An immediate would have all of
+  // them called again.
   if (table.size(stuck) > 0) nextTick(() => soon(() => nextTick(lookForTheLastTime)))
 }
 
-/** What was dropped comes back once it is collected, which nothing else would bring about any more. */
+/**
+ * Collects garbage, which nothing else would do any more, and looks at the blocks that this brings
+ * back.
+ */
 function lookForTheLastTime() {
   if (table.size(stuck) === 0) return
   native.collectGarbage()

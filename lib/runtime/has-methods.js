@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * Whether a value has methods of all these names.
+ * Tells whether a value has methods of all these names.
  *
  * @param {any} value
  * @param {string[]} names

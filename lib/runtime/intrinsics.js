@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * What this runtime can do, and its functions as they were when cistern was loaded: what other code
- * puts on a prototype, or on a Buffer itself, must not come between a block and its owner.
+ * The runtime's functions as they were when cistern was loaded, and what they can do. A block's
+ * safety MUST NOT depend on a function that is looked up later: other code can replace it on a
+ * prototype, or override it on a Buffer.
  */
 
 const { Buffer } = require('node:buffer')
@@ -17,7 +18,7 @@ const { defineProperty, freeze, getPrototypeOf, hasOwn, setPrototypeOf } = Objec
 const { bind, call } = Function.prototype
 
 /**
- * A method as a function that takes `this` first.
+ * Turns a method into a function that takes `this` first.
  *
  * @param {Function} method
  * @returns {(self: unknown, ...args: any[]) => any}
@@ -25,7 +26,7 @@ const { bind, call } = Function.prototype
 const uncurry = (method) => apply(bind, call, [method])
 
 /**
- * A getter of a prototype as a function.
+ * Turns a getter of a prototype into a function.
  *
  * @param {object} prototype
  * @param {string} name
@@ -53,7 +54,8 @@ const OwnPromise = Promise
 const arrayFrom = Array.from
 
 /**
- * An array that no code but ours has seen: neither setters on a prototype nor a patched method come by.
+ * Makes an array that no other code has seen: it uses neither setters on a prototype nor patched
+ * methods.
  *
  * @template T
  * @param {number} length
@@ -66,7 +68,7 @@ function listOf(length, make) {
   return /** @type {T[]} */ (apply(arrayFrom, Array, [shape, each]))
 }
 
-/** Of a Map and a Set, their methods as functions. */
+/** The methods of a Map as functions. */
 const table = {
   /** @type {(map: Map<any, any>) => number} */
   size: getterOf(Map.prototype, 'size'),
@@ -78,7 +80,7 @@ const table = {
 }
 /** @type {<T>(iterator: Iterator<T>) => IteratorResult<T>} */
 const nextKey = uncurry(new Map().keys().next)
-/** Of a WeakMap. */
+/** The methods of a WeakMap as functions. */
 const weakTable = {
   get: uncurry(WeakMap.prototype.get),
   set: uncurry(WeakMap.prototype.set),
@@ -98,9 +100,9 @@ const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype)
 const FastBuffer = /** @type {any} */ (Buffer)[Symbol.species]
 
 /**
- * A Buffer over the first bytes of an ArrayBuffer, for this library's own use. The class of Buffers calls its parent,
- * which other code can replace: that would see the ArrayBuffer, and make whatever it likes. This doesn't call it, and
- * takes 20 ns more.
+ * Makes a Buffer over the first bytes of an ArrayBuffer, for this library's own use. The class of
+ * Buffers calls its parent, which other code can replace, and so see the ArrayBuffer. This does not
+ * call it, and takes 20 ns more.
  *
  * @param {ArrayBuffer} arrayBuffer
  * @param {number} size
@@ -111,8 +113,8 @@ function bufferOver(arrayBuffer, size) {
 }
 
 /**
- * Resolves a promise with an object. A promise asks that for a `then`, and other code can put one on a prototype: it
- * would have the object before its owner.
+ * Resolves a promise with an object. A promise looks for a `then` on that. Other code can put one
+ * on a prototype, and would have the object before its owner.
  *
  * @template {object} T
  * @param {(value: T) => void} resolve
@@ -124,7 +126,7 @@ function resolveWith(resolve, value) {
 }
 
 /**
- * Whether an object, or what it inherits from, has a `then`, or a Proxy that may answer so: asked in a way that runs
+ * Tells whether an object or its prototypes have a `then`, or are a Proxy that may have one. Runs
  * none of its code.
  *
  * @param {object} value
@@ -140,14 +142,14 @@ const OWN_THEN = /** @type {PropertyDescriptor} */ (
   Object.freeze({ __proto__: null, value: undefined, configurable: true, writable: true })
 )
 
-/** Whether a block is memory of the addon's own; if not, V8 has it. */
+/** Whether blocks are memory of the addon's own; if not, V8 has their memory. */
 const isExternal = native.isExternal()
 
 /** @type {(arrayBuffer: ArrayBuffer) => number} 0 for a detached one */
 const byteLengthOf = getterOf(ArrayBuffer.prototype, 'byteLength')
 
 /**
- * What Node 20 has instead of `transfer()`.
+ * Moves memory on Node 20, in place of `transfer()`.
  *
  * @param {ArrayBuffer} arrayBuffer
  * @param {number} [length] 0, or left out
@@ -159,7 +161,7 @@ function transferByAddon(arrayBuffer, length) {
   return moved
 }
 
-/** V8 has `transfer()` from this version on: Node's from 21 on. */
+/** The first version of V8 with `transfer()`, which Node 21 has. */
 const FIRST_V8 = [11, 4]
 
 function hasTransfer() {
@@ -168,8 +170,9 @@ function hasTransfer() {
 }
 
 /**
- * Finds `ArrayBuffer.prototype.transfer`, where V8 has it. Elsewhere it is a polyfill, and so it may be here, or a
- * wrapper: one that copies would leave every view of a released block alive.
+ * Finds `ArrayBuffer.prototype.transfer`, if V8 has it. Elsewhere, and perhaps even here, the
+ * method is a polyfill or a wrapper: one that copies would leave every view of a released block
+ * alive.
  */
 function findTransfer() {
   if (!hasTransfer()) return undefined
@@ -178,7 +181,10 @@ function findTransfer() {
   return transferOfNewRealm()
 }
 
-/** As V8 makes it for a new realm. What it returns has that realm's prototype at first. */
+/**
+ * Takes `transfer()` of a new realm, which nobody has replaced. Its result has that realm's
+ * prototype at first.
+ */
 function transferOfNewRealm() {
   const move = transferOf(runInNewContext('ArrayBuffer.prototype'))
   if (move === undefined) return undefined
@@ -188,13 +194,13 @@ function transferOfNewRealm() {
   return transfer
 }
 
-/** V8's own `transfer()` as a function, where there is one. */
+/** V8's own `transfer()` as a function, if there is one. */
 const transferByV8 = findTransfer()
 
 /**
- * Moves the memory, and its finalizer, to a new ArrayBuffer and leaves every view of the old one
- * without length. Where a runtime has no such thing, a released block is detached and takes the way
- * over the depot.
+ * Moves the memory, and its finalizer, to a new ArrayBuffer, and leaves every view of the old one
+ * without length. On a runtime that can't, a release detaches the block, which then goes to the
+ * depot.
  *
  * @type {((arrayBuffer: ArrayBuffer, length?: number) => ArrayBuffer) | undefined}
  */
@@ -205,7 +211,7 @@ const bufferOfTypedArray = getterOf(TypedArrayPrototype, 'buffer')
 const bufferOfDataView = getterOf(DataView.prototype, 'buffer')
 
 /**
- * The ArrayBuffer of a view; any other value as it is.
+ * Returns the ArrayBuffer of a view, and any other value as it is.
  *
  * @param {unknown} view
  */
@@ -219,8 +225,8 @@ function arrayBufferOf(view) {
 }
 
 /**
- * Takes the objects of a class off `Object.prototype`. Where a constructor gives them a property for the first time,
- * a setter that other code has put there would get to see them.
+ * Takes the objects of a class off `Object.prototype`. A setter that other code has put there would
+ * see them when a constructor first gives them a property.
  *
  * @param {Function} Class of this library's own use
  */
@@ -229,7 +235,7 @@ function closeOff(Class) {
 }
 
 /**
- * A view of the same bytes that asks no prototype for anything: for Node's own functions, which would read its
+ * Makes a view of the same bytes without a prototype, for Node's own functions: they would read its
  * length where other code can watch.
  *
  * @param {Uint8Array} view
@@ -238,7 +244,7 @@ function closeOff(Class) {
 function shieldedViewOf(view) {
   const length = lengthOf(view)
   const shielded = partOf(view, 0, length)
-  // @ts-expect-error: without a prototype, so that nobody can say what else it has
+  // @ts-expect-error: without a prototype, so that the descriptor inherits nothing
   defineProperty(shielded, 'byteLength', { __proto__: null, value: length })
   return setPrototypeOf(shielded, null)
 }
@@ -257,8 +263,8 @@ const byteLengthOfDataView = getterOf(DataView.prototype, 'byteLength')
 const byteOffsetOfDataView = getterOf(DataView.prototype, 'byteOffset')
 
 /**
- * The bytes of a view, or of an ArrayBuffer, as they are now: a view whose length stays what it is when its
- * memory grows. When that shrinks below it, or is gone, its length is 0.
+ * Makes a view of the bytes that a view or an ArrayBuffer has now. Its length stays the same when
+ * the memory grows, and is 0 when the memory shrinks below it or is gone.
  *
  * @param {ArrayBufferView | ArrayBufferLike} source
  * @returns {Uint8Array}
@@ -273,13 +279,14 @@ function fixedViewOf(source) {
     length = byteLengthOfDataView(source)
     return new Bytes(memory, byteOffsetOfDataView(source), length)
   }
-  // Without memory, or beyond its end: no view could be made there.
+  // The source has no memory, or lies beyond its end: no view can be made there.
   if (length === 0) return new Bytes(0)
   return new Bytes(memory, byteOffsetOfTypedArray(source), length)
 }
 
 /**
- * A part of a view. Its own `subarray` would ask the view's class, which is within reach of other code.
+ * Makes a view of a part of a view. Its own `subarray` would use the view's class, which other code
+ * can replace.
  *
  * @param {Uint8Array} view
  * @param {number} start
@@ -300,8 +307,8 @@ function zero(arrayBuffer) {
 }
 
 /**
- * Overwrites all of a Buffer's memory with zeros, beyond its length, too: a copy of the Buffer, by `structuredClone` or in
- * a message, takes the whole ArrayBuffer along.
+ * Overwrites all of a Buffer's memory with zeros, also beyond its length: a copy of the Buffer, by
+ * `structuredClone` or in a message, takes the whole ArrayBuffer along.
  *
  * @template {Uint8Array} View
  * @param {View} view from the beginning of its memory
@@ -315,7 +322,7 @@ function zeroWhole(view) {
 }
 
 /**
- * Overwrites with zeros what a Buffer's memory has beyond its length.
+ * Overwrites the memory beyond a Buffer's length with zeros.
  *
  * @param {Uint8Array} view from the beginning of its memory
  */
@@ -325,7 +332,7 @@ function zeroBeyond(view) {
   if (byteLengthOf(arrayBuffer) > length) fill(new Bytes(arrayBuffer, length), 0)
 }
 
-/** Whether Node was told to hand out no memory that is not zero-filled. */
+/** Whether Node was told to zero-fill all memory that it hands out. */
 const zeroFill = native.asksForZeroFill() || argumentsAskForZeroFill()
 
 const { allocUnsafeSlow } = Buffer

@@ -1,35 +1,37 @@
 'use strict'
 
-/** Why the addon could not be loaded, and what its user can do about it, as a sentence each. */
+/** Explains why the addon could not be loaded, and what the user can do about that. */
 
 const { existsSync } = require('node:fs')
 const process = require('node:process')
 const { platform } = require('./platform')
 
-/** The oldest Node that has all that the addon calls. */
+/** The oldest Node that has every function which the addon calls. */
 const OLDEST_NODE = 20
 
-/** Platforms that have a package with a binary at each release. */
+/** The platforms for which each release has a package with a binary. */
 const PUBLISHED = /^(?:darwin-(?:arm64|x64)|linux-(?:arm64|x64)-(?:gnu|musl)|win32-x64-msvc)$/
 
 const ADVICE = {
-  /** From npm 12 and pnpm 10 on no package runs scripts unasked. */
+  /** From npm 12 and pnpm 10 on a package runs its scripts only after approval. */
   install:
     'Install optional dependencies (no `--omit=optional`), or build the addon, which takes Rust ' +
-    '(https://rustup.rs): "npm rebuild cistern", from npm 12 on after "npm install-scripts approve ' +
-    'cistern"; with pnpm "pnpm approve-builds"; in a clone "npm run build"',
+    '(https://rustup.rs): "npm rebuild cistern", from npm 12 on after "npm install-scripts ' +
+    'approve cistern"; with pnpm "pnpm approve-builds"; in a clone "npm run build"',
   build:
-    'Build it, which takes Rust (https://rustup.rs): "npm rebuild cistern", or in a clone "npm run build"',
+    'Build it, which takes Rust (https://rustup.rs): "npm rebuild cistern", or in a clone ' +
+    '"npm run build"',
   reinstall:
-    'Remove node_modules and install again on the system that is to run it; "npm rebuild cistern" builds the ' +
-    'addon anew, which takes Rust (https://rustup.rs)',
+    'Remove node_modules and install again on the system that is to run it; "npm rebuild ' +
+    'cistern" builds the addon anew, which takes Rust (https://rustup.rs)',
   external:
-    'Leave cistern out of the bundle, and install it beside that: by `external` of esbuild, `externals` of ' +
-    'webpack, `serverExternalPackages` of Next.js; or have esbuild copy the file: `--loader:.node=copy`'
+    'Leave cistern out of the bundle, and install it beside that: by `external` of esbuild, ' +
+    '`externals` of webpack, `serverExternalPackages` of Next.js; or have esbuild copy the file: ' +
+    '`--loader:.node=copy`'
 }
 
 /**
- * Messages of errors that name the reason, most of them the system's, and what they mean.
+ * Error messages, most of them the system's, with the reason behind each, and the advice.
  *
  * @type {[RegExp, string, string][]}
  */
@@ -61,7 +63,8 @@ const SAYINGS = [
   ],
   [
     /failed to map segment|[Oo]peration not permitted/,
-    'the system does not let code run from where the file is (a file system mounted with noexec, perhaps)',
+    'the system does not let code run from where the file is ' +
+      '(a file system mounted with noexec, perhaps)',
     'Install cistern where programs may run'
   ],
   [
@@ -82,9 +85,9 @@ const SAYINGS = [
 ]
 
 /**
- * Tells why the addon could not be loaded, and what to do.
+ * Explains why the addon could not be loaded, and what to do.
  *
- * @param {string} file of the code that tried, by its own word
+ * @param {string} file of the code that tried, as that names it
  * @param {readonly Error[]} errors one from each place, the first one first
  * @returns {{ reason: string, advice: string, cause: Error | undefined }}
  */
@@ -97,7 +100,7 @@ function explain(file, errors) {
 }
 
 /**
- * Why no addon at all can be loaded.
+ * Explains why this runtime can load no addon at all.
  *
  * @param {Error | undefined} found
  * @returns {[string, string] | undefined}
@@ -126,7 +129,7 @@ function ofTheRuntime(found) {
 }
 
 /**
- * Why there is no file.
+ * Explains why there is no file.
  *
  * @param {string} file
  * @returns {[string, string]}
@@ -147,7 +150,7 @@ function ofAMissing(file) {
 }
 
 /**
- * Why a file that is there can't be loaded.
+ * Explains why an existing file can't be loaded.
  *
  * @param {Error} error
  * @returns {[string, string]}
@@ -159,7 +162,8 @@ function ofAFound(error) {
 }
 
 /**
- * Whether a place has no addon. Bundlers put errors of their own into the place of what they left out.
+ * Tells whether a place has no addon. Bundlers put errors of their own in the place of files that
+ * they leave out.
  *
  * @param {Error} error
  */
@@ -173,7 +177,7 @@ function isMissing(error) {
 }
 
 /**
- * Whether this code runs from a file that is not the library's own.
+ * Tells whether this code runs from a file that is not the library's own.
  *
  * @param {string} file
  */
@@ -181,6 +185,7 @@ function isBundled(file) {
   return !/[\\/]native\.js$/.test(file)
 }
 
+/** Tells whether Node runs with `--permission`. */
 function isRestricted() {
   return /** @type {any} */ (process).permission !== undefined
 }

@@ -3,18 +3,18 @@
 /**
  * The addon, as `src/binding/` exports it.
  *
- * An attachment is this thread's end of a pool; a row is where the thread's counters keeps the
- * state of one block.
+ * An attachment connects this thread to a pool. A row of the thread's counters has the state of one
+ * block.
  *
  * @typedef {object} Attachment
  *
  * @typedef {object} Layout
  * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
  * @property {number} maxBlockSize the largest block, in bytes
- * @property {number} segmentShift how far the number of its segment is shifted in the number of a row
- * @property {number} headColumns how many words a segment has before those of its rows
+ * @property {number} segmentShift how far the number of a row has its segment's number shifted
+ * @property {number} headColumns how many columns a segment has before those of its rows
  * @property {number} columnsPerRow
- * @property {number} idleAllowance how much may be idle however little was in use lately, in bytes
+ * @property {number} idleAllowance the bytes that may be idle however little was in use lately
  *
  * @typedef {Record<string, number>} Numbers the variants of one enum of Rust's
  *
@@ -43,32 +43,32 @@
  * @property {(attachment: Attachment) => ArrayBuffer} words
  * @property {(attachment: Attachment, index: number) => ArrayBuffer} segment
  * @property {(attachment: Attachment, index: number, name: number) => boolean} hasSegment
- * @property {(attachment: Attachment, answer: () => void) => void} listen
- * @property {(attachment: Attachment, hasIdle: boolean) => boolean} setIdle whether the core sees to it
+ * @property {(attachment: Attachment, onWake: () => void) => void} listen
+ * @property {(attachment: Attachment, hasIdle: boolean) => boolean} setIdle false if the core can
+ *   send no ticks
  * @property {(attachment: Attachment) => number} takeAsked
  * @property {(attachment: Attachment) => number} takeTrimmed
  * @property {(attachment: Attachment) => boolean} takeFreeAll
- * @property {(attachment: Attachment) => number} takeTick 0: none is due; 1: to look; 2: to free what is unused, too;
- *   3: because memory runs short
+ * @property {(attachment: Attachment) => number} takeTick a `Tick`
  * @property {(attachment: Attachment) => number} takeFreedAsIdle
  * @property {(attachment: Attachment) => number} takeFreedUnderPressure
- * @property {(attachment: Attachment) => number | null} nextReport the record of a leak; below 0: it is
- *   none, another thread has released it
- * @property {(attachment: Attachment, site: string) => number} noteLeakSite which one of those to be told by a warning;
- *   0: it was told before, or too many were
+ * @property {(attachment: Attachment) => number | null} nextReport the number of a leak's record;
+ *   below 0: no leak, another thread has released it
+ * @property {(attachment: Attachment, site: string) => number} noteLeakSite the number of the
+ *   warning that this call site gets; 0: it had one before, or there were too many
  * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
- *   depot, its row in the counters; `null` where there is none
+ *   depot; `null` if it has none
  * @property {(attachment: Attachment, classIndex: number) => Lent | number | null} lendFresh from
- *   the operating system; a number: so many bytes must be given up first; `null` where the pool is
+ *   the operating system; a number: so many bytes must be given up first; `null`: the pool is
  *   closed
  * @property {(attachment: Attachment, row: number) => boolean} withdraw
- * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, row: number, classIndex: number, fate: number) => boolean} detach 0: to be kept, 1: to be
- *   freed, 2: to be freed because it is not wanted
- * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => object | null} noteUnpooled what must live as long as
- *   the ArrayBuffer of V8's that serves a lease, if anything
- * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, detached: boolean) => void} releaseUnpooled
- * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf 2: leased memory of V8's, 1: a leased
- *   block, 0: released, -1: not of this pool
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, row: number, classIndex: number,
+ *   fate: number) => boolean} detach `fate`: a `Fate`
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => object | null} noteUnpooled an
+ *   object that must live as long as the ArrayBuffer
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, detached: boolean) => void}
+ *   releaseUnpooled
+ * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => number} stateOf a `RemoteState`
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer) => boolean} releaseRemotely
  * @property {() => boolean} canMoveMemory
  * @property {() => boolean} collectGarbage
@@ -79,19 +79,21 @@
  * @property {(attachment: Attachment, bytes: number) => void} trimOthers
  * @property {(attachment: Attachment) => boolean} nobodyWaits
  * @property {(attachment: Attachment, classIndex: number) => boolean} canEverHold
- * @property {(attachment: Attachment) => number} holdableBytes beside what is set aside for good
+ * @property {(attachment: Attachment) => number} holdableBytes beside quarantined bytes that are
+ *   lost for good
  * @property {(attachment: Attachment, classIndex: number) => number} wait
  * @property {(attachment: Attachment) => number | null} granted
- * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number: the ceiling can't hold such a
- *   block any more
+ * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number:
+ *   the ceiling can't hold such a block any more
  * @property {(attachment: Attachment, ticket: number) => void} cancel
- * @property {(attachment: Attachment, bytes: number, blocks: number) => number} trim at most so many blocks
+ * @property {(attachment: Attachment, bytes: number, blocks: number) => number} trim at most so
+ *   many blocks
  * @property {(attachment: Attachment) => number} depotBytes
  * @property {(attachment: Attachment) => void} shrink
  * @property {(attachment: Attachment) => void} close
  * @property {(attachment: Attachment) => boolean} isClosed
- * @property {(attachment: Attachment, words: Float64Array) => number} stats the count of classes; `stats.js`
- *   tells what stands in which word
+ * @property {(attachment: Attachment, words: Float64Array) => number} stats the count of classes;
+ *   `stats.js` knows the order
  *
  * @typedef {ArrayBuffer} Lent a block's ArrayBuffer; where V8 has the memory, only a guard that
  *   goes with it
@@ -114,17 +116,18 @@ const { AddonMissing, NoExternalInWorker } = require('../pool/errors')
 const { isNode, platform } = require('./platform')
 
 /**
- * One from each place that has no addon, or none that can be loaded.
+ * The errors of the places that have no addon, or none that can be loaded.
  *
  * @type {Error[]}
  */
 const errors = []
 
 /**
- * The addon that was built here, or came along prebuilt; `undefined` where none can be loaded.
+ * Loads the addon that was built here or came with the package; returns `undefined` if none can be
+ * loaded.
  *
- * Each name is a literal, and all of them are within `try`: so bundlers see the files, and let those be missing that
- * are for other platforms.
+ * Each name MUST be a literal within `try`: so bundlers see the files, and accept that those of
+ * other platforms are missing.
  *
  * @returns {Native | undefined}
  */
@@ -154,7 +157,7 @@ function fromFile() {
 }
 
 /**
- * The addon of the package that has it prebuilt; `undefined` where none can be loaded.
+ * Loads the addon from the package that has it prebuilt; returns `undefined` if none can be loaded.
  *
  * @returns {Native | undefined}
  */
@@ -182,8 +185,8 @@ function fromPackage() {
 }
 
 /**
- * The addon that was built here, on a platform that has no package. Not by `require`: bundlers warn of a name that
- * is not a literal.
+ * Loads the addon that was built here, on a platform without a package. Not by `require`: bundlers
+ * warn of a name that is no literal.
  *
  * @returns {Native}
  */
@@ -195,7 +198,8 @@ function fromBuild() {
 }
 
 /**
- * The addon, if it is one. Some bundlers give a name of the file in its place, and mocks an empty object.
+ * Returns the addon, if it is one. Some bundlers put the name of its file in its place, and mocks
+ * an empty object.
  *
  * @param {Native | undefined} addon
  */
@@ -204,14 +208,19 @@ function real(addon) {
   errors[errors.length] = new TypeError('The addon was replaced: it has no functions')
 }
 
-/** @returns {never} */
+/**
+ * Throws the error that explains why there is no addon.
+ *
+ * @returns {never}
+ */
 function refuse() {
   const { explain } = require('./load-failure')
   throw new AddonMissing(explain(typeof __filename === 'string' ? __filename : '', errors), errors)
 }
 
 const native = real(fromFile()) ?? real(fromPackage()) ?? refuse()
-// There the books of this thread would be in memory of V8's, which goes before an addon hears of its end.
+// There this thread's counters would be in V8's memory, which goes before an addon learns that the
+// worker ends.
 if (!isNode && !isMainThread && !native.isExternal()) throw new NoExternalInWorker()
 
 module.exports = native

@@ -1,17 +1,20 @@
 'use strict'
 
-/** Which runtime this is, and the name of the platform, as napi-rs has it: `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`. */
+/**
+ * Tells the runtime, and the platform by napi-rs's name: `linux-x64-gnu`, `darwin-arm64`,
+ * `win32-x64-msvc`.
+ */
 
 const { Buffer } = require('node:buffer')
 const { closeSync, openSync, readSync } = require('node:fs')
 const process = require('node:process')
 
-/** So much of a program holds the name of its loader, which every linker puts close to the beginning. */
+/** The bytes at the head of a program that hold its loader's name: every linker puts it there. */
 const HEAD_BYTES = 4096
 
 /**
- * Which C library a program of Linux is linked against: its loader's name tells. Only where there is
- * none `process.report` is asked, since a report waits for the workers, who may be waiting for us.
+ * Returns the C library that a program of Linux is linked against, by its loader's name. Only
+ * without one it reads `process.report`: a report waits for the workers, and these may wait for us.
  *
  * @param {string} program
  * @returns {'gnu' | 'musl'}
@@ -23,7 +26,11 @@ function libcOf(program) {
   return report?.header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'
 }
 
-/** @param {string} file */
+/**
+ * Returns the head of a file as text; empty if it can't be read.
+ *
+ * @param {string} file
+ */
 function headOf(file) {
   const head = Buffer.alloc(HEAD_BYTES)
   try {
@@ -44,7 +51,7 @@ const ABIS = { linux: () => libcOf(process.execPath), win32: () => 'msvc' }
 const abi = ABIS[process.platform]?.()
 const platform = [process.platform, process.arch, ...(abi === undefined ? [] : [abi])].join('-')
 
-/** Others have modules and classes of the same names. */
+/** Whether this is Node itself. Bun and Deno have modules and classes of the same names. */
 const isNode = !('bun' in process.versions) && !('deno' in process.versions)
 
 module.exports = { isNode, libcOf, platform }

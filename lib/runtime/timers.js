@@ -1,9 +1,10 @@
 'use strict'
 
 /**
- * Timers and the clock: Node's own, as they were when cistern was loaded. The global ones are anyone's: frameworks for
- * tests put fakes in their place, and jsdom has timers that are numbers, and no `setImmediate`. Some frameworks put
- * theirs into Node's module, too, perhaps before cistern is loaded.
+ * Timers and the clock: Node's own, as they were when cistern was loaded. Other code can replace
+ * the global ones: test frameworks put fakes in their place, and jsdom has timers that are numbers,
+ * and no `setImmediate`. Some frameworks replace the ones in Node's module too, perhaps before
+ * cistern is loaded.
  */
 
 const { performance } = require('node:perf_hooks')
@@ -13,22 +14,24 @@ const { scheduler } = /** @type {any} */ (require('node:timers/promises'))
 const { isNode } = require('./platform')
 const { OwnPromise, closeOff, uncurry } = require('./intrinsics')
 
-/** Milliseconds since some moment; no setting of the system's clock changes them. */
+/** Returns milliseconds since some moment. No change of the system's clock affects them. */
 const now = performance.now.bind(performance)
 
 const then = uncurry(Promise.prototype.then)
 const resolved = OwnPromise.resolve()
 
-/** So long that it does not fire before it is cleared, in milliseconds. */
+/** A delay that does not end before the timer is cleared, in milliseconds. */
 const LONG = 1e6
 
-/** Node's timers that keep the event loop alive, as Node counts them. */
+/** Counts the timers that keep the event loop alive, as far as Node knows of them. */
 function countOfTimers() {
   const isTimer = (/** @type {string} */ name) => name === 'Timeout' || name === 'Immediate'
   return process.getActiveResourcesInfo().filter(isTimer).length
 }
 
-/** Whether Node knows of what its module for timers makes: fakes make nothing that Node would count. */
+/**
+ * Tells whether the timers of Node's module are Node's own: Node counts nothing that fakes make.
+ */
 function areNodes() {
   try {
     const before = countOfTimers()
@@ -39,13 +42,14 @@ function areNodes() {
     timers.clearImmediate(immediate)
     return made === 2
   } catch {
-    // Nothing tells.
+    // It can't be told.
     return true
   }
 }
 
 /**
- * Timers by the methods of Node's `scheduler`, whose class no framework replaces: each puts its own on the object.
+ * Makes timers of the methods of Node's `scheduler`. Frameworks replace those on the object, but
+ * not on its class.
  *
  * @returns {Timers | undefined}
  */
@@ -88,7 +92,7 @@ function timersOfScheduler() {
       const fire = () => {
         if (!signal.aborted) this.#callback()
       }
-      // It may be cleared once it has fired, too. What is cleared before rejects.
+      // It may be cleared after it has fired, too. One that is cleared before rejects.
       then(waitFor(scheduler, this.#delay, { ref, signal }), fire, ignore)
     }
   }
@@ -105,7 +109,7 @@ function timersOfScheduler() {
       then(nextTurn(scheduler), () => this.#callback())
     }
 
-    /** Goes on by a timer: a turn always keeps the event loop alive. */
+    /** Replaces the turn by a timer: a turn always keeps the event loop alive. */
     unref() {
       this.#timer = new Timer(this.#callback, 1)
       this.#callback = ignore
@@ -130,15 +134,18 @@ function timersOfScheduler() {
   })
 }
 
-/** @typedef {Pick<typeof timers, 'clearImmediate' | 'clearTimeout' | 'setImmediate' | 'setTimeout'>} Timers */
+/**
+ * @typedef {'clearImmediate' | 'clearTimeout' | 'setImmediate' | 'setTimeout'} Name
+ * @typedef {Pick<typeof timers, Name>} Timers
+ */
 
 /** @type {Timers} */
 const found = isNode && !areNodes() ? (timersOfScheduler() ?? timers) : timers
 const { clearImmediate, clearTimeout, setImmediate, setTimeout } = found
 
 /**
- * Calls back once the code that runs now has ended, before the event loop goes on. It takes a promise, because
- * frameworks that are set to fake everything have replaced `queueMicrotask` and `process.nextTick` before any module
+ * Calls back when the current code has ended, before the event loop goes on. It uses a promise:
+ * frameworks that fake everything replace `queueMicrotask` and `process.nextTick` before any module
  * is loaded.
  *
  * @param {() => void} callback that does not throw
@@ -148,7 +155,7 @@ function soon(callback) {
 }
 
 /**
- * Throws an error where nobody catches it.
+ * Throws an error in a later turn, where nobody catches it.
  *
  * @param {unknown} error
  */

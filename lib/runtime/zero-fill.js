@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Whether Node's arguments ask for `--zero-fill-buffers`, as far as the addon can't tell: it reads those of
- * the process, over which `process.title` is written, and knows nothing of a file of options.
+ * Looks for `--zero-fill-buffers` where the addon can't see it. The addon reads the arguments of
+ * the process, which `process.title` overwrites, and no file of options.
  */
 
 const { readFileSync } = require('node:fs')
@@ -10,7 +10,7 @@ const process = require('node:process')
 
 const NAME = 'zero-fill-buffers'
 
-/** As Node has it here, whether it was given a name or is to take the default one. */
+/** The argument as Node shows it, with a given name or the default one. */
 const CONFIG = /^--experimental[-_]config[-_]file=(.*)$/s
 
 function argumentsAskForZeroFill() {
@@ -27,7 +27,7 @@ function fileAsks(file) {
     const { nodeOptions } = JSON.parse(readFileSync(file, 'utf8'))
     return Boolean(nodeOptions?.[NAME])
   } catch {
-    // It was there when Node started: who knows what it said.
+    // The file was there when Node started, and may have asked for it.
     return true
   }
 }
