@@ -27,12 +27,15 @@ if (spawnSync('cargo', ['+nightly', '--version']).status !== 0) {
 
 /** What a block goes through; not the documents, the metrics, the package, nor what waits for a clock. */
 const TESTS = [
+  'pool/acquire',
   'pool/acquire-attacks',
   'pool/attacks',
   'pool/bad-input',
   'pool/buffer',
   'pool/byte-buffer',
   'pool/ceiling',
+  'pool/exhausted',
+  'pool/call-site',
   'pool/leak',
   'pool/lease',
   'pool/release',
@@ -42,6 +45,7 @@ const TESTS = [
   'cache/thread-cache',
   'environments/environments',
   'environments/faults',
+  'environments/sudden-ends',
   'io/abandoned',
   'io/attacks',
   'io/body-attacks',
@@ -49,16 +53,23 @@ const TESTS = [
   'io/body-size',
   'io/connections',
   'io/end',
+  'io/faults',
   'io/files',
   'io/forged',
-  'io/http',
+  'io/forged-objects',
   'io/http2',
   'io/leaving',
   'io/onread',
+  'io/read-body',
+  'io/read-body-clients',
+  'io/read-body-streams',
   'model/model',
   'model/torture',
+  'threads/acquire',
+  'threads/attached',
   'threads/handle',
   'threads/posting',
+  'threads/posting-ends',
   'threads/threads'
 ]
 

@@ -1,104 +1,42 @@
 'use strict'
 
 /**
- * Faults from below, each made in a process of its own: after every one nothing is lost, nothing is handed
- * out twice, the error says what it was, and the pool works again as soon as the fault is over.
+ * Faults from below, each made in a process of its own: system calls that are refused, and memory that is. After every
+ * fault nothing is lost and no block has two owners. The error says what it was, and the pool works again as soon as the
+ * fault is over.
  *
- * Memory is refused by the operating system itself (RLIMIT_AS), single calls by `faults.c`.
+ * The operating system itself refuses memory (RLIMIT_AS); `faults.c` refuses single calls.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
-const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
-const { spawnSync } = require('node:child_process')
 const crypto = require('node:crypto')
 const fs = require('node:fs')
-const os = require('node:os')
 const path = require('node:path')
-const { PassThrough } = require('node:stream')
-const { after, before, describe, test } = require('node:test')
+const { describe, test } = require('node:test')
 const { BufferPool } = require('../..')
-const { chunks, pumpFile } = require('../../lib/io')
-const { flagsOf } = require('../../scripts/project')
-const { openFiles } = require('../support/faults')
 const {
   balanced,
   collectUntil,
   eventually,
   external,
   isChecked,
-  runScript,
   settle
 } = require('../support/helpers')
+const {
+  MIB,
+  folder,
+  inChild,
+  onlyLinux,
+  onOwnMemory,
+  withShim
+} = require('../support/fault-processes')
 
-const MIB = 1024 * 1024
-
-const onlyLinux = { skip: process.platform !== 'linux' && 'as Linux has it' }
-
-/** What V8 allocates is V8's affair. */
-const onOwnMemory = { skip: !external && "where blocks are memory of cistern's own" }
-
-let folder = ''
 /** A file of 80 MiB and some bytes. */
-let file = ''
-/** One of 8 MiB. */
-let smallFile = ''
-/** `faults.c`, compiled; empty where it can't be. */
-let shim = ''
-
-before(() => {
-  folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-faults-'))
-  file = path.join(folder, 'file')
-  fs.writeFileSync(
-    file,
-    Buffer.concat(Array(80).fill(crypto.randomBytes(MIB)).concat(Buffer.from('end')))
-  )
-  smallFile = path.join(folder, 'small-file')
-  fs.writeFileSync(smallFile, crypto.randomBytes(8 * MIB))
-  const library = path.join(folder, 'faults.so')
-  const source = path.join(__dirname, '..', 'support', 'faults.c')
-  const { status } = spawnSync('cc', [
-    '-shared',
-    '-fPIC',
-    '-o',
-    library,
-    source,
-    '-ldl',
-    '-lpthread'
-  ])
-  if (status === 0) shim = library
-})
-
-after(() => fs.rmSync(folder, { recursive: true }))
-
-/**
- * Runs a function in a process of its own, with what `faults.js` exports.
- *
- * @param {(faults: typeof import('../support/faults'), given: any) => Promise<void>} work sees nothing else from here
- * @param {{ given?: unknown, env?: NodeJS.ProcessEnv }} [options]
- */
-function inChild(work, { given = {}, env = {} } = {}) {
-  const faults = JSON.stringify(path.join(__dirname, '..', 'support', 'faults'))
-  const output = runScript(
-    `void (${work})(require(${faults}), ${JSON.stringify(given)}).then(() => console.log('done'))`,
-    // glibc takes 64 MiB of addresses for each thread that allocates: room that a test has counted on.
-    { env: { MALLOC_ARENA_MAX: '1', ...env } }
-  )
-  assert.equal(output, 'done\n')
-}
-
-/**
- * The same with `faults.c`.
- *
- * @param {import('node:test').TestContext} context
- * @param {(faults: typeof import('../support/faults'), given: any) => Promise<void>} work
- * @param {unknown} [given]
- */
-function withShim(context, work, given) {
-  if (shim === '') context.skip('there is no compiler')
-  else if (isChecked) context.skip('a memory checker replaces the same functions')
-  else inChild(work, { given, env: { LD_PRELOAD: shim } })
-}
+const file = path.join(folder, 'file')
+fs.writeFileSync(
+  file,
+  Buffer.concat(Array(80).fill(crypto.randomBytes(MIB)).concat(Buffer.from('end')))
+)
 
 describe('A call is refused', onlyLinux, () => {
   test('mmap, for the n-th block or slab of blocks', onOwnMemory, (context) => {
@@ -606,287 +544,4 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
       }
     })
   })
-})
-
-describe('A process or worker that ends in the middle of everything', () => {
-  /**
-   * Thousands of Buffers leased, released and dropped, and every helper at work; then calls `end`.
-   *
-   * @param {typeof import('../support/faults')} faults
-   * @param {{ file: string, detachOnRelease: boolean }} given
-   * @param {() => void} end
-   * @param {import('../..').BufferPool} [pool]
-   */
-  async function beBusy(
-    { BufferPool, io },
-    { file, detachOnRelease },
-    end,
-    pool = new BufferPool({ detachOnRelease, leakSampleRate: 0 })
-  ) {
-    const fs = require('node:fs')
-    const net = require('node:net')
-    const { devNull } = require('node:os')
-    const { Readable } = require('node:stream')
-    const small = new BufferPool({ detachOnRelease, maxBytes: 65_536 })
-    const kept = Array.from({ length: 3000 }, (_, i) => pool.allocUnsafe((i % 100) * 300 + 1))
-    for (let i = 0; i < 1000; i++) pool.release(kept.pop())
-    // Dropped: some are collected already, some not, some on their way.
-    for (let i = 0; i < 3000; i++) pool.allocUnsafe(3000)
-    globalThis.gc()
-    await new Promise((resolve) => setImmediate(resolve))
-    for (let i = 0; i < 1000; i++) pool.allocUnsafe(3000)
-    const waiting = [small.allocUnsafe(65_536), small.acquire(1)]
-    const busy = []
-    // A client that does not read, and one that writes and never ends.
-    const server = net.createServer((socket) => {
-      socket.on('error', () => {}).unref()
-      busy.push(io.pumpFile(pool, file, socket).catch(() => {}))
-    })
-    await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(undefined)))
-    const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
-    const client = net.connect(port, '127.0.0.1').pause()
-    const body = new Readable({ read() {} })
-    body.push(Buffer.alloc(100_000))
-    busy.push(io.readBody(pool, body))
-    for (let i = 0; i < 4; i++) {
-      busy.push(io.pumpFile(pool, file, fs.createWriteStream(devNull)).catch(() => {}))
-      busy.push(
-        (async () => {
-          for await (const chunk of io.chunks(pool, file)) busy.push(chunk.length)
-        })()
-      )
-    }
-    const bytes = pool.byteBuffer().append('cistern')
-    Object.assign(globalThis, { kept, waiting, busy, client, bytes })
-    globalThis.gc()
-    setImmediate(end)
-    // Where it ends by itself.
-    server.unref()
-    client.unref()
-  }
-
-  const ENDS = {
-    'process.exit()': { end: '() => process.exit(7)', code: 7 },
-    'process.reallyExit()': { end: '() => process.reallyExit(7)', code: 7 },
-    'an uncaught exception': { end: '() => { throw new Error("on purpose") }', code: 1 },
-    'an unhandled rejection': { end: '() => Promise.reject(new Error("on purpose"))', code: 1 },
-    'no more to do': { end: '() => globalThis.client.destroy()', code: 0 },
-    'an exit handler that leases and releases': {
-      end: `() => {
-        process.on('exit', () => {
-          const { shared } = faults
-          for (let i = 0; i < 100; i++) shared.release(shared.allocUnsafe(5000))
-          globalThis.kept = shared.allocUnsafe(100)
-        })
-        process.exit(7)
-      }`,
-      code: 7
-    }
-  }
-
-  /** Runs a script, and asserts how it ends and what it says. */
-  function assertEnd(script, code, says = '') {
-    const faults = JSON.stringify(path.join(__dirname, '..', 'support', 'faults'))
-    const { status, signal, stdout, stderr } = spawnSync(
-      process.execPath,
-      [
-        '--expose-gc',
-        ...flagsOf(process.version),
-        '-e',
-        `const faults = require(${faults})\n${script}`
-      ],
-      { encoding: 'utf8', timeout: 120_000 }
-    )
-    assert.deepEqual({ status, signal }, { status: code, signal: null }, `${stderr}\n${stdout}`)
-    assert.equal(stdout, says)
-    // Node's own words of the exception, and nobody else's.
-    if (code === 1)
-      assert.match(
-        // Node has C print them, which ends lines in Windows' way.
-        stderr.replaceAll('\r\n', '\n'),
-        /^[\s\S]{0,300}Error: on purpose\n( +at .*\n)+\n?Node\.js v\S+\n*$/
-      )
-    else assert.equal(stderr, '')
-  }
-
-  for (const [name, { end, code }] of Object.entries(ENDS)) {
-    test(`by ${name}`, () => {
-      for (const detachOnRelease of [true, false]) {
-        const given = JSON.stringify({ file: smallFile, detachOnRelease })
-        assertEnd(`;(${beBusy})(faults, ${given}, ${end})`, code)
-      }
-    })
-  }
-
-  test('a worker, at any moment, with the pool shared: nothing is lost', onOwnMemory, () => {
-    const work = async (faults, busyWorker, file) => {
-      const { BufferPool, assert, assertWhole, eventually } = faults
-      const { setTimeout: sleep } = require('node:timers/promises')
-      const { Worker } = require('node:worker_threads')
-      for (const detachOnRelease of [true, false]) {
-        const pool = new BufferPool({ detachOnRelease, leakSampleRate: 0 })
-        const codes = {
-          '() => process.exit(7)': 7,
-          '() => { throw new Error("on purpose") }': 1,
-          '() => globalThis.client.destroy()': 0,
-          '() => { for (;;) globalThis.kept.push(pool.allocUnsafe(100)) }': 1,
-          '() => { for (;;) pool.release(pool.allocUnsafe(50_000)) }': 1
-        }
-        for (const [end, expected] of Object.entries(codes)) {
-          for (let round = 0; round < 2; round++) {
-            const isEndless = end.includes('for (;;)')
-            const workerData = { file, handle: pool.handle }
-            const worker = new Worker(busyWorker.replace('END', end), { eval: true, workerData })
-            const errors = []
-            worker.on('error', ({ message }) => errors.push(message))
-            const exit = new Promise((resolve) => worker.on('exit', resolve))
-            if (isEndless || round === 1) {
-              await Promise.race([sleep(30 + 40 * Math.random() + 100 * round), exit])
-              await worker.terminate()
-            }
-            const code = await exit
-            // 0 is Node's word for one that was terminated before it had begun.
-            if (round === 0 && !(isEndless && code === 0)) assert.equal(code, expected)
-            assert.ok(
-              errors.every((message) => message === 'on purpose'),
-              errors.join()
-            )
-            const own = Array.from({ length: 200 }, (_, i) => pool.allocUnsafe(i * 300 + 2))
-            faults.mark(own)
-            await faults.settle()
-            faults.assertMarks(own)
-            for (const buffer of own) pool.release(buffer)
-          }
-        }
-        await eventually(() => pool.stats().inUseCount === 0, 'what the workers had is back')
-        await assertWhole(pool, { afterEnds: true })
-        await eventually(() => faults.openFiles(file).length === 0, 'no file is open')
-      }
-    }
-    const worker = `
-      const { workerData } = require('node:worker_threads')
-      const faults = require(${JSON.stringify(path.join(__dirname, '..', 'support', 'faults'))})
-      const pool = faults.BufferPool.attach(workerData.handle)
-      ;(${beBusy})(faults, { file: workerData.file }, END, pool)
-    `
-    // Workers do not have this function.
-    const script = `;(${work})(faults, ${JSON.stringify(worker)}, ${JSON.stringify(smallFile)})`
-    assertEnd(`${script}.then(() => console.log('done'))`, 0, 'done\n')
-  })
-})
-
-describe('fs fails in the middle of a file', () => {
-  const CHUNK = 16 * 1024
-
-  /** Reads a file by a helper, from `start` on: how many bytes came, and the error. */
-  const READERS = {
-    pumpFile: async (pool, source, start) => {
-      const sink = new PassThrough()
-      const bytes = []
-      sink.on('data', (chunk) => bytes.push(chunk))
-      try {
-        await pumpFile(pool, source, sink, { chunkSize: CHUNK, start })
-        return { bytes, sink }
-      } catch (error) {
-        return { bytes, sink, error }
-      }
-    },
-    chunks: async (pool, source) => {
-      const bytes = []
-      try {
-        for await (const chunk of chunks(pool, source, { chunkSize: CHUNK })) {
-          bytes.push(Buffer.from(chunk))
-        }
-        return { bytes }
-      } catch (error) {
-        return { bytes, error }
-      }
-    }
-  }
-
-  /** What must hold at once when a helper has failed. */
-  async function assertOver(pool, name) {
-    assert.equal(pool.stats().inUseCount, 0)
-    assert.deepEqual(openFiles(name), [])
-    assert.equal((await balanced(pool)).inUseBytes, 0)
-  }
-
-  for (const [name, read] of Object.entries(READERS)) {
-    test(`${name} of memory that ends: a read that the kernel fails`, onlyLinux, async () => {
-      // Behind the stack of a process there is nothing.
-      const stack = fs
-        .readFileSync('/proc/self/maps', 'utf8')
-        .split('\n')
-        .find((line) => line.endsWith('[stack]'))
-      const end = Number.parseInt(stack.split(/[- ]/)[1], 16)
-      const size = 2 * CHUNK + 100
-      for (const detachOnRelease of [true, false]) {
-        const pool = new BufferPool({ detachOnRelease })
-        const { bytes, error } = await read(pool, '/proc/self/mem', end - size)
-        assert.equal(error.code, 'EIO')
-        // That begins where files begin: nothing is there, either.
-        assert.equal(Buffer.concat(bytes).length, name === 'chunks' ? 0 : size)
-        await assertOver(pool, `/proc/${process.pid}/mem`)
-      }
-    })
-
-    test(`${name} of a directory`, { skip: process.platform === 'win32' }, async () => {
-      const pool = new BufferPool()
-      const { bytes, error } = await read(pool, folder)
-      assert.deepEqual([bytes.length, error.code], [0, 'EISDIR'])
-      await assertOver(pool, folder)
-    })
-
-    test(`${name} of a FileHandle that is closed meanwhile`, async () => {
-      const pool = new BufferPool()
-      const handle = await fs.promises.open(smallFile)
-      const { read: readHandle } = handle
-      let reads = 0
-      let closed
-      handle.read = async (...args) => {
-        if (++reads === 4) closed = handle.close()
-        return readHandle.apply(handle, args)
-      }
-      const { bytes, error } = await read(pool, handle)
-      assert.equal(error.code, 'EBADF')
-      assert.ok(
-        fs
-          .readFileSync(smallFile)
-          .subarray(0, 3 * CHUNK)
-          .equals(Buffer.concat(bytes))
-      )
-      await closed
-      await assertOver(pool, smallFile)
-    })
-
-    for (const code of ['EIO', 'EBADF', 'ESTALE']) {
-      test(`${name}, whose n-th read fails with ${code}`, async (context) => {
-        const contents = fs.readFileSync(smallFile)
-        for (const detachOnRelease of [true, false]) {
-          const pool = new BufferPool({ detachOnRelease })
-          for (let n = 1; n <= 6; n++) {
-            let reads = 0
-            const failure = Object.assign(new Error(`${code}: on purpose, read`), { code })
-            spyOnRead(context, (readFile, args) => {
-              if (++reads !== n) return readFile(...args)
-              // It may have written some of it.
-              Uint8Array.prototype.fill.call(args[1], 0xee, 0, 100)
-              return setImmediate(args.at(-1), failure, 0)
-            })
-            const { bytes, error } = await read(pool, smallFile)
-            assert.equal(error, failure)
-            assert.equal(reads, n, 'nothing is read after it')
-            await new Promise((resolve) => setImmediate(resolve))
-            assert.ok(contents.subarray(0, (n - 1) * CHUNK).equals(Buffer.concat(bytes)))
-            await assertOver(pool, smallFile)
-          }
-          spyOnRead(context, (readFile, args) => readFile(...args))
-          const { bytes } = await read(pool, smallFile)
-          await new Promise((resolve) => setImmediate(resolve))
-          assert.ok(contents.equals(Buffer.concat(bytes)), 'the same pool works')
-          await assertOver(pool, smallFile)
-        }
-      })
-    }
-  }
 })

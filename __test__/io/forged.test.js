@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Events that nobody but Node should emit, and does: anyone can emit, call a listener, throw in a listener for new
- * listeners. None of that releases a block that is still read or written.
+ * Events that only Node should emit, emitted by other code: anyone can emit an event, call a listener, or throw in a
+ * listener for new listeners. None of that releases a block that is still read or written.
  */
 
 const assert = require('node:assert/strict')
@@ -10,112 +10,27 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const http = require('node:http')
 const net = require('node:net')
-const os = require('node:os')
 const path = require('node:path')
 const { PassThrough } = require('node:stream')
-const { after, describe, test } = require('node:test')
+const { describe } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const tls = require('node:tls')
-const { MessageChannel } = require('node:worker_threads')
-const { BufferPool } = require('../..')
 const { end, onread, pumpFile } = require('../../lib/io')
-const { kindOf } = require('../../lib/io/writable-kinds')
-const { MODES, eventually, inEveryMode, until } = require('../support/helpers')
+const { eventually, until } = require('../support/helpers')
+const { ALIEN, HOST, TRANSPORTS, allBack, cert, hash, serving } = require('../support/io-servers')
 const {
-  ALIEN,
-  HOST,
-  TRANSPORTS,
-  allBack,
-  cert,
-  hash,
-  key,
-  randomBytes,
-  serving
-} = require('../support/io-servers')
-
-const MIB = 1024 * 1024
-
-/** The bytes that are sent: none is the next owner's. */
-const CONTENT = randomBytes(8 * MIB).map((byte) => (byte === ALIEN ? 0 : byte))
-
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-forged-'))
-after(() => fs.rmSync(folder, { recursive: true }))
-
-const file = path.join(folder, 'file')
-fs.writeFileSync(file, CONTENT)
-
-const [plain, secure] = [
-  {
-    name: 'net',
-    createServer: (handler) => net.createServer(handler),
-    connect: (port, options) => net.connect({ host: HOST, port, ...options })
-  },
-  {
-    name: 'tls',
-    createServer: (handler) => tls.createServer({ key, cert }, handler),
-    connect: (port, options) => tls.connect({ host: HOST, port, ca: cert, ...options })
-  }
-]
-
-/** Runs a test with the two ways of release. */
-function inBothModes(name, run) {
-  for (const { mode, options } of MODES.slice(0, 2)) {
-    test(`${name}, ${mode}`, async (context) => {
-      const pool = new BufferPool({ ...options, maxBytes: 1024 * MIB })
-      await run(pool, context)
-    })
-  }
-}
-
-/** A pooled Buffer with the content, or so much of it. */
-function pooled(pool, length = CONTENT.length) {
-  const buffer = pool.allocUnsafe(length)
-  CONTENT.copy(buffer)
-  return buffer
-}
-
-/**
- * The next owners of whatever was released: they write to it at once, and ever again until the test is over.
- *
- * @param {BufferPool} pool
- * @param {number} size
- */
-function takeOver(pool, size, context) {
-  const blocks = []
-  const take = () => {
-    if (blocks.length < 20) blocks.push(pool.allocUnsafe(size))
-    for (const block of blocks) block.fill(ALIEN)
-  }
-  take()
-  // Servers may call this when their test is over, and then nobody stops it.
-  const timer = setInterval(take, 5).unref()
-  const stop = () => {
-    clearInterval(timer)
-    for (const block of blocks.splice(0)) pool.release(block)
-  }
-  context.after(stop)
-  return {
-    stop,
-    /** Asserts that nobody else has written to them. */
-    areWhole() {
-      assert.ok(blocks.every((block) => block.every((byte) => byte === ALIEN)))
-    }
-  }
-}
-
-/** Reads what comes, slowly: most of it waits in the sender's memory. */
-async function receive(readable) {
-  const chunks = []
-  try {
-    for await (const chunk of readable) {
-      chunks.push(chunk)
-      if (chunks.length % 8 === 0) await sleep(1)
-    }
-  } catch {
-    // It was cut off: what came is looked at.
-  }
-  return Buffer.concat(chunks)
-}
+  CONTENT,
+  MIB,
+  assertOurs,
+  file,
+  folder,
+  inBothModes,
+  plain,
+  pooled,
+  receive,
+  secure,
+  takeOver
+} = require('../support/forgery')
 
 /** Emits, and calls the listeners of cistern's own besides. */
 function forge(emitter, ...events) {
@@ -140,13 +55,6 @@ function forge(emitter, ...events) {
 function toleratesForgery(emitter, event) {
   if (emitter instanceof tls.TLSSocket || emitter.server) return false
   return !(emitter instanceof http.ServerResponse && event === 'finish')
-}
-
-/** Asserts that bytes are the beginning of the content, or all of it. */
-function assertOurs(bytes, isAll = false) {
-  assert.equal(bytes.indexOf(ALIEN), -1, "the next owner's bytes were sent")
-  if (isAll) assert.equal(hash(bytes), hash(CONTENT))
-  else assert.ok(bytes.equals(CONTENT.subarray(0, bytes.length)))
 }
 
 describe('onread', () => {
@@ -786,230 +694,7 @@ describe('pumpFile', () => {
   )
 })
 
-/** A socket that reads with an option of onread, and the end that sends to it. */
-async function reading(context, option) {
-  const server = net.createServer()
-  context.after(() => server.close())
-  server.listen(0, HOST)
-  await once(server, 'listening')
-  const socket = net.connect({ host: HOST, port: server.address().port, onread: option })
-  context.after(() => socket.destroy())
-  socket.on('error', () => {})
-  const [sender] = await once(server, 'connection')
-  context.after(() => sender.destroy())
-  sender.on('error', () => {})
-  if (socket.connecting) await once(socket, 'connect')
-  return { socket, sender }
-}
-
-describe('onread, whose functions anyone can call,', () => {
-  const kBuffer = Object.getOwnPropertySymbols(new net.Socket()).find(
-    ({ description }) => description === 'kBuffer'
-  )
-  const disguises = {
-    'is a Proxy': (socket, memory) =>
-      new Proxy(socket, { get: (target, key) => (key === kBuffer ? memory() : target[key]) }),
-    'has a symbol like one of Node': (socket, memory) =>
-      Object.defineProperty(Object.create(socket), Symbol('kBuffer'), { get: memory })
-  }
-
-  for (const [name, disguise] of Object.entries(disguises)) {
-    inBothModes(
-      `keeps what one socket reads into, where another ${name} and says that it does`,
-      async (pool, context) => {
-        const { socket } = await reading(context, undefined)
-        let block
-        let heard = 0
-        const option = onread(pool, { size: 4096 }, (length, bytes) => {
-          block = bytes
-          heard += length
-        })
-        option.callback.call(
-          disguise(socket, () => block),
-          1,
-          Buffer.alloc(1)
-        )
-        // This one is given the block.
-        const { sender } = await reading(context, option)
-        socket.destroy()
-        await once(socket, 'close')
-        const owners = takeOver(pool, 4096, context)
-        sender.write(Buffer.alloc(1000))
-        await until(() => heard > 1, 'the bytes have come')
-        owners.areWhole()
-      }
-    )
-  }
-
-  inBothModes('gives no socket a block that was released before', async (pool, context) => {
-    for (const release of ['by the end of its socket', 'by its user']) {
-      const { socket } = await reading(context, undefined)
-      let block
-      let heard = 0
-      const option = onread(pool, { size: 4096 }, (length, bytes) => {
-        block = bytes
-        heard += length
-      })
-      option.callback.call(socket, 1, Buffer.alloc(1))
-      if (release === 'by its user') pool.release(block)
-      socket.destroy()
-      await once(socket, 'close')
-      const owners = takeOver(pool, 4096, context)
-      const { sender } = await reading(context, option)
-      sender.write(Buffer.alloc(1000))
-      await until(() => heard > 1, 'the bytes have come')
-      owners.areWhole()
-      owners.stop()
-    }
-  })
-
-  inBothModes(
-    'keeps what a socket reads into, where a patched array finds it another handle',
-    async (pool, context) => {
-      const { port1 } = new MessageChannel()
-      port1.close()
-      await once(port1, 'close')
-      let heard = 0
-      const option = onread(pool, { size: 4096 }, (length) => {
-        heard += length
-      })
-      const { socket, sender } = await reading(context, option)
-      const { find } = Array.prototype
-      context.after(() => {
-        Array.prototype.find = find
-      })
-      Array.prototype.find = () => port1
-      sender.write(Buffer.alloc(1))
-      await until(() => heard === 1, 'it has a block')
-      socket.emit('close')
-      const owners = takeOver(pool, 4096, context)
-      sender.write(Buffer.alloc(1000))
-      await until(() => heard > 1 || socket.destroyed, 'the bytes have come')
-      Array.prototype.find = find
-      owners.areWhole()
-      assert.equal(heard, 1001)
-    }
-  )
-})
-
-test('A file stream with functions of its user is lent nothing, whatever symbols it has', async (context) => {
-  const target = path.join(folder, 'symbols')
-  const seen = []
-  function Disguised() {
-    this[Symbol('kFs')] = fs
-    fs.WriteStream.call(this, target, {
-      fs: {
-        open: fs.open,
-        close: fs.close,
-        writev: fs.writev,
-        write(fd, bytes, ...rest) {
-          seen.push(pool.owns(bytes))
-          return fs.write(fd, bytes, ...rest)
-        }
-      }
-    })
-  }
-  Object.setPrototypeOf(Disguised.prototype, fs.WriteStream.prototype)
-  const pool = new BufferPool({ detachOnRelease: false })
-  const sink = new Disguised()
-  context.after(() => sink.destroy())
-  await pumpFile(pool, file, sink)
-  assert.ok(seen.length > 0 && !seen.includes(true))
-  await allBack(pool)
-})
-
-test('A patched Set, Map or WeakMap sees nothing that could release a block', async (context) => {
-  const seen = []
-  const restore = []
-  for (const prototype of [Set.prototype, Map.prototype, WeakMap.prototype, WeakSet.prototype]) {
-    for (const name of ['add', 'set', 'get', 'delete', 'forEach']) {
-      const original = prototype[name]
-      if (original === undefined) continue
-      prototype[name] = function (...args) {
-        if (/[\\/]lib[\\/]io[\\/]/.test(new Error().stack.split('\n')[2])) seen.push(name)
-        return original.apply(this, args)
-      }
-      restore.push(() => {
-        prototype[name] = original
-      })
-    }
-  }
-  context.after(() => {
-    for (const one of restore) one()
-  })
-  const pool = new BufferPool()
-  const server = http.createServer((req, res) => {
-    if (req.url === '/end') end(pool, res, pooled(pool))
-    else pumpFile(pool, file, res).then(() => res.end())
-  })
-  await serving(server, async (port) => {
-    for (const url of ['/end', '/pump']) {
-      const req = http.request({ host: HOST, port, path: url, agent: false }).end()
-      const [res] = await once(req, 'response')
-      assertOurs(await receive(res), true)
-    }
-    const option = onread(pool, {}, () => {})
-    const socket = plain.connect(port, { onread: option })
-    socket.write('GET /end HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
-    await once(socket, 'close')
-  })
-  await allBack(pool)
-  assert.deepEqual(seen, [])
-})
-
 /** Whether more is leased than the next owners have. */
 function isOut(pool) {
   return pool.stats().inUseCount > 20
 }
-
-describe('A response that throws when it is asked what it died of', () => {
-  test(
-    'takes no other one of its connection along',
-    inEveryMode(async (pool) => {
-      const file = path.join(folder, 'pipelined')
-      fs.writeFileSync(file, Buffer.alloc(4 * MIB, 1))
-      const pumps = []
-      const server = http.createServer((req, res) => {
-        if (req.url === '/first') {
-          Object.defineProperty(res, 'errored', {
-            get() {
-              throw new Error('on purpose')
-            }
-          })
-        }
-        pumps.push(pumpFile(pool, file, res))
-      })
-      server.listen(0)
-      await once(server, 'listening')
-      const client = net.connect(server.address().port)
-      client.on('error', () => {})
-      client.write('GET /first HTTP/1.1\r\nHost: x\r\n\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => pumps.length === 2, 'both have come')
-      const outcomes = Promise.allSettled(pumps)
-      await once(client, 'readable')
-      client.destroy()
-      for (const { status } of await outcomes) assert.equal(status, 'rejected')
-      await until(() => pool.stats().inUseCount === 0, 'nothing is leased')
-      server.close()
-      await once(server, 'close')
-    })
-  )
-})
-
-describe('A writable that only looks like one of Node', () => {
-  test('borrows nothing: a Proxy of a socket', () => {
-    assert.equal(kindOf(new net.Socket()), 'stream')
-    assert.equal(kindOf(new Proxy(new net.Socket(), {})), undefined)
-  })
-
-  test('borrows nothing: a socket with a method of its own, however arrays are gone through', () => {
-    const socket = Object.assign(new net.Socket(), { write: () => true })
-    const iterate = Array.prototype[Symbol.iterator]
-    Array.prototype[Symbol.iterator] = () => iterate.call([])
-    try {
-      assert.equal(kindOf(socket), undefined)
-    } finally {
-      Array.prototype[Symbol.iterator] = iterate
-    }
-  })
-})
