@@ -5,7 +5,7 @@ const path = require('node:path')
 const { pathToFileURL } = require('node:url')
 const { chromium } = require('playwright-core')
 
-/** Where Debian and its kin have it. */
+/** Debian and its derivatives install it here. */
 const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 
 const ARGUMENTS = [
@@ -18,19 +18,19 @@ const ARGUMENTS = [
   '--disable-sync'
 ]
 
-/** @returns {string | undefined} the program, or what `CHROMIUM` names */
+/** @returns {string | undefined} the program that `CHROMIUM` names, or else an installed one */
 function findChromium() {
   return [process.env.CHROMIUM, ...PLACES].find((file) => file && fs.existsSync(file))
 }
 
-/** A browser that looks at one page. */
+/** Opens one page in a browser. */
 class Reader {
   #browser
   #file
 
   /**
    * @param {string} html
-   * @param {string} folder where the page is kept
+   * @param {string} folder that receives the page
    */
   static async open(html, folder) {
     const reader = new Reader()
@@ -42,8 +42,8 @@ class Reader {
 
   /**
    * @param {import('playwright-core').BrowserContextOptions} [options]
-   * @returns {Promise<{ page: import('playwright-core').Page, troubles: string[] }>} `troubles` are
-   *   all errors and all requests but the one for the page itself
+   * @returns {Promise<{ page: import('playwright-core').Page, troubles: string[] }>} `troubles` holds
+   *   all errors, and all requests except the one for the page
    */
   async visit(options) {
     const context = await this.#browser.newContext(options)

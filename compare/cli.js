@@ -17,21 +17,21 @@ const { version } = require('./package.json')
 
 const WRONG_COMMAND_LINE = 2
 
-/** What a shell reports for a process that SIGPIPE has ended. */
+/** A shell reports this code for a process that SIGPIPE ended. */
 const BROKEN_PIPE = 141
 
 /** More rounds than anyone waits for. */
 const MAX_ROUNDS = 1000
 
-/** Shorter windows hold too few requests, longer ones are a soak test. In seconds. */
+/** In seconds. Shorter windows hold too few requests; longer ones are a soak test. */
 const MIN_DURATION = 0.1
 const MAX_DURATION = 600
 
-/** More takes longer to fill than a run does. In MiB. */
+/** In MiB. A larger heap takes longer to fill than a run takes. */
 const MAX_HEAP = 1024
 
-/** For both commands that can draw the page. */
-const HTML = `draw it as a page with plots, too (FILE: ${DEFAULT_FILE} if left out)`
+/** The help of `--html`, for both commands that have it. */
+const HTML = `also write a page with plots (FILE: ${DEFAULT_FILE} by default)`
 
 function rounds(text) {
   const value = Number(text)
@@ -51,7 +51,7 @@ function mebibytes(text) {
   throw new InvalidArgumentError(`It must be a whole number of MiB from 0 to ${MAX_HEAP}.`)
 }
 
-/** What the help tells of options that are not given: how the experiments run then. */
+/** Returns the defaults of the options for the help, from the schedules of the experiments. */
 function defaults() {
   const plan = makePlan()
   const schedules = experiments.flatMap((experiment) =>
@@ -70,35 +70,35 @@ function range(values) {
   return low === high ? `${low}` : `${low} to ${high}`
 }
 
-/** @param {(code: number) => void} exit is told the exit code */
+/** @param {(code: number) => void} exit receives the exit code */
 function program(exit) {
   const { runs, duration, heap } = defaults()
   const cli = new Command('cistern-compare')
     .description("Measures pooled Buffers against V8's garbage-collected ones, over real HTTP.")
     .version(version)
     .enablePositionalOptions()
-    .argument('[experiment...]', 'which to run; all without it, but with --workload none')
+    .argument('[experiment...]', 'which to run (default: all, or none with --workload)')
     .option('--runs <N>', `rounds, in each of which every arm runs once ${runs}`, rounds)
     .option('--duration <SECONDS>', `measured time of each run ${duration}`, seconds)
-    .option('--json <FILE>', 'keep the raw figures there, saved after each run')
+    .option('--json <FILE>', 'save the raw figures to FILE after each run')
     .option('--html [FILE]', HTML)
     .option(
       '--workload <FILE>',
-      'run your own: a module with serve or run (compare/README.md has one)'
+      'run your own code: a module with serve or run (see compare/README.md)'
     )
-    .option('--heap <MIB>', `objects that each process holds besides ${heap}`, mebibytes)
-    .option('--full', 'longer rounds, and more of them until the ratio is known to ±2 %')
-    .showHelpAfterError('(--help tells more)')
+    .option('--heap <MIB>', `other objects that each process holds ${heap}`, mebibytes)
+    .option('--full', 'run longer rounds, and more of them until the ratio is known to ±2 %')
+    .showHelpAfterError('(see --help)')
     .exitOverride()
     .action(async (names, options) => exit(await compare(names, options)))
   cli
     .command('list')
-    .description('tell the experiments and the arms')
+    .description('list the experiments and their arms')
     .action(() => console.log(list()))
   cli
     .command('report')
-    .description('draw a saved result again')
-    .argument('<FILE>', 'written by --json')
+    .description('print a saved result again')
+    .argument('<FILE>', 'a result that --json saved')
     .option('--html [FILE]', HTML)
     .action((file, options) => {
       const result = readResult(file)
@@ -109,9 +109,9 @@ function program(exit) {
   cli
     .command('transcript')
     .description(
-      'print the memory that is free before and after each of 100 Buffers of 1 MiB in one request'
+      'print the free memory before and after each of 100 Buffers of 1 MiB in one request'
     )
-    .argument('[ARM]', 'of http-buffers', 'v8-allocUnsafe')
+    .argument('[ARM]', 'an arm of http-buffers', 'v8-allocUnsafe')
     .action(async (arm) => exit(await transcript(arm)))
   return cli
 }
@@ -131,7 +131,7 @@ async function main(args) {
   return code
 }
 
-// Whoever reads the output has heard enough, as `head` does: no reason for a stack trace.
+// A reader such as `head` closes the pipe early. That deserves no stack trace.
 process.stdout.on('error', (error) => {
   if (error.code !== 'EPIPE') throw error
   process.exit(BROKEN_PIPE)

@@ -1,6 +1,6 @@
 'use strict'
 
-/** Figures as the tables show them. */
+/** Formats figures for the tables. */
 
 const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
@@ -13,7 +13,7 @@ function count(value) {
   return whole.format(value)
 }
 
-/** Three digits or so: more would be noise. @param {number} value */
+/** Keeps about three digits; more would be noise. @param {number} value */
 function short(value) {
   const digits = value < 10 ? 2 : value < 100 ? 1 : 0
   return digits === 0 ? whole.format(value) : value.toFixed(digits)
@@ -47,7 +47,7 @@ function percent(share) {
 }
 
 /**
- * How long a window lasts, as it follows "rounds"; nothing where that is not known.
+ * Describes how long a window lasts, to follow the word "rounds". Returns '' where that is not known.
  *
  * @param {number | undefined} durationSeconds
  * @param {{ leastRequests?: number, unit?: string }} experiment

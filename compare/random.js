@@ -4,8 +4,8 @@
 const GOLDEN = 0x9e3779b9
 
 /**
- * A small seeded generator (splitmix32): the same seed gives the same numbers on every machine and
- * in every process, so that all arms see the same work and a run can be repeated.
+ * Returns a small seeded generator (splitmix32). The same seed gives the same numbers on every machine
+ * and in every process, so all arms do the same work, and a run can be repeated.
  *
  * @param {number} seed any integer
  * @returns {() => number} numbers from 0 to below 1
@@ -24,7 +24,7 @@ function random(seed) {
 }
 
 /**
- * A shuffled copy (Fisher–Yates).
+ * Returns a shuffled copy (Fisher–Yates).
  *
  * @template T
  * @param {readonly T[]} items

@@ -3,7 +3,7 @@
 const { CONTROL } = require('../arms/control')
 
 /**
- * What two arms that are the same come out at: an experiment that tells them apart can tell nothing.
+ * Returns how far two equal arms differ. An experiment that tells them apart proves nothing.
  *
  * @param {object[]} arms with their ratios to the baseline
  * @param {string} metric

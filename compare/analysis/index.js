@@ -10,7 +10,7 @@ const { warnings, SERVER_IDLE } = require('./warnings')
 const { unitOf } = require('./unit')
 
 /**
- * Turns raw runs into what a reader wants to know. Pure: the raw experiment stays as it is.
+ * Adds medians, ratios, warnings and a verdict to the raw runs. Pure: it does not change the raw experiment.
  *
  * @param {object} raw experiment with the runs of its arms
  * @returns {object} the experiment in the shape of the JSON
@@ -57,7 +57,7 @@ function analyse(raw) {
     verdict: verdict(compared)
   }
 
-  /** Of the main figure, each arm's to the tuned baseline's and to the limit's. */
+  /** Returns the ratios of each arm's main figure to the tuned arm's and to the limit's. */
   function ratiosOf(arms) {
     const to = (other) =>
       Object.fromEntries(

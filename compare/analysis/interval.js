@@ -2,16 +2,16 @@
 
 const { binomialDistribution } = require('simple-statistics')
 
-/** Chance that the interval misses, both sides together. */
+/** The chance that the interval misses, on both sides together. */
 const ALPHA = 0.05
 
-/** Fewer values give the same ends as the lowest and the highest do. */
+/** With fewer values the interval's ends are the lowest and the highest. */
 const FIRST_THAT_NARROWS = 7
 
 /**
- * How far a median can be trusted: the 95 % interval of its bootstrap distribution, which for a median
- * can be written down (Maritz and Jarrett, 1978) instead of drawn at random. No shape of the noise is
- * assumed, and the same runs always give the same interval.
+ * Returns the 95 % interval of a median's bootstrap distribution. For a median that distribution has a
+ * closed form (Maritz and Jarrett, 1978), so nothing is drawn at random: the same runs always give the same
+ * interval. It assumes no shape of the noise.
  *
  * @param {number[]} values at least one
  * @returns {{ low: number, high: number }}
@@ -22,16 +22,17 @@ function intervalOfMedian(values) {
   return { low: sorted[cut], high: sorted[sorted.length - 1 - cut] }
 }
 
-/** In words, for the report. @param {number} rounds */
+/** Describes the interval for the report. @param {number} rounds */
 function describeInterval(rounds) {
   const ends = rounds < FIRST_THAT_NARROWS ? ', which are the lowest and the highest' : ''
   return `95 % bootstrap interval of the median of the ratios paired by round${ends}`
 }
 
 /**
- * How many of so many values lie outside of the interval on each side. Of a resample of n values, drawn
- * with replacement, the median (of an even number of draws the lower of the two in the middle) is not above
- * the value of rank k if half of the draws are of that rank or a lower one.
+ * Returns how many of `count` sorted values lie outside of the interval on each side.
+ *
+ * Take a resample of n values, drawn with replacement. Its median is not above the value of rank k if half of
+ * the draws have that rank or a lower one. For an even n the median is the lower of the two middle draws.
  *
  * @param {number} count
  */
@@ -43,7 +44,7 @@ function ranksOutside(count) {
 }
 
 /**
- * The chance that of `count` draws, each of which succeeds with `chance`, so many succeed or more.
+ * Returns the chance that at least `successes` of `count` draws succeed, each with `chance`.
  *
  * @param {number} successes
  * @param {number} count

@@ -4,7 +4,7 @@ const { median } = require('simple-statistics')
 const { METRICS } = require('./metrics')
 
 /**
- * The median over the runs, metric by metric. Metrics that no run has are left out.
+ * Returns the median over the runs for each metric. It omits metrics that no run has.
  *
  * @param {Record<string, number>[]} runs
  * @returns {Record<string, number>}

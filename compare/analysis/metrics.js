@@ -1,28 +1,28 @@
 'use strict'
 
 /**
- * What is measured in each run, under its name in the JSON. Totals and peaks are over the measured
- * window; the server's own window and the client's differ by the time a message takes.
+ * The metrics of each run, by their names in the JSON. Totals and peaks cover the measured window. The
+ * server's window and the client's differ by the time that a message takes.
  */
 const METRICS = [
   /** Replies with status 200 per second, counted by the load client. */
   'requestsPerSecond',
-  /** Of a plain loop, which serves no requests. */
+  /** Only in a plain loop, which serves no requests. */
   'nsPerOperation',
-  /** Bytes of Buffers that were taken, filled and let go per second. Not bytes on the wire. */
+  /** Bytes of Buffers taken, filled and released per second. Not bytes on the wire. */
   'bytesPerSecond',
   'latencyP50Ms',
   'latencyP99Ms',
   /** Resident memory of the server process. */
   'rssMeanBytes',
   'rssPeakBytes',
-  /** The same, with what is shared with other processes divided among them, when the window closes. */
+  /** The same when the window closes, but each page counts for a share by the processes that map it. */
   'pssBytes',
   /** Memory outside the heap that V8 knows of. */
   'externalPeakBytes',
   /** V8's heap in use. */
   'heapPeakBytes',
-  /** Collections of any kind, and the time in which they held up the server. */
+  /** Collections of any kind, and how long they paused the server. */
   'gcCount',
   'gcTimeMs',
   'gcMaxPauseMs',
@@ -30,23 +30,23 @@ const METRICS = [
   'cpuMicrosPerRequest',
   'cpuUserMicrosPerRequest',
   'cpuSystemMicrosPerRequest',
-  /** How late the server's event loop came round to its timers. */
+  /** The delay with which the server's event loop runs its timers. */
   'eventLoopDelayP50Ms',
   'eventLoopDelayP99Ms',
-  /** By the scheduler, wanted or not. */
+  /** Voluntary and involuntary ones. */
   'contextSwitches',
-  /** First touches of pages that the kernel had to supply. */
+  /** First accesses to pages, which the kernel then supplies. */
   'minorPageFaults',
   /** Bytes of Buffers handed out. */
   'allocBytes',
-  /** Bytes not yet back when the window closes: leases of a pool, ArrayBuffers of V8. */
+  /** Bytes in use when the window closes: leases of a pool, ArrayBuffers of V8. */
   'inUseBytes',
   /** Requests that failed: another status, a short reply, a lost connection. */
   'errors',
   /** Processor time over wall time: 1 is one core. */
   'clientCpuShare',
   'serverCpuShare',
-  /** What the server's own sampling of its memory took. */
+  /** The share of the run in which the server sampled its own memory. */
   'samplingShare'
 ]
 

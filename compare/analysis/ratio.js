@@ -9,13 +9,13 @@ const { METRICS } = require('./metrics')
  */
 
 /**
- * The ratio of two arms, metric by metric. Runs of the same round are compared with each other, so
- * that a machine which slows down for a round slows down both sides.
+ * Returns the ratio of two arms for each metric. It pairs the runs of the same round, so a machine that slows
+ * down for a round slows down both sides.
  *
  * @param {Record<string, number>[]} runs each with its `round`
  * @param {Record<string, number>[]} others
- * @returns {Record<string, Ratio>} without the metrics for which no round has a ratio; of `speed`, too,
- *   where the runs have it
+ * @returns {Record<string, Ratio>} omits metrics for which no round has a ratio; includes `speed`
+ *   where the runs have one
  */
 function pairedRatios(runs, others) {
   const entries = [...METRICS, 'speed'].map((metric) => [metric, pairedRatio(runs, others, metric)])

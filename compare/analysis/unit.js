@@ -1,15 +1,15 @@
 'use strict'
 
 /**
- * What an experiment counts, and how its figures are told.
+ * Describes the unit that an experiment counts, and the words for its figures.
  *
  * @typedef {object} Unit
- * @property {string} main the metric that decides
+ * @property {string} main the metric that decides the verdict
  * @property {boolean} higherIsBetter
  * @property {string} plural
  * @property {string} does
- * @property {(run: Record<string, number>) => Record<string, number>} withSpeed adds how many of them
- *   there are per second, as `speed`
+ * @property {(run: Record<string, number>) => Record<string, number>} withSpeed adds `speed`, the
+ *   number of units per second
  */
 
 /** @type {Record<string, Unit>} */

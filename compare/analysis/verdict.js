@@ -2,10 +2,10 @@
 
 const { BASELINE, DEFAULTS } = require('../arms')
 
-/** Where both intervals stay within this factor, to either side, there is no difference worth a claim. */
+/** Two intervals that both stay within this factor of 1 show no difference worth a claim. */
 const NEGLIGIBLE = 4 / 3
 
-/** The names of what an experiment may come to, from the least that is known to a clear gain. */
+/** The possible outcomes of an experiment, from no knowledge to a clear gain. */
 const OUTCOMES = Object.freeze([
   'none',
   'busy',
@@ -23,14 +23,14 @@ const again = 'close other programs and run it again, or take more rounds with -
 /**
  * @typedef {Record<string, import('./ratio').Ratio>} Ratios
  *
- * @typedef {object} Roles who is compared with whom; an empty object where an arm did not run
+ * @typedef {object} Roles the figures that a verdict compares; an empty object where an arm did not run
  * @property {import('./unit').Unit} unit
  * @property {string} candidate the arm that the verdict is about
  * @property {string} baseline
  * @property {string} [settings] of the tuned V8, in words
- * @property {boolean} [starved] the pool or the baseline did not have a core for itself
+ * @property {boolean} [starved] true where the pool or the baseline had no core for itself
  * @property {{ ratio: import('./ratio').Ratio, holds: boolean }} [control] the baseline against itself
- * @property {import('./ratio').Ratio} [noise] the same, in speed: what chance alone can do
+ * @property {import('./ratio').Ratio} [noise] the same in speed: it shows what chance alone can do
  * @property {Ratios} toBaseline the pool against the baseline
  * @property {Ratios} toTuned the pool against the tuned V8
  * @property {Ratios} toLimit the pool against one static buffer
@@ -39,7 +39,7 @@ const again = 'close other programs and run it again, or take more rounds with -
  */
 
 /**
- * Says in one sentence whether pooling pays, and what to do if it does not.
+ * Returns one sentence that says whether pooling pays, and what to do if it does not.
  *
  * @param {Roles} roles
  * @returns {string}
@@ -72,7 +72,7 @@ function verdict(roles) {
 }
 
 /**
- * What it has come to, in one word.
+ * Returns the outcome in one word.
  *
  * @param {Roles} roles
  * @returns {'none' | 'once' | 'busy' | 'noisy' | 'costs' | 'same' | 'beaten' | 'settings' | 'pays'}
@@ -83,8 +83,8 @@ function outcomeOf({ toBaseline, toTuned, starved, control, noise }) {
   if (starved) return 'busy'
   if (base.rounds < 2) return 'once'
   if (control && !control.holds) return 'noisy'
-  // What chance can do by itself is no gain, and no loss. A gain has to be clear of it in whole, a loss with its
-  // median: who is to take up something new needs the better proof.
+  // A difference within the noise is neither a gain nor a loss. The whole interval of a gain must lie above the
+  // noise, but only the median of a loss below it: a case for something new needs the stronger proof.
   const { low, high } = noise ?? { low: 1, high: 1 }
   if (base.high < 1 && base.value < low) return 'costs'
   if (base.low <= high) {
@@ -95,18 +95,18 @@ function outcomeOf({ toBaseline, toTuned, starved, control, noise }) {
   return tuned?.low <= 1 ? 'settings' : 'pays'
 }
 
-/** Whether an interval leaves no room for a difference that matters. */
+/** Returns whether an interval excludes any difference that matters. */
 function isNegligible({ low, high }) {
   return low >= 1 / NEGLIGIBLE && high <= NEGLIGIBLE
 }
 
-/** Tells how far the baseline is from itself: a gain has to be clear of that. */
+/** Adds how far the baseline is from itself, which a gain must exceed. */
 function ofItself({ baseline, noise }) {
   if (noise === undefined) return ''
   return `, and ${baseline} is ${times(noise)} as fast as itself`
 }
 
-/** What the usual baseline does, or the name of another. */
+/** Returns the call that the usual baseline makes, or the name of another baseline. */
 function plainOf({ baseline }) {
   return baseline === BASELINE ? 'Buffer.allocUnsafe' : baseline
 }
@@ -147,7 +147,7 @@ function startWith({ settings }) {
 }
 
 function times({ value, low, high, rounds }) {
-  // Two decimals say something below 3, none do above 30.
+  // Below 3 two decimals carry information, above 30 none do.
   const digits = value < 3 ? 2 : value < 30 ? 1 : 0
   const [middle, lowest, highest] = [value, low, high].map((ratio) => ratio.toFixed(digits))
   return rounds > 1 ? `${middle} times (${lowest} to ${highest})` : `${middle} times`

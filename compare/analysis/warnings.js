@@ -3,23 +3,23 @@
 const { max, min } = require('simple-statistics')
 const { unitOf } = require('./unit')
 
-/** Fewer rounds give no idea of the error. */
+/** Fewer rounds do not show the error. */
 const MIN_ROUNDS = 3
 
-/** Above this share of a core the client may be what is measured. */
+/** Above this share of a core the client may be the limit. */
 const CLIENT_BUSY = 0.8
 
 /** Below this share of a core the server waited for something. */
 const SERVER_IDLE = 0.85
 
-/** From the lowest to the highest round, over the median, above which an arm is called unsteady. */
+/** An arm is unsteady if its rounds differ by more than this share of their median. */
 const UNSTEADY = 0.3
 
-/** Above this share of a run the sampling itself shows in its figures. */
+/** Above this share of a run the sampling changes the run's figures. */
 const SAMPLING_DEAR = 0.01
 
 /**
- * What a reader should know before believing the figures. Each warning says what to do.
+ * Returns the warnings that a reader needs before trusting the figures. Each says what to do.
  *
  * @param {object} experiment with medians and ratios
  * @returns {string[]}
@@ -39,8 +39,8 @@ function warnings(experiment) {
 function failures({ arms }) {
   const causes = new Map()
   for (const { name, error } of arms.filter((arm) => arm.error)) {
-    const output = error.output ? ` The last that was said:\n${error.output}` : ''
-    const cause = `${error.message}. Mend the cause and start again.${output}`
+    const output = error.output ? ` Its last output:\n${error.output}` : ''
+    const cause = `${error.message}. Fix the cause and run it again.${output}`
     causes.set(cause, [...(causes.get(cause) ?? []), name])
   }
   return [...causes].map(([cause, names]) => `${names.join(', ')} failed: ${cause}`)
@@ -52,7 +52,7 @@ function errors({ arms }) {
     .filter(({ failed }) => failed > 0)
     .map(
       ({ name, failed }) =>
-        `${failed} requests to ${name} failed. Do not use its figures before the cause is found.`
+        `${failed} requests to ${name} failed. Do not use its figures until you know the cause.`
     )
 }
 
@@ -60,14 +60,16 @@ function fewRounds({ arms }) {
   const rounds = Math.max(0, ...arms.map((arm) => arm.runs.length))
   if (rounds === 0 || rounds >= MIN_ROUNDS) return []
   const told = rounds === 1 ? 'Only 1 round' : `Only ${rounds} rounds`
-  return [`${told}: the ratios have no error worth the name. Use --runs ${MIN_ROUNDS} or more.`]
+  return [
+    `${told}: these are too few to estimate the error of the ratios. Use --runs ${MIN_ROUNDS} or more.`
+  ]
 }
 
 function clientBusy({ arms }) {
   const busy = extremes(arms, 'clientCpuShare', max).filter(({ share }) => share > CLIENT_BUSY)
   if (busy.length === 0) return []
   return [
-    `The load client used more than ${CLIENT_BUSY * 100} % of a core in a round (${told(busy)}): it may be the limit there, and the arm faster than shown. Compare CPU µs/req instead, or use a machine with faster cores.`
+    `The load client used more than ${CLIENT_BUSY * 100} % of a core in a round (${told(busy)}): it may be the limit there, and the arm may be faster than shown. Compare CPU µs/req instead, or use a machine with faster cores.`
   ]
 }
 
@@ -76,11 +78,11 @@ function serverIdle({ arms, waits }) {
   const idle = extremes(arms, 'serverCpuShare', min).filter(({ share }) => share < SERVER_IDLE)
   if (idle.length === 0) return []
   return [
-    `The server had less than ${SERVER_IDLE * 100} % of a core in a round (${told(idle)}): something else was the limit there, so that its requests per second say little. Close other programs, leave a core each to client and server, and compare CPU µs/req.`
+    `The server had less than ${SERVER_IDLE * 100} % of a core in a round (${told(idle)}): something else was the limit there, so its requests per second mean little. Close other programs, leave a core each to client and server, and compare CPU µs/req.`
   ]
 }
 
-/** Per arm the share of its most extreme round: one disturbed round of three can turn a verdict. */
+/** Returns the share of each arm's most extreme round: one disturbed round of three can change a verdict. */
 function extremes(arms, metric, choose) {
   return arms
     .map(({ name, runs }) => ({
@@ -110,7 +112,7 @@ function sampled({ arms }) {
   const dear = extremes(arms, 'samplingShare', max).filter(({ share }) => share > SAMPLING_DEAR)
   if (dear.length === 0) return []
   return [
-    `To sample the memory took more than ${SAMPLING_DEAR * 100} % of a run (${told(dear)}): the figures of these arms are that much too low.`
+    `Sampling the memory took more than ${SAMPLING_DEAR * 100} % of a run (${told(dear)}): the figures of these arms are too low by that share.`
   ]
 }
 

@@ -1,11 +1,11 @@
 'use strict'
 
-/** The role of the arm that is the baseline again. */
+/** The role of the arm that runs the baseline a second time. */
 const CONTROL = 'control'
 
 /**
- * The baseline once more, as an arm of its own. The two differ by nothing but chance: how far they come
- * out apart is what the machine adds to every other ratio.
+ * Returns an arm that runs the baseline a second time. Only chance makes the two differ, so their ratio
+ * shows the noise that the machine adds to every other ratio.
  *
  * @param {readonly import('.').ArmKind[]} kinds
  * @param {string} baseline
@@ -16,7 +16,7 @@ function controlFor(kinds, baseline) {
   return {
     ...kind,
     name: `${baseline} again`,
-    about: 'the baseline once more: what chance alone makes of it',
+    about: 'the baseline a second time: it shows what chance alone can do',
     role: CONTROL,
     as: baseline
   }

@@ -5,7 +5,7 @@
  * @returns {import('./index').OpenArm}
  */
 function open(options) {
-  // Here and not at the top: an arm of V8 must not depend on the library, nor carry its memory.
+  // Required only here: an arm of V8 must not depend on the library, nor hold its memory.
   const { BufferPool } = require('cistern')
   const { end } = require('cistern/io')
   const pool = new BufferPool(options)
@@ -26,17 +26,17 @@ function openWithoutRelease() {
 module.exports = [
   {
     name: 'pool-gc',
-    about: 'cistern, never released: only the finalizer brings Buffers back',
+    about: 'cistern, never released: only the finalizer returns Buffers',
     open: openWithoutRelease
   },
   {
     name: 'pool-reuse',
-    about: 'cistern with detachOnRelease: false: the same ArrayBuffer again',
+    about: 'cistern with detachOnRelease: false: it reuses the same ArrayBuffer',
     open: () => open({ detachOnRelease: false })
   },
   {
     name: 'pool-safe',
-    about: 'cistern as it comes: released, and stale views made zero-length',
+    about: 'cistern with its defaults: a release makes stale views zero-length',
     open: () => open({})
   }
 ]

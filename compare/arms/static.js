@@ -1,12 +1,12 @@
 'use strict'
 
 /**
- * Buffers of the largest size, for ever: one for each that is in use at the same time. Useless in a real
- * server; it marks the limit of what reuse can bring.
+ * Reuses Buffers of the largest size, as many as are in use at the same time, and never frees them. No real
+ * server can do that; the arm marks the limit of what reuse can gain.
  */
 module.exports = {
   name: 'static',
-  about: 'one Buffer for ever, or one per request under way: the limit',
+  about: 'one Buffer that is never replaced, or one per request in flight: the limit',
   open({ maxSize }) {
     const free = []
     let made = 0
@@ -28,7 +28,7 @@ module.exports = {
 
     function make() {
       made++
-      // Not a slice of V8's own pool: its ArrayBuffer has to be all its own.
+      // `give` needs an ArrayBuffer that holds this Buffer alone, not a slice of Node's pool.
       return Buffer.allocUnsafeSlow(maxSize)
     }
   }

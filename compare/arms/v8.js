@@ -1,6 +1,6 @@
 'use strict'
 
-/** The garbage collector finds what is dropped. */
+/** Does nothing: the garbage collector finds dropped Buffers. */
 function drop() {}
 
 function end(response, buffer) {
@@ -11,7 +11,7 @@ function allocUnsafe() {
   return { take: (size) => Buffer.allocUnsafe(size), give: drop, end, close: drop }
 }
 
-/** Buffers from V8, returned by its garbage collector. */
+/** Buffers from V8, freed by its garbage collector. */
 module.exports = [
   {
     name: 'v8-alloc',

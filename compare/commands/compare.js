@@ -14,13 +14,13 @@ const { RunError } = require('../runner/run-error')
 const { tunedCandidates } = require('../runner/tuned')
 const { htmlFile } = require('./html-option')
 
-/** Exit codes of a process that a signal has ended are 128 and its number. */
+/** The exit code of a process that a signal ended is 128 plus the signal's number. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
 
 /**
  * Runs the comparison and prints it.
  *
- * @param {string[]} names of experiments; all, if there are none and no workload is given
+ * @param {string[]} names of experiments; all run if there are no names and no workload
  * @param {{ workload?: string, runs?: number, duration?: number, json?: string, html?: string | true,
  *   full?: boolean, heap?: number }} options
  * @returns {Promise<number>} the exit code
@@ -66,7 +66,7 @@ async function compare(names, options) {
       const measured = result.experiments.length > 0
       progress.say(
         measured
-          ? 'Stopped early; the report holds what had been measured until then.'
+          ? 'Stopped early; the report holds the results until then.'
           : 'Stopped early, before anything was measured.'
       )
       return stop.exitCode()
@@ -78,7 +78,7 @@ async function compare(names, options) {
 
 /**
  * @param {string[]} names
- * @param {string} [workload] the file of a person's own
+ * @param {string} [workload] the file of a user's workload
  */
 async function chosen(names, workload) {
   const named = [...new Set(names.map(findExperiment))]
@@ -92,7 +92,7 @@ function observer(progress, { file, page }) {
   let headDrawn = false
   return {
     planned({ seconds, workloads, runs }) {
-      const told = `${counted(workloads, 'workload')}, ${counted(runs, 'run')} of their arms and heats for the tuned ones: about ${duration(seconds)}.`
+      const told = `${counted(workloads, 'workload')}, ${counted(runs, 'run')} of their arms, and heats for the tuned arms: about ${duration(seconds)}.`
       progress.say(told)
       progress.start(seconds)
     },
@@ -118,7 +118,7 @@ function counted(number, noun) {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
 
-/** Ctrl-C ends all children and lets the report be printed; a second one ends this process at once. */
+/** Ends all children on Ctrl-C, so that the report is printed. A second Ctrl-C ends this process at once. */
 function stopOnSignal() {
   const controller = new AbortController()
   let received

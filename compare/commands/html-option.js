@@ -5,12 +5,12 @@ const { experiments } = require('../experiments')
 const { HtmlFile } = require('../report/html-file')
 const { UsageError } = require('../usage-error')
 
-/** Where the page goes when no file is named. */
+/** The file of the page when the command line names none. */
 const DEFAULT_FILE = 'report.html'
 
 /**
  * @param {{ html?: string | true, json?: string }} options as the command line has them
- * @returns {HtmlFile | undefined} none where no page is wanted
+ * @returns {HtmlFile | undefined} undefined without `--html`
  * @throws {UsageError}
  */
 function htmlFile({ html, json }) {
@@ -18,11 +18,11 @@ function htmlFile({ html, json }) {
   const file = html === true ? DEFAULT_FILE : html
   if (experiments.some(({ name }) => name === file)) {
     throw new UsageError(
-      `'${file}' stands where --html has its file. Write it before, or the file: --html ${DEFAULT_FILE} ${file}.`
+      `--html takes '${file}' for its file. Write the experiment before it, or name the file: --html ${DEFAULT_FILE} ${file}.`
     )
   }
   if (json !== undefined && path.resolve(json) === path.resolve(file)) {
-    throw new UsageError(`--json and --html are the same file, '${file}'.`)
+    throw new UsageError(`--json and --html name the same file, '${file}'.`)
   }
   return new HtmlFile(file)
 }

@@ -12,19 +12,19 @@ const SCRIPT = path.join(__dirname, '../recorder/transcript.js')
 
 const EXPERIMENT = 'http-buffers'
 
-/** A hundred Buffers take a second at most. */
+/** 100 Buffers take at most a second. */
 const END_SECONDS = 60
 
 /**
- * Prints how much memory the machine has free before and after each of 100 Buffers of 1 MiB that one
- * request makes, as the program did that `http-buffers` repeats.
+ * Prints the machine's free memory before and after each of 100 Buffers of 1 MiB that one request makes.
+ * The program that `http-buffers` repeats did the same.
  *
  * @param {string} arm
  * @returns {Promise<number>} the exit code
  */
 async function transcript(arm) {
   const { arms, roles, workloads } = findExperiment(EXPERIMENT)
-  // It has settings only after the heats.
+  // The tuned arm has settings only after the heats.
   const names = arms.map(({ name }) => name).filter((name) => name !== roles.tuned)
   if (!names.includes(arm)) {
     throw new UsageError(`The arm '${arm}' is unknown. There are: ${names.join(', ')}.`)

@@ -6,10 +6,10 @@ const { Child } = require('./child')
 
 const RECORDER = path.join(__dirname, '../recorder')
 
-/** To free everything and exit. */
+/** The time that the process has to free everything and exit. */
 const END_SECONDS = 10
 
-/** The process under test, seen from the runner; the files in `recorder/` tell the protocols. */
+/** Controls a process under test. The files in `recorder/` describe the protocols. */
 class ArmProcess {
   #process
   #child
@@ -38,7 +38,7 @@ class ArmProcess {
   }
 
   /**
-   * Waits for a message, which nothing that is sent after this call can make it miss.
+   * Waits for a message. Call it before the command that causes the message, and it can't miss that.
    *
    * @param {string} type
    * @param {number} seconds
@@ -52,22 +52,22 @@ class ArmProcess {
 
   /** @param {string} command */
   send(command) {
-    // A failure to send means that the process has ended, which whoever waits for it will be told.
+    // If sending fails, the process has ended, and every pending wait rejects with that.
     this.#process.send(command, () => {})
   }
 
-  /** Lets it free everything and exit: an arm that crashes there has failed. */
+  /** Makes the process free everything and exit. An arm that crashes there has failed. */
   async quit() {
     this.send('quit')
     await this.#child.end(END_SECONDS)
   }
 
-  /** As {@link Child.failure}. */
+  /** Returns the error that {@link Child.failure} makes. */
   failure(message) {
     return this.#child.failure(message)
   }
 
-  /** Ends it, whatever it does. */
+  /** Kills the process. */
   kill() {
     return this.#child.kill()
   }

@@ -2,19 +2,19 @@
 
 const { describeEnd, RunError } = require('./run-error')
 
-/** A busy machine may be slow to start a process; a minute is a hang. */
+/** A busy machine may start a process slowly, but after a minute it hangs. */
 const START_SECONDS = 60
 
-/** Enough of a child's output to hold an error and the top of its stack. */
+/** The end of a child's output: an error and the top of its stack fit. */
 const TAIL_CHARACTERS = 1200
 
-/** Children that live: none may outlast this process, however it ends. */
+/** Running children. None may outlive this process, however it ends. */
 const alive = new Set()
 process.on('exit', () => {
   for (const child of alive) child.kill('SIGKILL')
 })
 
-/** A child process with a deadline on everything that is waited for. */
+/** Wraps a child process, with a deadline on every wait. */
 class Child {
   #process
   #name
@@ -34,7 +34,7 @@ class Child {
         this.#output = (this.#output + text).slice(-TAIL_CHARACTERS)
       })
     }
-    // A write to a process that has just ended shows in its end, too.
+    // A write to a process that has just ended fails; `#ended` reports that end.
     process.stdin?.on('error', () => {})
     this.#ended = new Promise((resolve) => {
       process.on('error', (error) => resolve({ error }))
@@ -44,7 +44,7 @@ class Child {
   }
 
   /**
-   * Waits, but neither for ever nor for a process that has ended.
+   * Waits until the promise settles, the time is over or the process has ended.
    *
    * @template T
    * @param {Promise<T>} awaited
@@ -61,7 +61,7 @@ class Child {
   }
 
   /**
-   * Waits for the process to end well.
+   * Waits for the process to exit with code 0.
    *
    * @param {number} seconds
    */
@@ -75,7 +75,7 @@ class Child {
    * @template T
    * @param {Promise<T>} awaited
    * @param {number} seconds
-   * @param {string} told the failure when they are over
+   * @param {string} told the message of the error when they are over
    * @returns {Promise<T>}
    */
   async #within(awaited, seconds, told) {
@@ -98,7 +98,7 @@ class Child {
     return new RunError(message, this.#output)
   }
 
-  /** Ends the process if it lives, and waits until it is gone. */
+  /** Kills the process if it runs, and waits until it has ended. */
   async kill() {
     this.#process.kill('SIGKILL')
     await this.#ended

@@ -7,24 +7,24 @@ const path = require('node:path')
 const CRATE = path.join(__dirname, '../client')
 const TARGET = path.join(CRATE, 'target')
 
-/** What is built, as an experiment's runner knows it. */
+/** The built programs, by the names that a runner uses. */
 const PROGRAMS = { load: program('cistern-load'), upstream: program('cistern-upstream') }
 
-/** Windows has other ways to find the functions of Node. */
+/** Windows finds the functions of Node in other ways. */
 const PROBE = process.platform === 'win32' ? undefined : library('cistern_probe')
 
-/** Lines of cargo's output that tell what went wrong. */
+/** The number of lines of cargo's output that an error shows. */
 const TOLD_LINES = 15
 
-/** The load client can't be built. */
+/** Reports that the load client can't be built. */
 class ClientError extends Error {}
 
 /**
- * The programs of `client/`, built first if one is missing or older than its source.
+ * Returns the programs of `client/`, and first builds them if one is missing or older than its source.
  *
  * @param {{ signal: AbortSignal, onBuild: () => void }} options
- * @returns {Promise<typeof PROGRAMS & { probe?: string }>} their paths; the library that tells addresses
- *   is among them where it could be built
+ * @returns {Promise<typeof PROGRAMS & { probe?: string }>} their paths, with that of the probe,
+ *   which gets addresses, where cargo could build it
  * @throws {ClientError} with a sentence for the user
  */
 async function ensurePrograms({ signal, onBuild }) {
@@ -56,12 +56,12 @@ function library(name) {
   return path.join(TARGET, 'release', `lib${name}.${ending}`)
 }
 
-/** Whether one of the files is missing or older than the source of its crate. */
+/** Returns whether one of the files is missing or older than the source of its crate. */
 function isOld(files, crate) {
   return Math.min(...files.map(modified)) < newestSource(crate)
 }
 
-/** cargo leaves alone what is up to date by its own measure. */
+/** Updates the times of files that cargo did not rebuild because it deems them current. */
 function touch(files) {
   for (const file of files) fs.utimesSync(file, new Date(), new Date())
 }
@@ -77,7 +77,7 @@ function newestSource(crate) {
   return Math.max(...[...files, ...manifests].map(modified))
 }
 
-/** When the file was last written; never, if there is none. */
+/** Returns when the file was last written, or -Infinity if it does not exist. */
 function modified(file) {
   return fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.NEGATIVE_INFINITY
 }
@@ -104,13 +104,13 @@ function build(crate, signal) {
     })
     cargo.once('error', (error) => {
       const missing =
-        'The load client is written in Rust and has to be built once, but there is no cargo: install Rust from https://rustup.rs and start again.'
+        'The load client is written in Rust and must be built once, but cargo is missing: install Rust from https://rustup.rs and start again.'
       reject(error.code === 'ENOENT' ? new ClientError(missing) : error)
     })
     cargo.once('close', (code) => {
       if (code === 0) return resolve()
       const told = output.trim().split('\n').slice(-TOLD_LINES).join('\n')
-      reject(new ClientError(`The load client could not be built, cargo said:\n${told}`))
+      reject(new ClientError(`The load client could not be built. The output of cargo:\n${told}`))
     })
   })
 }

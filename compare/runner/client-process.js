@@ -5,13 +5,13 @@ const { Child } = require('./child')
 const { Lines } = require('./lines')
 const { LONGEST_WINDOW } = require('./plan')
 
-/** Beyond the time that it was told to take. */
+/** Time for the client beyond its warm-up and its window. */
 const GRACE_SECONDS = 10
 
 const NAME = 'the load client'
 
 /**
- * @typedef {object} Load what the client measured, see `client/src/tally.rs`
+ * @typedef {object} Load the figures that the client measured, see `client/src/tally.rs`
  * @property {number} requests
  * @property {number} bytes
  * @property {number} errors
@@ -21,7 +21,7 @@ const NAME = 'the load client'
  * @property {number} cpuSeconds
  */
 
-/** The load client, seen from the runner: `warm` when the warm-up is over, then one line of JSON. */
+/** Controls the load client, which prints `warm` after its warm-up, then one line of JSON. */
 class ClientProcess {
   #process
   #child
@@ -31,7 +31,7 @@ class ClientProcess {
   /**
    * @param {string} binary
    * @param {number} port
-   * @param {import('./plan').Timing & { sizes?: number[] }} timing and what to ask for
+   * @param {import('./plan').Timing & { sizes?: number[] }} timing and the sizes to request
    * @param {AbortSignal} signal
    */
   constructor(binary, port, timing, signal) {
@@ -66,7 +66,7 @@ class ClientProcess {
     return JSON.parse(await this.#lines.next(seconds, 'measure'))
   }
 
-  /** Ends it, whatever it does. */
+  /** Kills the client. */
   kill() {
     return this.#child.kill()
   }

@@ -16,25 +16,25 @@ const { secondsOf } = require('./plan')
 const { rawEntry, secondsOfTasks, tasksOf } = require('./task')
 
 /**
- * Ctrl-C reaches the children as well: what looks like the failure of an arm may be that, and the
- * signal handler of this process may need a moment more.
+ * Ctrl-C reaches the children as well, so an apparent failure of an arm may be a Ctrl-C. This process's own
+ * signal handler may run a moment later.
  */
 const SIGNAL_GRACE_MS = 50
 
 const NS_PER_SECOND = 1e9
 
-/** Of the planned rounds: a machine that is noisier than that will not be known better. */
+/** The most rounds, as a multiple of the planned ones: on a noisier machine more would not help. */
 const MOST_TIMES = 3
 
 /**
- * @typedef {object} Observer is told how it goes
+ * @typedef {object} Observer receives the progress
  * @property {(total: { seconds: number, workloads: number, runs: number }) => void} planned
- * @property {(step: { label: string, seconds: number }) => void} step something starts
- * @property {(figure: string) => void} stepped it has ended
- * @property {(seconds: number) => void} skipped something planned will not happen
- * @property {(seconds: number) => void} extended there will be more than was planned
+ * @property {(step: { label: string, seconds: number }) => void} step a step starts
+ * @property {(figure: string) => void} stepped the step has ended
+ * @property {(seconds: number) => void} skipped a planned step will not run
+ * @property {(seconds: number) => void} extended the comparison runs longer than planned
  * @property {(result: object) => void} changed the result holds more than before
- * @property {(experiment: object) => void} finished a table is complete
+ * @property {(experiment: object) => void} finished an experiment is complete
  */
 
 /** Runs experiments, arm by arm, in interleaved rounds. */
@@ -45,7 +45,7 @@ class Comparison {
   #signal
   #observer
   #result
-  /** The heats that were held, by their workload. */
+  /** The results of the heats, by their workload. */
   #heats = new Map()
 
   /**
@@ -71,7 +71,7 @@ class Comparison {
 
   /**
    * @param {import('../experiments').Experiment[]} experiments
-   * @returns {Promise<object>} the result in the shape of the JSON, also if it was ended early
+   * @returns {Promise<object>} the result in the shape of the JSON, even after an early end
    */
   async run(experiments) {
     const tasks = experiments.flatMap((experiment) => tasksOf(experiment, this.#plan))
@@ -103,7 +103,7 @@ class Comparison {
     }
   }
 
-  /** What cannot be prepared fails all arms, each with the reason. */
+  /** Prepares the experiment. If that fails, every arm fails with the reason. */
   async #prepare(experiment) {
     const runner = { programs: this.#programs, signal: this.#signal }
     try {
@@ -134,7 +134,7 @@ class Comparison {
     for (let round = 1; this.#goesOn(round, task, this.#result.experiments[place]); round++) {
       for (const arm of shuffled(raw.arms, next)) {
         if (this.#signal.aborted) break
-        // What failed once is not waited for again.
+        // An arm that failed once does not run again.
         if (arm.error) {
           this.#observer.skipped(secondsOf(task.schedule.run))
           continue
@@ -152,8 +152,8 @@ class Comparison {
   }
 
   /**
-   * Whether there is another round. With `--full` there are more than planned, as long as the ratio that
-   * matters is not known well enough.
+   * Returns whether another round runs. With `--full` more rounds than planned run while the ratio that matters
+   * is not precise enough.
    */
   #goesOn(round, { schedule, kinds }, analysed) {
     if (this.#signal.aborted) return false
@@ -180,7 +180,7 @@ class Comparison {
     }
   }
 
-  /** The settings that win the heats; notes all of them, and fails the tuned arm if none runs. */
+  /** Returns the settings that win the heats, and records all of them. The tuned arm fails if none runs. */
   async #chooseTuned(task, raw, settings) {
     const arm = raw.arms.find(({ name }) => name === task.roles.tuned)
     if (!arm || arm.error || this.#candidates.length === 0) return undefined
@@ -213,7 +213,7 @@ class Comparison {
     }
   }
 
-  /** More tables, from processes of their own: what they measure would slow down the runs. */
+  /** Takes more tables from separate processes: their measurements would slow down the runs. */
   async #inspect({ workload, schedule }, raw, { specOf, launchOf }) {
     if (!workload.inspect) return []
     const arms = withoutControl(raw).arms.filter((arm) => !arm.error)
@@ -256,7 +256,7 @@ class Comparison {
   }
 }
 
-/** The baseline again shows nothing but the noise of the runs. */
+/** Removes the control, which shows only the noise of the runs. */
 function withoutControl(entry) {
   return { ...entry, arms: entry.arms.filter(({ role }) => role !== CONTROL) }
 }
@@ -265,7 +265,7 @@ function kindOf({ kinds }, name) {
   return kinds.find((kind) => kind.name === name)
 }
 
-/** Names the libraries, but not the places where this machine has them. */
+/** Keeps the names of the libraries, without the folders in which this machine has them. */
 function withoutFolders(env) {
   const entries = Object.entries(env).map(([name, value]) => [name, path.basename(value)])
   return Object.fromEntries(entries)
@@ -275,7 +275,7 @@ function titleOf({ name, variant }) {
   return variant ? `${name} ${variant}` : name
 }
 
-/** Requests or operations. */
+/** Returns the requests or operations per second. */
 function perSecond({ requestsPerSecond, nsPerOperation }) {
   return requestsPerSecond ?? NS_PER_SECOND / nsPerOperation
 }

@@ -4,23 +4,24 @@
  * @typedef {import('./tuned').Settings & { heats: number[], requestsPerSecond?: number, error?: string }} Heat
  */
 
-/** Fewer are no contest. */
+/** The fewest candidates of a pass. */
 const FINALISTS = 2
 
 /**
- * Finds the best settings: several passes, each over the better half of those in the one before, and the
- * lowest figure of each decides.
- * A setting that is good in one process and bad in the next would else win by a lucky heat, and make
- * the tuned V8 look worse in the rounds than V8 can be.
+ * Finds the best settings in several passes, each over the better half of the one before. The lowest figure
+ * of each candidate decides.
+ *
+ * Otherwise a setting that is good in one process and bad in the next could win by a lucky heat. The tuned V8
+ * would then look worse in the rounds than V8 can be.
  *
  * @param {import('./tuned').Settings[]} candidates
  * @param {number} passes
  * @param {(settings: import('./tuned').Settings) => Promise<number>} race requests per second
- * @returns {Promise<Heat[]>} best first; what could not run comes last and has an `error`
+ * @returns {Promise<Heat[]>} best first; those that could not run come last and have an `error`
  */
 async function holdHeats(candidates, passes, race) {
   const heats = candidates.map((candidate) => ({ ...candidate, heats: [] }))
-  // Nothing to choose from.
+  // There is no choice.
   if (heats.length === 1) return heats
   for (let pass = 0; pass < passes; pass++) {
     for (const heat of heats.slice(0, entrants(heats.length, pass))) {
@@ -32,7 +33,7 @@ async function holdHeats(candidates, passes, race) {
 }
 
 /**
- * How many run in a pass.
+ * Returns how many candidates run in a pass.
  *
  * @param {number} candidates
  * @param {number} pass from 0
@@ -42,7 +43,7 @@ function entrants(candidates, pass) {
 }
 
 /**
- * How many heats there are in all.
+ * Returns how many heats all passes have together.
  *
  * @param {number} candidates
  * @param {number} passes
@@ -64,7 +65,7 @@ async function hold(heat, race) {
   }
 }
 
-/** Those who came further first. */
+/** Sorts candidates of later passes first, then by their figure. */
 function bestFirst(one, other) {
   const passes = other.heats.length - one.heats.length
   if (passes !== 0 && !one.error && !other.error) return passes

@@ -4,12 +4,12 @@ const { ArmProcess } = require('./arm-process')
 const { START_SECONDS } = require('./child')
 const { ClientProcess } = require('./client-process')
 
-/** A server answers between two requests; the longest request of any workload takes far less. */
+/** A server answers the runner between two requests, and the longest request takes far less than this. */
 const ANSWER_SECONDS = 20
 
 const MICROS = 1e6
 
-/** A fresh server under load from a fresh client. @param {import('./arm-run').Run} run */
+/** Runs a fresh server under load from a fresh client. @param {import('./arm-run').Run} run */
 async function runHttp({ workload, spec, launch, programs, signal }) {
   const server = new ArmProcess('server', spec, launch, signal)
   try {
@@ -47,7 +47,7 @@ function noReply(server, load) {
 function metricsOf(load, recorded, { replyBytes }) {
   const metrics = {
     requestsPerSecond: load.requests / load.seconds,
-    // In a short window of long replies none may have ended.
+    // A short window of long replies may hold the end of none.
     ...(load.requests > 0 ? latencyOf(load) : {}),
     ...recorded,
     errors: load.errors,
@@ -61,8 +61,8 @@ function latencyOf({ latencyP50Ms, latencyP99Ms, latency }) {
 }
 
 /**
- * With replies of megabytes a window holds few ends of replies, and those come in bursts: so each reply
- * counts by the share of its bytes that came within the window.
+ * Counts each reply by the share of its bytes that arrived within the window. A window holds few ends of
+ * replies of megabytes, and those come in bursts.
  */
 function byBytes(load, { serverCpuShare }, replyBytes) {
   const bytesPerSecond = load.bytes / load.seconds

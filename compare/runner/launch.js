@@ -1,15 +1,15 @@
 'use strict'
 
 /**
- * @typedef {object} Launch how the process of an arm is started
+ * @typedef {object} Launch how to start the process of an arm
  * @property {string[]} flags of Node
  * @property {NodeJS.ProcessEnv} env
  */
 
-/** Variables that tune V8 or the allocator: every arm starts from the same, which is none. */
+/** Variables that tune V8 or the allocator. Every arm starts without them. */
 const TUNING = /^(NODE_OPTIONS|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_.*|MIMALLOC_.*|_RJEM_MALLOC_CONF)$/
 
-/** The environment without settings that would tune all arms in secret. */
+/** Returns the environment without the settings that would silently tune all arms. */
 function plainEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !TUNING.test(name)))
 }
@@ -24,7 +24,7 @@ function launchWith({ flags = [], env = {} } = {}) {
 
 /**
  * @param {NodeJS.ProcessEnv} env of a launch
- * @returns {Record<string, string>} what of it tunes V8 or the allocator
+ * @returns {Record<string, string>} the variables in it that tune V8 or the allocator
  */
 function tuningOf(env) {
   return Object.fromEntries(Object.entries(env).filter(([name]) => TUNING.test(name)))

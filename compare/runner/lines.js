@@ -2,10 +2,10 @@
 
 const { createInterface } = require('node:readline')
 
-/** The end of a program's output comes a moment before its own. */
+/** A program's output ends a moment before the program does. */
 const END_SECONDS = 10
 
-/** The lines that a program prints, one at a time, with a deadline on each. */
+/** Reads the lines that a program prints, one at a time, with a deadline on each. */
 class Lines {
   #child
   #lines
@@ -13,7 +13,7 @@ class Lines {
 
   /**
    * @param {import('node:child_process').ChildProcess} process
-   * @param {import('./child').Child} child the same
+   * @param {import('./child').Child} child of the same process
    * @param {string} name for messages
    */
   constructor(process, child, name) {
@@ -30,14 +30,14 @@ class Lines {
   async next(seconds, what) {
     const { value, done } = await this.#child.until(this.#read(), seconds, what)
     if (done) {
-      throw this.#child.failure(`${this.#name} fell silent instead of going on to ${what}`)
+      throw this.#child.failure(`${this.#name} ended its output instead of going on to ${what}`)
     }
     return value
   }
 
   async #read() {
     const line = await this.#lines.next()
-    // How the process ended tells more than that it is silent.
+    // The way in which the process ended says more than the end of its output.
     if (line.done) await this.#child.end(END_SECONDS)
     return line
   }

@@ -3,10 +3,10 @@
 const { ArmProcess } = require('./arm-process')
 const { LONGEST_WINDOW } = require('./plan')
 
-/** Beyond the time that it was told to take: to start, to look what is held, and to tell. */
+/** Time for the loop beyond its warm-up and its window: to start, to inspect what is held, and to report. */
 const GRACE_SECONDS = 20
 
-/** A fresh process that does operations in a loop. @param {import('./arm-run').Run} run */
+/** Runs a fresh process that does operations in a loop. @param {import('./arm-run').Run} run */
 async function runLoop({ spec, launch, signal }) {
   const loop = new ArmProcess('loop', spec, launch, signal)
   try {

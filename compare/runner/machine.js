@@ -4,7 +4,7 @@ const os = require('node:os')
 const { version: cistern } = require('cistern/package.json')
 
 /**
- * What a reader has to know about the machine and the run; nothing that tells whose machine it is.
+ * Describes the machine and the run for the reader, without anything that identifies the machine's owner.
  *
  * @param {import('./plan').Plan} plan
  */

@@ -5,44 +5,44 @@ const { heatCount } = require('./heats')
 /** Rounds and seconds of a usual run, where a workload has no pace of its own. */
 const USUAL = { rounds: 5, durationSeconds: 0.27, warmupSeconds: 0.08 }
 
-/** Of `--full`: long enough for the collector's slow cycles, and enough rounds to see outliers. */
+/** The same for `--full`: long enough for the collector's slow cycles, and enough rounds to see outliers. */
 const FULL = { rounds: 9, durationSeconds: 5, warmupSeconds: 1 }
 
 /** A heat only has to rank settings that lie far apart. */
 const HEAT = { durationSeconds: 0.14, warmupSeconds: 0.06 }
 
-/** For each candidate, in a fresh process each: some settings do well in one process and not in the next. */
+/** Passes of the heats. Each heat has a fresh process: some settings do well in one process and not in the next. */
 const HEATS = 2
 
-/** Of `--full`: how far the interval of the ratio that matters may reach to either side, as a share of it. */
+/** With `--full`: how far the ratio's interval may reach to either side, as a share of the ratio. */
 const PRECISION = 0.02
 
 /**
- * Replies, or operations, that a window is to hold: where they are slow it lasts longer, up to ten times. A window of
- * four tells a collection from none, and nothing about how fast an arm is.
+ * The fewest replies or operations in a window. Where they are slow the window lasts longer, up to ten times. A window
+ * of four can show whether there was a collection, but not how fast an arm is.
  */
 const LEAST_REQUESTS = 40
 
-/** The most that a window grows for them, as a multiple of its duration. The client has the same. */
+/** The longest window, as a multiple of its duration. The client has the same limit. */
 const LONGEST_WINDOW = 10
 
-/** One request in flight on each: enough to keep one Node process busy. */
+/** Each has one request in flight, which keeps one Node process busy. */
 const CONNECTIONS = 20
 
-/** Objects that each process holds, in MiB: a small application's, and well above what V8 lets grow unmarked. */
+/** Objects that each process holds, in MiB: as a small application does, and well above what V8 leaves unmarked. */
 const HEAP_MIB = 8
 
-/** Measured: to start a server and a client and to end them, in seconds. */
+/** The measured time to start and end a server and a client, in seconds. */
 const OVERHEAD_SECONDS = 0.15
 
-/** Decides the order of the arms within the rounds. */
+/** Sets the order of the arms within the rounds. */
 const SEED = 2
 
 /**
  * @typedef {object} Timing of one run of one arm
  * @property {number} warmupSeconds
  * @property {number} durationSeconds
- * @property {number} [leastRequests] until which the window lasts, up to {@link LONGEST_WINDOW} durations
+ * @property {number} [leastRequests] the window lasts until it holds so many, up to {@link LONGEST_WINDOW} durations
  * @property {number} connections
  *
  * @typedef {object} Schedule of one workload
@@ -51,10 +51,10 @@ const SEED = 2
  * @property {Timing} heat
  *
  * @typedef {object} Settled
- * @property {number} [runs] rounds, where the command line has settled them
- * @property {number} [duration] the same of the window
+ * @property {number} [runs] rounds, if the command line sets them
+ * @property {number} [duration] seconds of a window, if the command line sets them
  * @property {boolean} full
- * @property {number} [precision] there are more rounds until the ratio is known as well as that
+ * @property {number} [precision] rounds continue until the ratio has this precision
  * @property {number} heapMiB of objects that each process holds
  * @property {number} heats passes over the candidates
  * @property {number} seed
@@ -87,7 +87,7 @@ function scheduleOf(
   const timing = (seconds, warmup) => ({
     durationSeconds: seconds,
     warmupSeconds: Math.min(warmup, seconds),
-    // Replies that are counted by their bytes need not end within the window.
+    // Replies that count by their bytes need not end within the window.
     leastRequests: replyBytes === undefined ? LEAST_REQUESTS : 0,
     connections
   })
@@ -107,7 +107,7 @@ function secondsOf(timing) {
 /**
  * @param {Plan} plan
  * @param {object} workload
- * @param {{ arms: number, candidates: number }} counts `candidates` is 0 where no heats are held
+ * @param {{ arms: number, candidates: number }} counts `candidates` is 0 where there are no heats
  * @returns {number} seconds that one workload takes
  */
 function workloadSeconds(plan, workload, { arms, candidates }) {

@@ -4,12 +4,12 @@ const { spawn } = require('node:child_process')
 const { Child } = require('./child')
 const { Lines } = require('./lines')
 
-/** Beyond the time that it was told to take. */
+/** Time for the program beyond its warm-up and its window. */
 const GRACE_SECONDS = 20
 
 /**
- * An arm that is a program of its own: it is told the seconds of its warm-up and of its window, and
- * prints the metrics as one line of JSON.
+ * Runs an arm that is a program of its own. The program receives the seconds of its warm-up and of its
+ * window, and prints the metrics as one line of JSON.
  *
  * @param {import('./arm-run').Run} run
  */

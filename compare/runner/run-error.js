@@ -3,14 +3,14 @@
 const os = require('node:os')
 const path = require('node:path')
 
-/** The checkout; its place on the machine is nobody's business in a saved result. */
+/** The checkout. A saved result must not show its path on this machine. */
 const ROOT = path.resolve(__dirname, '../..')
 
-/** An arm could not be run. */
+/** Reports that an arm could not run. */
 class RunError extends Error {
   /**
    * @param {string} message
-   * @param {string} [output] the last that the process said
+   * @param {string} [output] the last output of the process
    */
   constructor(message, output = '') {
     super(message)
@@ -21,7 +21,7 @@ class RunError extends Error {
 
 /**
  * @param {string} text
- * @returns {string} the same without places of this machine
+ * @returns {string} the same without paths of this machine
  */
 function withoutPaths(text) {
   const places = [
@@ -33,7 +33,7 @@ function withoutPaths(text) {
   ]
   let told = text
   for (const [place, sign] of places) {
-    // URLs of files have slashes, on Windows too.
+    // File URLs have slashes, on Windows too.
     told = told.replaceAll(place, sign).replaceAll(place.replaceAll(path.sep, '/'), sign)
   }
   return told

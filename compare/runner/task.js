@@ -4,14 +4,14 @@ const { controlFor } = require('../arms/control')
 const { scheduleOf, workloadSeconds } = require('./plan')
 
 /**
- * @typedef {object} Task one workload of one experiment, with what it runs by
+ * @typedef {object} Task one workload of one experiment, with the settings of its runs
  * @property {import('../experiments').Experiment} experiment
  * @property {import('../experiments').Workload} workload
  * @property {readonly (import('../arms').ArmKind & { role?: string, as?: string })[]} kinds with the
- *   control, which is the baseline again
+ *   control, which runs the baseline a second time
  * @property {import('../arms').Roles} roles
  * @property {import('./plan').Schedule} schedule
- * @property {import('../experiments').Workload} heatWorkload on which the heats are held for it
+ * @property {import('../experiments').Workload} heatWorkload the workload that its heats run
  */
 
 /**
@@ -58,7 +58,7 @@ function secondsOfTasks(tasks, plan, candidates) {
 }
 
 /**
- * What a table begins as. @param {Task} task @param {object} settings of the experiment
+ * Returns an experiment of the result without runs. @param {Task} task @param {object} settings of the experiment
  */
 function rawEntry({ experiment, workload, kinds, roles, schedule, heatWorkload }, settings) {
   const lacking = kinds

@@ -4,14 +4,14 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 
-/** Folders that are there: none may outlast this process, however it ends. */
+/** Existing folders. None may outlive this process, however it ends. */
 const folders = new Set()
 process.on('exit', () => {
   for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true })
 })
 
 /**
- * Makes a folder for what an experiment needs on disk.
+ * Makes a folder for the files of an experiment.
  *
  * @returns {{ folder: string, remove: () => void }}
  */

@@ -8,44 +8,44 @@ const { launchWith } = require('./launch')
 
 /**
  * @typedef {object} Settings
- * @property {string} settings in words
+ * @property {string} settings as the report names them
  * @property {string[]} flags of Node
  * @property {Record<string, string>} env
  */
 
 /**
- * V8 13.6 raised the new space so far that short-lived Buffers die in mark-compact instead of in the
- * scavenger; this flag takes that back (nodejs/node#61967). Later versions refuse it.
+ * Makes short-lived Buffers die in the scavenger again. V8 13.6 enlarged the new space so much that they die
+ * in mark-compact (nodejs/node#61967). Later versions reject this flag.
  */
 const SCAVENGER_FLAG = '--scavenger-max-new-space-capacity-mb=8'
 
-/** Where that flag is refused: a small new space, so that the scavenger runs often, and a large one. */
+/** For versions that reject that flag: a small new space, so that the scavenger runs often, and a large one. */
 const SEMI_SPACE_FLAGS = ['--max-semi-space-size=4', '--max-semi-space-size=64']
 
 /**
- * glibc gives freed memory above these limits back to the kernel at once, only to fault it in again
- * for the next Buffer. 256 MiB and 32 MiB (the largest mmap threshold that it accepts) end that.
+ * Makes glibc retain freed memory. Above its limits glibc returns freed memory to the kernel at once, and
+ * faults it in again for the next Buffer. 256 MiB and 32 MiB (the largest mmap threshold that it accepts) end that.
  */
-const GLIBC_KEEPS = {
-  name: 'glibc keeping freed memory',
+const GLIBC_RETAINS = {
+  name: 'glibc retaining freed memory',
   env: {
     MALLOC_TRIM_THRESHOLD_: String(256 * 1024 * 1024),
     MALLOC_MMAP_THRESHOLD_: String(32 * 1024 * 1024)
   }
 }
 
-/** Allocators that can be preloaded, and the names of their libraries, best first. */
+/** Allocators to preload, with the names of their libraries, best first. */
 const ALLOCATORS = [
   { name: 'jemalloc', libraries: ['libjemalloc.so.2'] },
   { name: 'mimalloc', libraries: ['libmimalloc.so.3', 'libmimalloc.so.2', 'libmimalloc.so.2.0'] }
 ]
 
-/** How long a Node that does nothing may take. */
+/** The longest that a Node without work may run. */
 const TRIAL_MS = 10_000
 
 /**
- * All settings under which V8 may do better on this machine, the defaults among them: what they
- * can't beat is no tuning.
+ * Returns all settings under which V8 may do better on this machine. The defaults are among them: settings
+ * that lose to the defaults are no tuning.
  *
  * @returns {Settings[]}
  */
@@ -69,7 +69,7 @@ function flagCandidates() {
 function allocatorCandidates() {
   const candidates = [{ name: '', env: {} }]
   if (process.platform !== 'linux') return candidates
-  if (process.report.getReport().header.glibcVersionRuntime) candidates.push(GLIBC_KEEPS)
+  if (process.report.getReport().header.glibcVersionRuntime) candidates.push(GLIBC_RETAINS)
   for (const { name, libraries } of ALLOCATORS) {
     const library = findLibrary(libraries)
     const env = { LD_PRELOAD: library }
@@ -78,7 +78,7 @@ function allocatorCandidates() {
   return candidates
 }
 
-/** The first of the libraries in a standard place, or undefined. */
+/** Returns the first of the libraries in a standard place, or undefined. */
 function findLibrary(names) {
   const multiarch = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[process.arch]
   const places = ['/usr/local/lib', `/usr/lib/${multiarch}`, '/usr/lib64', '/usr/lib']
@@ -87,7 +87,7 @@ function findLibrary(names) {
     .find((file) => fs.existsSync(file))
 }
 
-/** Whether Node starts under the settings, and says nothing: ld.so only warns of what it can't load. */
+/** Returns whether Node starts under the settings without output: ld.so only warns if it can't load a library. */
 function startsWith(settings) {
   const { flags, env } = launchWith(settings)
   const trial = spawnSync(process.execPath, [...flags, '-e', '0'], { env, timeout: TRIAL_MS })

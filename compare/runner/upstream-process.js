@@ -6,7 +6,7 @@ const { Lines } = require('./lines')
 
 const NAME = 'the upstream server'
 
-/** The server of bytes in `client/`, seen from the runner; or, told to forward, a proxy of its kind. */
+/** Controls the server of bytes in `client/`, or with `--forward` a proxy in the same program. */
 class UpstreamProcess {
   #process
   #child
@@ -20,7 +20,7 @@ class UpstreamProcess {
    */
   constructor(program, args, signal, env = {}) {
     this.#process = spawn(program, args, {
-      // It ends when its input does: so it can't outlive this process.
+      // The server ends when its input does, so it can't outlive this process.
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
       signal,

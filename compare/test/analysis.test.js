@@ -202,10 +202,10 @@ test('an arm that differs much between rounds is warned of, and no other', () =>
   assert.deepEqual(others, [])
 })
 
-test('arms that failed for the same reason share a warning with the last that was said', () => {
+test('arms that failed for the same reason share a warning with their last output', () => {
   const raw = experiment({ static: steady(9), 'pool-safe': [], 'pool-gc': [] })
   for (const arm of raw.arms.slice(1)) arm.error = { message: 'no addon', output: 'the tail' }
   const [warning, ...others] = analyse(raw).warnings
-  assert.match(warning, /^pool-safe, pool-gc failed: no addon\..*said:\nthe tail$/)
+  assert.match(warning, /^pool-safe, pool-gc failed: no addon\..*output:\nthe tail$/)
   assert.deepEqual(others, [])
 })

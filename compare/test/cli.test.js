@@ -46,8 +46,8 @@ test('a wrong command line is refused with a sentence and exit code 2', async (c
       /'unheard-of' is unknown\. There are: http-buffers, file-serving, byte-buffer, proxy\./
     ],
     [['--html', folder], /Can't write '.*': it is a folder\./],
-    [['--html', 'proxy'], /'proxy' stands where --html has its file/],
-    [['--json', 'same', '--html', './same'], /--json and --html are the same file/],
+    [['--html', 'proxy'], /--html takes 'proxy' for its file/],
+    [['--json', 'same', '--html', './same'], /--json and --html name the same file/],
     [['report', 'x.json', '--runs', '3'], /unknown option '--runs'/],
     [['--workload'], /argument missing/],
     [['--workload', 'nowhere.js'], /Can't read the workload 'nowhere\.js': there is no such file/],
