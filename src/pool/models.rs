@@ -1,4 +1,5 @@
 //! Threads that use a pool at the same time, in every order.
+#![allow(clippy::float_cmp, clippy::cast_precision_loss, reason = "whole figures, below 2^52")]
 
 use super::waker::PendingWake;
 use super::*;
@@ -129,7 +130,7 @@ fn end(loan: Loan) -> Option<Loan> {
     None
 }
 
-/// A released block that native code still has is trimmed while its lender ends: it goes into
+/// A released block that native code still has is freed while its lender ends: it goes into
 /// quarantine, freed in the counters or not.
 #[test]
 fn trim_of_what_is_held_against_the_end_of_the_lender() {
@@ -141,18 +142,18 @@ fn trim_of_what_is_held_against_the_end_of_the_lender() {
         let other = pool.clone();
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         loan.settle(Lender::Ending);
-        let trimmed = trimmer.join().unwrap();
+        let freed = trimmer.join().unwrap();
         assert_eq!((pool.held_bytes(), pool.quarantined()), (64, 1));
         store.is_gone_now();
         let total = balanced(&pool, [1, 0]);
         assert_eq!(
             (total.freed_bytes, total.idle_bytes),
-            if trimmed > 0 { (64.0, 0.0) } else { (0.0, 64.0) }
+            if freed > 0 { (64.0, 0.0) } else { (0.0, 64.0) }
         );
     });
 }
 
-/// A detached block comes back by its witness and by its finalizer, and is trimmed: it comes back
+/// A detached block comes back by its witness and by its finalizer, and is freed: it comes back
 /// once.
 #[test]
 fn witness_against_finalizer_against_trim() {
@@ -168,9 +169,9 @@ fn witness_against_finalizer_against_trim() {
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         pool.end_if_gone(key);
         finalizer.join().unwrap();
-        let trimmed = trimmer.join().unwrap();
+        let freed = trimmer.join().unwrap();
         let total = balanced(&pool, [1, 0]);
-        assert_eq!(total.freed_bytes, trimmed as f64);
+        assert_eq!(total.freed_bytes, freed as f64);
     });
 }
 
@@ -270,12 +271,12 @@ fn pressure_against_take() {
 
 /// A waker whose thread looks when the model says so.
 #[derive(Default)]
-struct Rung {
+struct TestWaker {
     pending: PendingWake,
     calls: AtomicUsize,
 }
 
-impl Waker for Arc<Rung> {
+impl Waker for Arc<TestWaker> {
     fn wake(&self) {
         if self.pending.start() {
             self.calls.fetch_add(1, Ordering::SeqCst);
@@ -288,8 +289,8 @@ impl Waker for Arc<Rung> {
 fn ask_against_look() {
     loom::model(|| {
         let thread = Arc::new(ThreadState::new());
-        let waker = Arc::new(Rung::default());
-        let answer = |waker: &Rung, thread: &ThreadState| {
+        let waker = Arc::new(TestWaker::default());
+        let look = |waker: &TestWaker, thread: &ThreadState| {
             if waker.calls.load(Ordering::SeqCst) == 0 {
                 return 0;
             }
@@ -299,14 +300,14 @@ fn ask_against_look() {
         };
         thread.listen(Box::new(waker.clone()));
         let other = thread.clone();
-        let thread = thread::spawn(move || {
+        let asking = thread::spawn(move || {
             other.ask(64);
             other.ask(128);
         });
-        let mut heard = answer(&waker, &thread);
-        thread.join().unwrap();
-        heard = heard.max(answer(&waker, &thread)).max(answer(&waker, &thread));
-        assert_eq!(heard, 128);
+        let mut seen = look(&waker, &thread);
+        asking.join().unwrap();
+        seen = seen.max(look(&waker, &thread)).max(look(&waker, &thread));
+        assert_eq!(seen, 128);
         assert_eq!((waker.calls.load(Ordering::SeqCst), thread.take_asked()), (0, 0));
     });
 }

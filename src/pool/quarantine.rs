@@ -274,10 +274,10 @@ mod models {
             quarantine.admit(first);
             let [one, other] = [quarantine.clone(), quarantine.clone()];
             let admitter = thread::spawn(move || one.admit(orphan().0));
-            let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()));
+            let other_thread = thread::spawn(move || other.take_gone(&mut LOOKS.clone()));
             let here = quarantine.take_gone(&mut LOOKS.clone());
             admitter.join().unwrap();
-            let there = taker.join().unwrap();
+            let there = other_thread.join().unwrap();
             let taken = [&here, &there].into_iter().flatten().count();
             assert!(taken > 0, "one was there from the start");
             assert_eq!(quarantine.count(), 2 - taken as u64);
@@ -300,12 +300,12 @@ mod models {
             let (orphan, address) = orphan();
             quarantine.admit(orphan);
             let other = quarantine.clone();
-            let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()).unwrap());
+            let other_thread = thread::spawn(move || other.take_gone(&mut LOOKS.clone()).unwrap());
             let was_here = quarantine.has(address, SIZE);
             let is_released = quarantine.release_remotely(address, SIZE).is_some();
             assert!(was_here || !is_released);
             assert!(!quarantine.has(address, SIZE), "it is out, or not leased any more");
-            let taken = taker.join().unwrap();
+            let taken = other_thread.join().unwrap();
             assert_eq!(taken.state == BlockState::ReleasedRemotely, is_released);
             assert!(quarantine.take_gone(&mut LOOKS.clone()).is_none());
             assert_eq!(quarantine.count(), 0);
