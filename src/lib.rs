@@ -1,8 +1,8 @@
 //! `cistern`: a two-level pool of Buffers for Node.js.
 //!
-//! [`pool`] is the core: blocks, the depot, the counters. It never names Node-API. The binding
-//! turns its loans into external `ArrayBuffer`s and delegates; everything that happens on
-//! each lease happens in JavaScript, in `lib/`.
+//! [`pool`] is the core: blocks, the depot, the counters. It knows nothing of Node-API. The binding
+//! turns its loans into external `ArrayBuffer`s, and delegates. JavaScript does all that happens on
+//! each lease, in `lib/`.
 
 mod memory;
 mod os;

@@ -1,4 +1,4 @@
-//! What the core shares between threads, from std, or from loom when it is model-checked.
+//! The core's locks, atomics and queue: from std, or from loom for its models.
 
 #[cfg(not(loom))]
 pub use {
@@ -22,7 +22,7 @@ mod model {
     use std::collections::VecDeque;
     use std::sync::LockResult;
 
-    /// A lock that readers don't share: loom's own can't be held while a mutex is waited for.
+    /// A lock that readers don't share: a thread that holds loom's own can't wait for a mutex.
     #[derive(Default)]
     pub struct RwLock<T>(Mutex<T>);
 
@@ -36,8 +36,8 @@ mod model {
         }
     }
 
-    /// A bounded queue that loom can look into. crossbeam's own is tested by crossbeam; the
-    /// models check what is built around it.
+    /// A bounded queue that loom can look into. Crossbeam tests its own; the models check the code
+    /// around it.
     pub struct ArrayQueue<T> {
         items: Mutex<VecDeque<T>>,
         capacity: usize,

@@ -1,10 +1,10 @@
-//! Whether the runtime calls a finalizer as V8 deletes the backing store, which proves that nobody
-//! has the memory any more.
+//! Finds out whether the runtime calls finalizers as deleters of the backing store. Such a call
+//! proves that nobody has the memory any more.
 //!
-//! Node calls it for the `ArrayBuffer`: in its thread, a turn later, and in any case when the
-//! environment ends, whoever has the memory then. Deno gives it to V8 as the backing store's
-//! deleter, which V8 calls once, when the last `std::shared_ptr` to the backing store is gone, in
-//! whichever thread that is, a sweeper's without any environment among them.
+//! Node finalizes the `ArrayBuffer`: in its thread, an event-loop turn later, and in any case when
+//! the environment ends, even if another thread has the memory. Deno passes the finalizer to V8 as
+//! the backing store's deleter. V8 calls that once, when the last `std::shared_ptr` to the backing
+//! store is gone, in any thread: even in a sweeper's, without an environment.
 
 use crate::pool::Witness;
 use napi::sys;
@@ -13,20 +13,20 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Whether the finalizer of one backing store has come.
+/// Notes whether the finalizer of one backing store has run.
 #[derive(Clone)]
 pub struct Deleter(Arc<AtomicBool>);
 
 impl Deleter {
-    /// For a backing store that is about to be made; `None` where a finalizer proves nothing.
+    /// Makes one for a new backing store; `None` where a finalizer proves nothing.
     pub fn new(env: sys::napi_env) -> Option<Self> {
         static IS_DELETER: OnceLock<bool> = OnceLock::new();
         IS_DELETER.get_or_init(|| is_deno(env)).then(|| Self(Arc::default()))
     }
 
-    /// The finalizer has come.
+    /// Notes that the finalizer has run.
     pub fn deleted(&self) {
-        // Release, for who sees it: whatever was done to the memory was before.
+        // Release: a thread that sees it also sees all that was done to the memory before.
         self.0.store(true, Ordering::Release);
     }
 }
@@ -37,7 +37,7 @@ impl Witness for Deleter {
     }
 }
 
-/// What the runtime says of itself, where JavaScript can't change it.
+/// Returns whether the runtime is Deno, by an answer that JavaScript can't change.
 fn is_deno(env: sys::napi_env) -> bool {
     let mut version = ptr::null();
     // SAFETY: `env` is this thread's environment.
@@ -45,7 +45,7 @@ fn is_deno(env: sys::napi_env) -> bool {
     if status != sys::Status::napi_ok {
         return false;
     }
-    // SAFETY: what Node-API has pointed to lives as long as the process.
+    // SAFETY: the memory that Node-API points to lives as long as the process.
     let release = unsafe { (*version).release };
     // SAFETY: as above, and it ends with a zero.
     let release = unsafe { CStr::from_ptr(release) };

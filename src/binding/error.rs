@@ -1,4 +1,4 @@
-//! What a call can fail with, as the `code` that JavaScript sees.
+//! The errors of calls, with the `code` that JavaScript sees.
 
 use crate::pool::{NoPool, OutOfMemory};
 use napi::Error;
@@ -12,7 +12,7 @@ pub enum Code {
     Refused,
     /// The runtime allows no `ArrayBuffer` over memory that V8 did not allocate.
     NoExternal,
-    /// An argument that `lib/` never passes.
+    /// `lib/` never passes such an argument.
     InvalidArgument,
     /// A handle that leads to no pool.
     InvalidHandle,

@@ -1,12 +1,12 @@
-//! V8's garbage collection, at once: Node-API has no word for it.
+//! Has V8 collect garbage at once, for which Node-API has no call.
 //!
-//! It is what V8 does when its embedder runs short of memory, by functions that are exported by
-//! Node 14 and all since.
+//! V8 does the same when its embedder runs short of memory. Its functions for it are exported by
+//! Node 14 and later.
 
 use napi_derive::napi;
 
-/// Has V8 collect all the garbage of this thread, as a call of `gc()` does. Whether it did: not
-/// where its functions are not to be found.
+/// Has V8 collect all the garbage of this thread, as `gc()` does. Returns whether it did: not where
+/// V8's functions can't be found.
 #[napi]
 pub fn collect_garbage() -> bool {
     known::collect_garbage()
@@ -44,7 +44,7 @@ mod known {
 
     pub fn collect_garbage() -> bool {
         let Some((current, notify)) = *V8 else { return false };
-        // SAFETY: JavaScript has called, so the thread has an isolate.
+        // SAFETY: JavaScript calls this, so the thread has an isolate.
         let isolate = unsafe { current() };
         if isolate.is_null() {
             return false;

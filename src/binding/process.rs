@@ -1,4 +1,4 @@
-//! What holds for the whole process.
+//! Properties of the whole process.
 
 use super::array_buffer;
 use super::number::to_number;

@@ -6,7 +6,7 @@ use napi::bindgen_prelude::{ArrayBuffer, External};
 use napi::{Env, JsValue};
 use napi_derive::napi;
 
-/// What the pool knows about such an `ArrayBuffer`.
+/// The pool's knowledge of such an `ArrayBuffer`.
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
 pub enum RemoteState {

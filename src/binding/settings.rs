@@ -1,11 +1,11 @@
-//! A pool's settings as JavaScript has them.
+//! A pool's settings, as JavaScript passes them.
 
 use super::number::{to_number, to_size};
 use crate::pool::{Config, DEPOT_BYTES};
 use napi_derive::napi;
 use std::time::Duration;
 
-/// See the options in `index.d.ts`; each was checked in `lib/pool/options.js`.
+/// The options of `index.d.ts`. `lib/pool/options.js` has checked each.
 #[napi(object)]
 pub struct Settings {
     pub name: String,
@@ -22,7 +22,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The core's view of them; `external`: whether the runtime allows memory of our own.
+    /// Converts them for the core; `external`: whether the runtime allows memory of our own.
     pub fn into_config(self, external: bool) -> Config {
         Config {
             name: self.name,
@@ -31,7 +31,7 @@ impl Settings {
             throws_when_exhausted: self.throws_when_exhausted,
             detach_on_release: self.detach_on_release,
             zero_on_release: self.zero_on_release,
-            // What does not fit into a duration is longer than the machine will stand.
+            // A time that does not fit into a `Duration` outlasts the machine.
             idle_timeout: Duration::try_from_secs_f64(self.idle_timeout / 1000.0).ok(),
             leak_sample_rate: self.leak_sample_rate,
             depot_bytes: DEPOT_BYTES,

@@ -1,4 +1,4 @@
-//! What the core asks of a thread and reports to it.
+//! The core's requests to a thread, and its reports.
 
 use super::attachment::JsAttachment;
 use super::js_waker::JsWaker;

@@ -1,4 +1,5 @@
-//! What threads do to a pool at the same time, in every order.
+//! Threads that use a pool at the same time, in every order.
+#![allow(clippy::float_cmp, clippy::cast_precision_loss, reason = "whole figures, below 2^52")]
 
 use super::waker::PendingWake;
 use super::*;
@@ -21,41 +22,41 @@ fn class(size: usize) -> SizeClass {
     SizeClass::fitting(size).unwrap()
 }
 
-/// A witness that says what it is told. It is no part of what is modelled.
+/// A witness that the test controls. It is no part of what is modelled.
 #[derive(Clone, Default)]
-struct Told(Arc<Flag>);
+struct TestWitness(Arc<Flag>);
 
-impl Told {
+impl TestWitness {
     fn is_gone_now(&self) {
         self.0.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
-impl Witness for Told {
+impl Witness for TestWitness {
     fn is_gone(&self) -> bool {
         self.0.load(std::sync::atomic::Ordering::SeqCst)
     }
 }
 
-/// A leased block, and who tells when it is free.
-fn lease(attachment: &Attachment, size: usize) -> (Loan, Told, usize) {
+/// Makes a lease, with its witness and its address.
+fn lease(attachment: &Attachment, size: usize) -> (Loan, TestWitness, usize) {
     let loan = attachment.lend_fresh(class(size)).unwrap();
     attachment.counters().set_state(loan.row(), BlockState::Leased);
     attachment.counters().add_to_head(loan.row(), SegmentColumn::Leases, 1);
-    let store = Told::default();
+    let store = TestWitness::default();
     loan.watch(Box::new(store.clone()));
     let address = loan.address().unwrap().addr().get();
     (loan, store, address)
 }
 
-/// Its release, as JavaScript makes one.
+/// Releases the block of a lease, as JavaScript does.
 fn release_to(attachment: &Attachment, loan: &Loan, state: BlockState) {
     attachment.counters().set_state(loan.row(), state);
     attachment.counters().add_to_head(loan.row(), SegmentColumn::Releases, 1);
 }
 
-/// All bytes are accounted for: those in use, idle, freed, set aside, and the releases and
-/// collections of all leases.
+/// Checks that the figures account for all bytes, and for the releases and collections of all
+/// leases.
 fn balanced(pool: &Pool, [releases, collections]: [u32; 2]) -> Figures {
     let total = pool.stats().total;
     let live = total.in_use_bytes + total.idle_bytes + total.quarantined_bytes;
@@ -66,8 +67,8 @@ fn balanced(pool: &Pool, [releases, collections]: [u32; 2]) -> Figures {
     total
 }
 
-/// A posted Buffer is released in the moment in which its lender ends: the pool knows it all the
-/// time, and has it released once.
+/// A posted Buffer is released while its lender ends: the pool knows it all the time, and releases
+/// it once.
 #[test]
 fn release_against_the_end_of_the_lender() {
     loom::model(|| {
@@ -86,7 +87,7 @@ fn release_against_the_end_of_the_lender() {
     });
 }
 
-/// The same while native code has the memory yet: it stays where it is.
+/// The same while native code still has the memory: it stays in quarantine.
 #[test]
 fn release_of_what_is_held_against_the_end_of_the_lender() {
     loom::model(|| {
@@ -129,8 +130,8 @@ fn end(loan: Loan) -> Option<Loan> {
     None
 }
 
-/// What was released, and native code still has, is trimmed in the moment in which its lender ends:
-/// it is set aside, freed in the counters or not.
+/// A released block that native code still has is freed while its lender ends: it goes into
+/// quarantine, freed in the counters or not.
 #[test]
 fn trim_of_what_is_held_against_the_end_of_the_lender() {
     loom::model(|| {
@@ -141,18 +142,18 @@ fn trim_of_what_is_held_against_the_end_of_the_lender() {
         let other = pool.clone();
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         loan.settle(Lender::Ending);
-        let trimmed = trimmer.join().unwrap();
+        let freed = trimmer.join().unwrap();
         assert_eq!((pool.held_bytes(), pool.quarantined()), (64, 1));
         store.is_gone_now();
         let total = balanced(&pool, [1, 0]);
         assert_eq!(
             (total.freed_bytes, total.idle_bytes),
-            if trimmed > 0 { (64.0, 0.0) } else { (0.0, 64.0) }
+            if freed > 0 { (64.0, 0.0) } else { (0.0, 64.0) }
         );
     });
 }
 
-/// A detached block comes back by its witness and by its finalizer, and is trimmed: it comes back
+/// A detached block comes back by its witness and by its finalizer, and is freed: it comes back
 /// once.
 #[test]
 fn witness_against_finalizer_against_trim() {
@@ -168,14 +169,14 @@ fn witness_against_finalizer_against_trim() {
         let trimmer = thread::spawn(move || other.trim(u64::MAX));
         pool.end_if_gone(key);
         finalizer.join().unwrap();
-        let trimmed = trimmer.join().unwrap();
+        let freed = trimmer.join().unwrap();
         let total = balanced(&pool, [1, 0]);
-        assert_eq!(total.freed_bytes, trimmed as f64);
+        assert_eq!(total.freed_bytes, freed as f64);
     });
 }
 
-/// A block comes out of quarantine while another thread looks for room: its bytes are given back
-/// once, and the ceiling holds.
+/// A block leaves quarantine while another thread looks for room: its bytes are given back once,
+/// and the ceiling holds.
 #[test]
 fn quarantine_against_the_ceiling() {
     loom::model(|| {
@@ -196,9 +197,9 @@ fn quarantine_against_the_ceiling() {
     });
 }
 
-/// Someone comes to wait while a block comes out of quarantine: in no order in vain.
+/// A thread begins to wait while a block leaves quarantine: in no order does it wait in vain.
 #[test]
-fn quarantine_against_the_line() {
+fn quarantine_against_the_queue() {
     loom::model(|| {
         let pool = pool(128);
         let lender = pool.attach();
@@ -216,7 +217,7 @@ fn quarantine_against_the_line() {
     });
 }
 
-/// A block comes back while the pool is closed: it stays nowhere.
+/// A block comes back while the pool is closed: nothing stores it.
 #[test]
 fn close_against_a_block_that_comes_back() {
     loom::model(|| {
@@ -231,9 +232,9 @@ fn close_against_a_block_that_comes_back() {
     });
 }
 
-/// Someone comes to wait while the pool is closed: nobody is left in line.
+/// A thread begins to wait while the pool is closed: nobody is left waiting.
 #[test]
-fn close_against_the_line() {
+fn close_against_the_queue() {
     loom::model(|| {
         let pool = pool(64);
         let lender = pool.attach();
@@ -248,7 +249,7 @@ fn close_against_the_line() {
     });
 }
 
-/// Memory runs short while a thread takes what is idle: it has the block, or the block is freed.
+/// Memory runs short while a thread takes an idle block: it gets the block, or the block is freed.
 #[test]
 fn pressure_against_take() {
     loom::model(|| {
@@ -268,14 +269,14 @@ fn pressure_against_take() {
     });
 }
 
-/// A waker whose thread answers it when the model says so.
+/// A waker whose thread looks when the model says so.
 #[derive(Default)]
-struct Rung {
+struct TestWaker {
     pending: PendingWake,
     calls: AtomicUsize,
 }
 
-impl Waker for Arc<Rung> {
+impl Waker for Arc<TestWaker> {
     fn wake(&self) {
         if self.pending.start() {
             self.calls.fetch_add(1, Ordering::SeqCst);
@@ -283,13 +284,13 @@ impl Waker for Arc<Rung> {
     }
 }
 
-/// A thread is asked for memory twice while it answers the waker: it hears of the larger request.
+/// A thread is asked for memory twice while it looks: it learns of the larger request.
 #[test]
-fn ask_against_answer() {
+fn ask_against_look() {
     loom::model(|| {
         let thread = Arc::new(ThreadState::new());
-        let waker = Arc::new(Rung::default());
-        let answer = |waker: &Rung, thread: &ThreadState| {
+        let waker = Arc::new(TestWaker::default());
+        let look = |waker: &TestWaker, thread: &ThreadState| {
             if waker.calls.load(Ordering::SeqCst) == 0 {
                 return 0;
             }
@@ -299,14 +300,14 @@ fn ask_against_answer() {
         };
         thread.listen(Box::new(waker.clone()));
         let other = thread.clone();
-        let thread = thread::spawn(move || {
+        let asking = thread::spawn(move || {
             other.ask(64);
             other.ask(128);
         });
-        let mut heard = answer(&waker, &thread);
-        thread.join().unwrap();
-        heard = heard.max(answer(&waker, &thread)).max(answer(&waker, &thread));
-        assert_eq!(heard, 128);
+        let mut seen = look(&waker, &thread);
+        asking.join().unwrap();
+        seen = seen.max(look(&waker, &thread)).max(look(&waker, &thread));
+        assert_eq!(seen, 128);
         assert_eq!((waker.calls.load(Ordering::SeqCst), thread.take_asked()), (0, 0));
     });
 }

@@ -1,4 +1,4 @@
-//! Blocks whose lending thread has ended and that another thread may still hold.
+//! Blocks that another thread may still hold after their lender has ended.
 
 use super::class_counters::Count;
 use super::thread_counters::BlockState;
@@ -10,36 +10,36 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::PoisonError;
 
-/// Owns the blocks that were with a thread when it ended.
+/// Owns the blocks that a thread had when it ended.
 ///
-/// Such a block is neither handed out nor freed, not even when the pool itself goes, until its
-/// witness says that its backing store is gone. Without a witness it stays for ever: its bytes
-/// belong to whoever reads them, who may release it all the same, as if its lender lived.
+/// It neither lends nor frees such a block before the witness says that the backing store is gone,
+/// not even when the pool itself goes. A block without a witness stays for ever. Its holder may
+/// still release it, as if the lender lived.
 #[derive(Default)]
 pub struct Quarantine {
     watched: Mutex<Watched>,
-    /// How many are watched: for a look without the lock.
+    /// How many are watched, to be read without the lock.
     watching: AtomicUsize,
-    /// Leased blocks that are set aside for good, by where they are.
+    /// Leased blocks that stay for good, by address.
     sealed_leases: Mutex<HashMap<usize, Block>>,
     sealed: Count,
     sealed_bytes: AtomicUsize,
 }
 
-/// The blocks that a witness watches over.
+/// The blocks with a witness.
 #[derive(Default)]
 struct Watched {
     orphans: Vec<Orphan>,
-    /// Where among them each is, by its address.
+    /// The index of each among them, by address.
     places: HashMap<usize, usize>,
-    /// Where the next look begins: who looks a few times sees other blocks each time.
+    /// Where the next look begins, so that each look sees other blocks.
     next: usize,
 }
 
 impl Watched {
     /// # Errors
     ///
-    /// Gives the orphan back where there is no memory for it.
+    /// Returns the orphan if there is no memory for it.
     fn push(&mut self, orphan: Orphan) -> Result<(), Orphan> {
         if self.orphans.try_reserve(1).is_err() || self.places.try_reserve(1).is_err() {
             return Err(orphan);
@@ -58,7 +58,7 @@ impl Watched {
         orphan
     }
 
-    /// The orphan at `address`, of `size` bytes, if it was leased.
+    /// Returns the orphan of `size` bytes at `address`, if it was leased.
     fn leased_at(&mut self, address: usize, size: usize) -> Option<&mut Orphan> {
         let place = *self.places.get(&address)?;
         let orphan = &mut self.orphans[place];
@@ -70,9 +70,9 @@ impl Watched {
 pub struct Orphan {
     /// The memory.
     pub block: Block,
-    /// What it was doing when its lender ended.
+    /// Its state when its lender ended.
     pub state: BlockState,
-    /// Who tells when it is free.
+    /// Knows when it is free.
     pub witness: Option<Box<dyn Witness>>,
 }
 
@@ -85,11 +85,11 @@ impl Orphan {
 impl Quarantine {
     /// Takes a block in.
     pub fn admit(&self, orphan: Orphan) {
-        // Called while threads end, where memory that is refused must not abort the process.
+        // Called while threads end, where a refusal of memory must not abort the process.
         let unwatched = if orphan.witness.is_some() {
             let mut watched = self.watched();
             let unwatched = watched.push(orphan).err();
-            // Relaxed, here and below: whoever looks a moment too early looks again.
+            // Relaxed, here and below: a thread that looks a moment too early looks again.
             self.watching.store(watched.orphans.len(), Ordering::Relaxed);
             unwatched
         } else {
@@ -100,7 +100,7 @@ impl Quarantine {
         }
     }
 
-    /// Sets a block aside for good. Where memory is refused, nobody can release it any more.
+    /// Sets a block aside for good. Without memory for its record, nobody can release it any more.
     fn seal(&self, Orphan { block, state, .. }: Orphan) {
         self.sealed.add();
         self.sealed_bytes.fetch_add(block.size(), Ordering::Relaxed);
@@ -112,8 +112,8 @@ impl Quarantine {
         }
     }
 
-    /// Takes out one block whose backing store is gone. Looks at no more than `looks` of them, and
-    /// counts those off.
+    /// Takes out one block whose backing store is gone. Looks at no more than `looks`, and counts
+    /// them off.
     pub fn take_gone(&self, looks: &mut usize) -> Option<Orphan> {
         if !self.is_watching() {
             return None;
@@ -123,7 +123,7 @@ impl Quarantine {
             *looks -= 1;
             let place = watched.next % watched.orphans.len();
             if watched.orphans[place].is_gone() {
-                // The last one comes to this place, and is looked at next.
+                // The last one moves to this index, and is looked at next.
                 let orphan = watched.remove(place);
                 watched.next = place;
                 self.watching.store(watched.orphans.len(), Ordering::Relaxed);
@@ -149,15 +149,15 @@ impl Quarantine {
         Some(orphan)
     }
 
-    /// Whether the block at `address`, of `size` bytes, was leased and is here.
+    /// Returns whether the block of `size` bytes at `address` is here, and was leased.
     pub fn has(&self, address: usize, size: usize) -> bool {
         let is_watched = || self.watched().leased_at(address, size).is_some();
         self.is_watching() && is_watched()
             || self.sealed_leases().get(&address).is_some_and(|block| block.size() == size)
     }
 
-    /// The block at `address`, of `size` bytes, is released by its last holder. Its class, if it
-    /// was leased, and is here.
+    /// Marks the block of `size` bytes at `address` as released remotely. Returns its class if it
+    /// is here, and was leased.
     pub fn release_remotely(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut watched = self.watched();
         if let Some(orphan) = watched.leased_at(address, size) {
@@ -168,7 +168,7 @@ impl Quarantine {
         self.release_sealed_remotely(address, size)
     }
 
-    /// The same of one without a witness. Native code may still hold it: it stays set aside.
+    /// Does the same for one without a witness. Native code may still hold it, so it stays here.
     fn release_sealed_remotely(&self, address: usize, size: usize) -> Option<SizeClass> {
         let mut leases = self.sealed_leases();
         leases.get(&address).filter(|block| block.size() == size)?;
@@ -178,27 +178,27 @@ impl Quarantine {
         Some(class)
     }
 
-    /// Whether a block may yet come out.
+    /// Returns whether a block may still leave.
     pub fn is_watching(&self) -> bool {
         self.watching() > 0
     }
 
-    /// How many blocks may yet come out.
+    /// Returns how many blocks may still leave.
     pub fn watching(&self) -> usize {
         self.watching.load(Ordering::Relaxed)
     }
 
-    /// How many blocks are here.
+    /// Returns how many blocks are here.
     pub fn count(&self) -> u64 {
         self.sealed.get() + self.watching.load(Ordering::Relaxed) as u64
     }
 
-    /// Bytes that are set aside for good.
+    /// Returns how many bytes stay here for good.
     pub fn sealed_bytes(&self) -> usize {
         self.sealed_bytes.load(Ordering::Relaxed)
     }
 
-    /// How many bytes it takes to know the blocks.
+    /// Returns how many bytes the records of the blocks take.
     pub fn bytes(&self) -> usize {
         let watched = self.watched();
         watched.orphans.capacity() * size_of::<Orphan>()
@@ -206,7 +206,7 @@ impl Quarantine {
             + self.sealed_leases().capacity() * size_of::<(usize, Block)>()
     }
 
-    /// Gives back memory that many blocks took that have gone.
+    /// Shrinks the records after many blocks have left.
     pub fn shrink(&self) {
         let mut watched = self.watched();
         if watched.orphans.capacity() > 64 && watched.orphans.len() * 4 < watched.orphans.capacity()
@@ -227,7 +227,7 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
-        // The pool goes; who still holds one of these does not.
+        // The pool goes, but not the holders of these.
         for orphan in self.watched().orphans.drain(..) {
             if !orphan.is_gone() {
                 mem::forget(orphan.block);
@@ -258,14 +258,14 @@ mod models {
     /// More than there are blocks.
     const LOOKS: usize = 9;
 
-    /// A leased block that may come out as soon as it is in, and where it is.
+    /// Makes a leased block that may leave at once, and returns its address.
     fn orphan() -> (Orphan, usize) {
         let block = Block::obtain(SizeClass::fitting(SIZE).unwrap()).unwrap();
         let address = block.key();
         (Orphan { block, state: BlockState::Leased, witness: Some(Box::new(Gone)) }, address)
     }
 
-    /// One thread brings a block, two look for some: nobody loses it, and one has it.
+    /// One thread adds a block while two take some: each block comes out once.
     #[test]
     fn admit_against_take() {
         loom::model(|| {
@@ -274,10 +274,10 @@ mod models {
             quarantine.admit(first);
             let [one, other] = [quarantine.clone(), quarantine.clone()];
             let admitter = thread::spawn(move || one.admit(orphan().0));
-            let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()));
+            let other_thread = thread::spawn(move || other.take_gone(&mut LOOKS.clone()));
             let here = quarantine.take_gone(&mut LOOKS.clone());
             admitter.join().unwrap();
-            let there = taker.join().unwrap();
+            let there = other_thread.join().unwrap();
             let taken = [&here, &there].into_iter().flatten().count();
             assert!(taken > 0, "one was there from the start");
             assert_eq!(quarantine.count(), 2 - taken as u64);
@@ -291,8 +291,8 @@ mod models {
         });
     }
 
-    /// One thread takes a block that another releases: it comes out once, released or not, and
-    /// who was told that it is here has released it.
+    /// One thread takes a block that another releases: it comes out once, released or not. A
+    /// release that succeeds finds the block here.
     #[test]
     fn take_against_release() {
         loom::model(|| {
@@ -300,12 +300,12 @@ mod models {
             let (orphan, address) = orphan();
             quarantine.admit(orphan);
             let other = quarantine.clone();
-            let taker = thread::spawn(move || other.take_gone(&mut LOOKS.clone()).unwrap());
+            let other_thread = thread::spawn(move || other.take_gone(&mut LOOKS.clone()).unwrap());
             let was_here = quarantine.has(address, SIZE);
             let is_released = quarantine.release_remotely(address, SIZE).is_some();
             assert!(was_here || !is_released);
             assert!(!quarantine.has(address, SIZE), "it is out, or not leased any more");
-            let taken = taker.join().unwrap();
+            let taken = other_thread.join().unwrap();
             assert_eq!(taken.state == BlockState::ReleasedRemotely, is_released);
             assert!(quarantine.take_gone(&mut LOOKS.clone()).is_none());
             assert_eq!(quarantine.count(), 0);

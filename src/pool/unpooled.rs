@@ -1,7 +1,7 @@
 //! The leases that V8 serves: at the ceiling, above the largest block, and of no bytes.
 //!
-//! That memory is V8's. The pool neither frees it nor hands it out again: it only knows where it
-//! is, so that any thread can release it.
+//! That memory is V8's. The pool neither frees nor reuses it. It only knows the address, so that
+//! any thread can release it.
 
 use super::class_counters::Count;
 use super::witness::Witness;
@@ -10,17 +10,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many records a new one looks at: more than one, so that those of dropped leases don't pile
-/// up.
+/// How many records each insertion looks at: more than one, so that dropped leases don't pile up.
 const LOOKS_EACH: usize = 2;
 
-/// The most lost records that are kept where no witness tells that their memory is gone.
+/// The most records of lost leases without a witness.
 const MOST_LOST: usize = 4096;
 
-/// A table with room for so many records is not worth making smaller.
+/// A table with room for so many records is not worth shrinking.
 const FEWEST: usize = 64;
 
-/// Names one lease: where its memory is, and a number that no other lease has.
+/// Identifies one lease: by its address, and a number that no other lease has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnpooledKey {
     address: usize,
@@ -43,10 +42,10 @@ impl UnpooledKey {
 ///              └── the memory is gone ───▶ collected
 /// ```
 ///
-/// JavaScript can move the memory to another `ArrayBuffer`, in whichever thread. So a lease ends
-/// when a witness says that its memory is gone, in a [sweep](Self::sweep). Without a witness it
-/// counts as collected once its first `ArrayBuffer` is [lost](Self::lose), and its record stays for
-/// a while: whoever has the memory may release it yet.
+/// JavaScript can move the memory to another `ArrayBuffer`, in any thread. So a lease ends in a
+/// [sweep](Self::sweep), when its witness says that the memory is gone. Without a witness it counts
+/// as collected once its first `ArrayBuffer` is [lost](Self::lose). Its record stays for a while,
+/// because another holder may still release the memory.
 pub struct UnpooledTable {
     records: Mutex<Records>,
     released: Count,
@@ -62,11 +61,11 @@ impl Default for UnpooledTable {
 #[derive(Default)]
 struct Records {
     all: Vec<Record>,
-    /// Where among them each is, by its address.
+    /// The index of each among them, by address.
     places: HashMap<usize, usize>,
     /// Where the next look begins.
     next: usize,
-    /// Those without a witness that were lost, the oldest first. Some may have ended since.
+    /// Lost leases without a witness, the oldest first. Some may have ended since.
     lost: VecDeque<UnpooledKey>,
 }
 
@@ -74,7 +73,7 @@ struct Record {
     key: UnpooledKey,
     size: usize,
     is_leased: bool,
-    /// Whether it counts as collected already.
+    /// Whether it already counts as collected.
     is_lost: bool,
     witness: Option<Box<dyn Witness>>,
 }
@@ -86,8 +85,7 @@ impl Record {
 }
 
 impl Records {
-    /// Where the record of the memory at `address`, of `size` bytes, is, if that memory still
-    /// exists.
+    /// Returns the index of the record of `size` bytes at `address`, if that memory still exists.
     fn find(&self, address: usize, size: usize) -> Option<usize> {
         let place = *self.places.get(&address)?;
         let record = &self.all[place];
@@ -99,7 +97,7 @@ impl Records {
         (self.all[place].key == key).then_some(place)
     }
 
-    /// Whether there is memory for one more.
+    /// Returns whether there is memory for one more.
     fn has_room(&mut self) -> bool {
         self.all.try_reserve(1).is_ok() && self.places.try_reserve(1).is_ok()
     }
@@ -120,13 +118,13 @@ impl Records {
 }
 
 impl UnpooledTable {
-    /// Without a lease.
+    /// Makes an empty table.
     pub fn new() -> Self {
         Self { records: Mutex::default(), released: Count::default(), collected: Count::default() }
     }
 
-    /// Notes a lease of `size` bytes of V8's at `address`. Where there is no memory for that,
-    /// nothing but the `ArrayBuffer` that was leased can release it.
+    /// Notes a lease of `size` bytes of V8's memory at `address`. Without memory for the record,
+    /// only the `ArrayBuffer` that was leased can release it.
     pub fn insert(
         &self,
         address: usize,
@@ -136,7 +134,7 @@ impl UnpooledTable {
         let key = UnpooledKey::new(address);
         let mut records = self.records();
         self.look(&mut records, LOOKS_EACH);
-        // V8 has just given it out, so nobody has the memory that was there before.
+        // V8 has just allocated there, so nobody has the earlier memory of this address.
         if let Some(place) = records.places.get(&address).copied() {
             self.end(&records.remove(place));
         }
@@ -146,8 +144,8 @@ impl UnpooledTable {
         key
     }
 
-    /// The `ArrayBuffer` that has the `size` bytes at `address` releases them, in the thread that
-    /// leased them and counts it; `detached`: nobody will have the memory any more.
+    /// Releases the `size` bytes at `address`, for the thread that leased them and counts that
+    /// itself; `detached`: nobody will have the memory any more.
     pub fn release(&self, address: usize, size: usize, detached: bool) {
         let mut records = self.records();
         let Some(place) = records.find(address, size) else { return };
@@ -157,15 +155,15 @@ impl UnpooledTable {
         }
     }
 
-    /// Whether the `size` bytes at `address` are leased; `None` where no lease of V8's memory is
-    /// known there.
+    /// Returns whether the `size` bytes at `address` are leased; `None` if the pool knows no such
+    /// memory.
     pub fn is_leased(&self, address: usize, size: usize) -> Option<bool> {
         let records = self.records();
         records.find(address, size).map(|place| records.all[place].is_leased)
     }
 
-    /// Another `ArrayBuffer`, or thread, releases the `size` bytes at `address`, and detaches them
-    /// next. Whether they were leased until now.
+    /// Releases the `size` bytes at `address` for another `ArrayBuffer` or thread, which detaches
+    /// them next. Returns whether they were leased until now.
     pub fn release_at(&self, address: usize, size: usize) -> bool {
         let mut records = self.records();
         let Some(place) = records.find(address, size) else { return false };
@@ -179,12 +177,13 @@ impl UnpooledTable {
         true
     }
 
-    /// The collector has taken the `ArrayBuffer` that was leased. Its memory may be in another one.
+    /// Notes that the garbage collector has taken the leased `ArrayBuffer`. Its memory may be in
+    /// another.
     pub fn lose(&self, key: UnpooledKey) {
         let mut records = self.records();
         let Some(place) = records.named(key) else { return };
         let record = &mut records.all[place];
-        // The witness knows better.
+        // The witness knows.
         if record.witness.is_some() {
             return;
         }
@@ -192,7 +191,7 @@ impl UnpooledTable {
             record.is_lost = true;
             self.collected.add();
         }
-        // Finalizers call this: memory that is refused must not abort the process.
+        // Finalizers call this: a refusal of memory must not abort the process.
         if records.lost.try_reserve(1).is_err() {
             records.remove(place);
             return;
@@ -206,7 +205,7 @@ impl UnpooledTable {
         }
     }
 
-    /// Ends leases whose memory is gone. Looks at no more than `looks` of them, and at others each
+    /// Ends leases whose memory is gone. Looks at no more than `looks` of them, at others each
     /// time.
     pub fn sweep(&self, looks: usize) {
         self.look(&mut self.records(), looks);
@@ -216,7 +215,7 @@ impl UnpooledTable {
         for _ in 0..looks.min(records.all.len()) {
             let place = records.next % records.all.len();
             if records.all[place].is_gone() {
-                // The last one comes to this place, and is looked at next.
+                // The last one moves to this index, and is looked at next.
                 self.end(&records.remove(place));
                 records.next = place;
                 if records.all.is_empty() {
@@ -228,25 +227,24 @@ impl UnpooledTable {
         }
     }
 
-    /// The memory of a record that was taken out is gone.
+    /// Ends a lease whose record was removed because its memory is gone.
     fn end(&self, record: &Record) {
         if record.is_leased && !record.is_lost {
             self.collected.add();
         }
     }
 
-    /// How many were released elsewhere than in the thread, and by the `ArrayBuffer`, of their
-    /// lease.
+    /// Returns how many were released by another thread, or by another `ArrayBuffer`.
     pub fn released(&self) -> u64 {
         self.released.get()
     }
 
-    /// How many leases ended in the garbage collector.
+    /// Returns how many leases ended in the garbage collector.
     pub fn collected(&self) -> u64 {
         self.collected.get()
     }
 
-    /// How many bytes the table takes.
+    /// Returns how many bytes the table takes.
     pub fn bytes(&self) -> usize {
         let records = self.records();
         records.all.capacity() * size_of::<Record>()
@@ -254,7 +252,7 @@ impl UnpooledTable {
             + records.lost.capacity() * size_of::<UnpooledKey>()
     }
 
-    /// Gives back memory that many leases took that have ended.
+    /// Shrinks the table after many leases have ended.
     pub fn shrink(&self) {
         let mut records = self.records();
         if records.all.capacity() > FEWEST && records.all.len() * 8 <= records.all.capacity() {
@@ -278,23 +276,23 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     #[derive(Clone, Default)]
-    struct Told(Arc<AtomicBool>);
+    struct TestWitness(Arc<AtomicBool>);
 
-    impl Told {
-        fn tell(&self) {
+    impl TestWitness {
+        fn set_gone(&self) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
 
-    impl Witness for Told {
+    impl Witness for TestWitness {
         fn is_gone(&self) -> bool {
             self.0.load(Ordering::Relaxed)
         }
     }
 
-    fn watched(table: &UnpooledTable, address: usize) -> (UnpooledKey, Told) {
-        let told = Told::default();
-        (table.insert(address, 100, Some(Box::new(told.clone()))), told)
+    fn watched(table: &UnpooledTable, address: usize) -> (UnpooledKey, TestWitness) {
+        let witness = TestWitness::default();
+        (table.insert(address, 100, Some(Box::new(witness.clone()))), witness)
     }
 
     fn counts(table: &UnpooledTable) -> (u64, u64) {
@@ -318,11 +316,11 @@ mod tests {
     #[test]
     fn released_elsewhere_once() {
         let table = UnpooledTable::new();
-        let (key, told) = watched(&table, 64);
+        let (key, witness) = watched(&table, 64);
         assert!(!table.release_at(64, 99));
         assert!(table.release_at(64, 100));
         assert!(!table.release_at(64, 100));
-        told.tell();
+        witness.set_gone();
         table.lose(key);
         table.sweep(10);
         assert_eq!(counts(&table), (1, 0));
@@ -331,11 +329,11 @@ mod tests {
     #[test]
     fn dropped_wherever_it_has_gone() {
         let table = UnpooledTable::new();
-        let (key, told) = watched(&table, 64);
+        let (key, witness) = watched(&table, 64);
         table.lose(key);
         table.sweep(10);
         assert_eq!((table.is_leased(64, 100), counts(&table)), (Some(true), (0, 0)));
-        told.tell();
+        witness.set_gone();
         assert_eq!(table.is_leased(64, 100), None, "foreign memory may lie there now");
         assert!(!table.release_at(64, 100));
         table.release(64, 100, true);
@@ -348,8 +346,8 @@ mod tests {
     fn looks_see_all_in_turn() {
         let table = UnpooledTable::new();
         let all: Vec<_> = (1..=100).map(|i| watched(&table, 64 * i).1).collect();
-        for (gone, told) in all.iter().rev().enumerate() {
-            told.tell();
+        for (gone, witness) in all.iter().rev().enumerate() {
+            witness.set_gone();
             (0..10).for_each(|_| table.sweep(10));
             assert_eq!(table.collected(), gone as u64 + 1);
         }
@@ -361,7 +359,7 @@ mod tests {
     fn records_of_dropped_leases_do_not_pile_up() {
         let table = UnpooledTable::new();
         for i in 1..10_000 {
-            watched(&table, 64 * i).1.tell();
+            watched(&table, 64 * i).1.set_gone();
         }
         assert!(table.collected() > 9_000, "{}", table.collected());
     }
@@ -399,9 +397,9 @@ mod tests {
     #[test]
     fn what_was_released_is_not_collected() {
         let table = UnpooledTable::new();
-        let (_, told) = watched(&table, 64);
+        let (_, witness) = watched(&table, 64);
         table.release(64, 100, false);
-        told.tell();
+        witness.set_gone();
         table.sweep(10);
         let unwatched = table.insert(64, 100, None);
         table.release(64, 100, false);

@@ -1,4 +1,4 @@
-//! As V8 has it where it was built against libstdc++: on Linux.
+//! Backing stores of a V8 that was built against libstdc++: on Linux.
 
 use crate::pool::Witness;
 use napi::sys;
@@ -18,9 +18,9 @@ const NEW: &CStr = c"_ZN2v811ArrayBuffer3NewEPNS_7IsolateESt10shared_ptrINS_12Ba
 /// `v8::Isolate::GetCurrent()`
 const GET_CURRENT: &CStr = c"_ZN2v87Isolate10GetCurrentEv";
 
-/// A `std::shared_ptr` as a function returns it: in memory that the caller has for it, because
-/// its class has a destructor. The room behind it has Rust do the same: beyond 16 bytes it
-/// returns a plain struct in that way, too.
+/// A `std::shared_ptr` as a function returns it: in memory of the caller, because its class has a
+/// destructor. The room behind it makes Rust do the same, because it returns a plain struct of more
+/// than 16 bytes in that way, too.
 #[repr(C)]
 struct SharedPointer {
     object: *mut c_void,
@@ -30,8 +30,8 @@ struct SharedPointer {
 
 type GetBackingStore = unsafe extern "C" fn(sys::napi_value) -> SharedPointer;
 
-/// Takes the pointer out of the memory that it is told of: the C++ ABI passes objects with a
-/// destructor so, and has the caller destroy what is left.
+/// Moves the pointer out of the memory that its argument points to: the C++ ABI so passes objects
+/// with a destructor. The caller destroys the moved-from object.
 type New = unsafe extern "C" fn(*mut c_void, *mut SharedPointer) -> sys::napi_value;
 
 type GetCurrent = unsafe extern "C" fn() -> *mut c_void;
@@ -47,9 +47,9 @@ struct Functions {
 #[repr(C)]
 struct ControlBlock {
     methods: *const Methods,
-    /// How many own the object.
+    /// The number of owners of the object.
     uses: AtomicI32,
-    /// How many watch it, and one for all that own it.
+    /// The number of watchers, plus one for all owners together.
     weak_uses: AtomicI32,
 }
 
@@ -66,20 +66,20 @@ struct Methods {
 /// A `std::weak_ptr<v8::BackingStore>`.
 struct WeakPointer(NonNull<ControlBlock>);
 
-// SAFETY: a control block may be used by any thread; that is what its atomic counts are for.
+// SAFETY: any thread may use a control block, whose counts are atomic.
 unsafe impl Send for WeakPointer {}
 
 impl WeakPointer {
     fn control(&self) -> &ControlBlock {
-        // SAFETY: it lives as long as one watches it, and this does.
+        // SAFETY: it lives while anyone watches it, and this does.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Witness for WeakPointer {
     fn is_gone(&self) -> bool {
-        // Acquire, with the release by which the last owner gave up: what it did to the memory
-        // was before.
+        // Acquire, with the release by which the last owner gave up: that also shows all that it
+        // did to the memory.
         self.control().uses.load(Ordering::Acquire) == 0
     }
 }
@@ -106,17 +106,17 @@ fn give_up(control: NonNull<ControlBlock>) {
         // SAFETY: the last owner is gone.
         unsafe { dispose(control.as_ptr()) };
     } else {
-        // The watch of all owners together, which the others still need.
+        // The other owners still need their common watch.
         std::mem::forget(watcher);
     }
 }
 
-/// V8's functions, where all are there and speak of libstdc++'s `shared_ptr`.
+/// V8's functions, if all exist and take libstdc++'s `shared_ptr`.
 static V8: LazyLock<Option<Functions>> = LazyLock::new(|| {
     let (get, new, current) = (find(GET_BACKING_STORE)?, find(NEW)?, find(GET_CURRENT)?);
     Some(Functions {
-        // SAFETY: the name says what the function takes and returns; `this` is what a
-        // `v8::Local` holds, which is what a `napi_value` is.
+        // SAFETY: the name says what the function takes and returns; `this` is the content of a
+        // `v8::Local`, and so of a `napi_value`.
         get_backing_store: unsafe {
             std::mem::transmute::<*mut c_void, GetBackingStore>(get.as_ptr())
         },
@@ -132,7 +132,7 @@ fn find(name: &CStr) -> Option<NonNull<c_void>> {
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
 
-/// A witness of the backing store of an `ArrayBuffer`; `None` where this runtime has none.
+/// Returns a witness of an `ArrayBuffer`'s backing store; `None` if this runtime has none.
 ///
 /// # Safety
 ///
@@ -141,7 +141,7 @@ pub unsafe fn witness(array_buffer: sys::napi_value) -> Option<Box<dyn Witness>>
     // SAFETY: passed on from the caller.
     let held = unsafe { Held::by(array_buffer) }?;
     let control = held.control();
-    // SAFETY: what is held keeps its control block.
+    // SAFETY: `held` keeps its control block.
     unsafe { control.as_ref() }.weak_uses.fetch_add(1, Ordering::Relaxed);
     Some(Box::new(WeakPointer(control)))
 }
@@ -150,12 +150,12 @@ pub unsafe fn witness(array_buffer: sys::napi_value) -> Option<Box<dyn Witness>>
 pub struct Held(SharedPointer);
 
 impl Held {
-    /// Whether this runtime has it.
+    /// Returns whether this runtime allows it.
     pub fn is_possible() -> bool {
         V8.is_some()
     }
 
-    /// A share of the backing store that an `ArrayBuffer` alone owns.
+    /// Takes a share of the backing store that one `ArrayBuffer` owns.
     ///
     /// # Safety
     ///
@@ -169,15 +169,15 @@ impl Held {
         let block = unsafe { pointer.control.as_ref() }?;
         let uses = block.uses.load(Ordering::Relaxed);
         let weak_uses = block.weak_uses.load(Ordering::Relaxed);
-        // The ArrayBuffer and the pointer own it, perhaps native code, too; all owners count as
-        // one watcher, and a witness is another. Anything else is no control block: hands off.
+        // The ArrayBuffer and the pointer own it, and perhaps native code. All owners count as one
+        // watcher, and a witness is another. Any other numbers mean that it is no control block.
         if pointer.object.is_null() || !(2..1000).contains(&uses) || !(1..=2).contains(&weak_uses) {
             return None;
         }
         Some(Self(pointer))
     }
 
-    /// Makes a new `ArrayBuffer` of it. Its first one must be detached.
+    /// Makes a new `ArrayBuffer` of it. The first one must be detached.
     pub fn into_array_buffer(mut self) -> sys::napi_value {
         let v8 = V8.as_ref().expect("what gave the share");
         // SAFETY: `V8` vouches for the function.
@@ -193,7 +193,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Null where V8 has taken it out.
+        // Null after V8 has moved it out.
         if let Some(control) = NonNull::new(self.0.control) {
             give_up(control);
         }

@@ -1,14 +1,14 @@
-//! Nothing is known.
+//! For platforms where V8's view of a backing store is not known.
 
 use crate::pool::Witness;
 use napi::sys;
 
-/// No witness.
+/// Returns no witness.
 pub unsafe fn witness(_array_buffer: sys::napi_value) -> Option<Box<dyn Witness>> {
     None
 }
 
-/// Nor can memory be moved.
+/// Never exists: memory can't be moved here.
 pub enum Held {}
 
 impl Held {
