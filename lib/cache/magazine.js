@@ -118,9 +118,9 @@ class Magazine {
   }
 
   /**
-   * Returns how many blocks were not needed since the last call, and starts to count anew. Those are
-   * the blocks that lay at the bottom of the stack all the time, and the top if it was never leased
-   * meanwhile.
+   * Returns how many blocks were not needed since the last call, and starts to count anew. Those
+   * are the blocks that lay at the bottom of the stack all the time, and the top if it was never
+   * leased meanwhile.
    *
    * Bonwick's working set: the blocks that the fullest moment of an interval left unused are
    * surplus.
