@@ -4,7 +4,7 @@
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
-const keeping = require('../../lib/cache/reuse')
+const reuse = require('../../lib/cache/reuse')
 const native = require('../../lib/runtime/native')
 const { toSettings } = require('../../lib/pool/options')
 const { ThreadCache } = require('../../lib/cache/thread-cache')
@@ -25,9 +25,9 @@ function openCache() {
 /** Leases and gives back `count` blocks of each size, within one turn. */
 function use(cache, sizes, count) {
   const buffers = sizes.flatMap((size) =>
-    Array.from({ length: count(size) }, () => keeping.lease(cache, size))
+    Array.from({ length: count(size) }, () => reuse.lease(cache, size))
   )
-  for (const buffer of buffers) assert.ok(keeping.giveBack(cache, slotOf(buffer.buffer)))
+  for (const buffer of buffers) assert.ok(reuse.giveBack(cache, slotOf(buffer.buffer)))
 }
 
 const idleBytes = (cache) =>
