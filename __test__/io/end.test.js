@@ -480,14 +480,14 @@ describe('end', () => {
         end(pool, gzip, pooled(pool, content))
         assert.equal(hash(zlib.gunzipSync(await readSlowly(gzip))), hash(content))
         const kept = []
-        const trimmer = new Writable({
+        const recorder = new Writable({
           write(chunk, _encoding, done) {
             kept.push(chunk)
             setTimeout(done, 5)
           }
         })
-        end(pool, trimmer, pooled(pool, content))
-        await once(trimmer, 'finish')
+        end(pool, recorder, pooled(pool, content))
+        await once(recorder, 'finish')
         await sleep(5)
         assert.equal(hash(Buffer.concat(kept)), hash(content))
       } finally {

@@ -70,7 +70,7 @@ describe('a scrape', () => {
   test('has exactly what stats() has', async () => {
     const registry = new Registry()
     const pools = [true, false].map(
-      (detachOnRelease) => new BufferPool({ name: `detaching ${detachOnRelease}`, detachOnRelease })
+      (detachOnRelease) => new BufferPool({ name: `detach: ${detachOnRelease}`, detachOnRelease })
     )
     for (const pool of pools) register(pool, promClient, { registry })
     await serving(registry, async (scrape) => {

@@ -701,8 +701,8 @@ describe('A patched prototype', () => {
   })
 
   for (const [mode, options] of [
-    ['detaching', {}],
-    ['keeping', { detachOnRelease: false }]
+    ['with detach', {}],
+    ['with reuse', { detachOnRelease: false }]
   ]) {
     test(`sees none of the library's own objects through setters: ${mode}`, async (context) => {
       const names = Object.getOwnPropertyNames(cacheOf(new BufferPool()))

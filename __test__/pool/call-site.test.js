@@ -205,11 +205,11 @@ describe('a record', () => {
           }
         }
         const start = () => {
-          const [trimmer, leaker] = [new Owner(), new Owner()]
+          const [holder, leaker] = [new Owner(), new Owner()]
           const leaked = leaker.lease()
           return {
-            kept: trimmer.lease(),
-            gone: [trimmer, leaker, leaked, leaked.buffer].map((value) => new WeakRef(value))
+            kept: holder.lease(),
+            gone: [holder, leaker, leaked, leaked.buffer].map((value) => new WeakRef(value))
           }
         }
         const { kept, gone } = start()

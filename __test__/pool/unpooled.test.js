@@ -6,10 +6,6 @@
  */
 
 const assert = require('node:assert/strict')
-const { spawnSync } = require('node:child_process')
-const { mkdtempSync, rmSync, writeFileSync } = require('node:fs')
-const { tmpdir } = require('node:os')
-const path = require('node:path')
 const { after, before, describe, test } = require('node:test')
 const { BufferPool } = require('../..')
 const { blocksOf, names, root } = require('../support/documents')
@@ -22,6 +18,7 @@ const {
   posts,
   settle
 } = require('../support/helpers')
+const { runProgram, writeProgram } = require('../support/programs')
 const { Thread } = require('../support/thread')
 
 const KIB = 1024
@@ -284,14 +281,12 @@ test('The books of many Buffers that V8 served take memory in proportion, and gi
 })
 
 describe('The example of threads', { skip: !external || !posts }, () => {
-  const folder = mkdtempSync(path.join(tmpdir(), 'cistern-threads-'))
   let code = ''
   before(() => {
     const isExample = (block) =>
       block.code.includes('parentPort.postMessage(buffer, [buffer.buffer])')
     code = names.flatMap(blocksOf).find(isExample)?.code ?? ''
   })
-  after(() => rmSync(folder, { recursive: true }))
 
   /** @param {string} text @param {RegExp} pattern @param {string} replacement */
   function replaced(text, pattern, replacement) {
@@ -314,12 +309,7 @@ describe('The example of threads', { skip: !external || !posts }, () => {
       '  for (let i = 0; i < 200; i++) {\n$1\n  }'
     )
     program = replaced(program, /require\('cistern'\)/, `require(${JSON.stringify(root)})`)
-    const file = path.join(folder, 'program.js')
-    writeFileSync(file, program)
-    const { status, stdout, stderr } = spawnSync(process.execPath, [file], {
-      encoding: 'utf8',
-      timeout: 120_000
-    })
+    const { status, stdout, stderr } = runProgram(writeProgram('program.js', program))
     assert.equal(status, 0, stderr)
     const lines = stdout.trim().split('\n')
     const { allocCount, releaseCount, collectedCount, unpooledCount, inUseCount, maxBytes } =

@@ -130,7 +130,7 @@ describe('Under --zero-fill-buffers all of the ArrayBuffer is zero', () => {
   }
   for (const detachOnRelease of [true, false]) {
     for (const [name, code] of Object.entries(WAYS)) {
-      test(`${name}, ${detachOnRelease ? 'detaching' : 'keeping'}`, () => {
+      test(`${name}, with ${detachOnRelease ? 'detach' : 'reuse'}`, () => {
         const out = runScript(
           `
           const [fs, net, os, path] = ['fs', 'net', 'os', 'path'].map((name) => require('node:' + name))

@@ -53,10 +53,13 @@ const PATIENCE = 60_000
 
 /** The ways of release, with the options that ask for them. */
 const MODES = [
-  { mode: 'detaching', options: {} },
-  { mode: 'keeping', options: { detachOnRelease: false } },
-  { mode: 'detaching and scrubbing', options: { zeroOnRelease: true } },
-  { mode: 'keeping and scrubbing', options: { detachOnRelease: false, zeroOnRelease: true } }
+  { mode: 'with detach', options: {} },
+  { mode: 'with reuse', options: { detachOnRelease: false } },
+  { mode: 'with detach, zeroed at release', options: { zeroOnRelease: true } },
+  {
+    mode: 'with reuse, zeroed at release',
+    options: { detachOnRelease: false, zeroOnRelease: true }
+  }
 ]
 
 function doesMarkHold() {

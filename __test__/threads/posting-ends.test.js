@@ -302,15 +302,15 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
 
     test(`is in a third thread as it was posted, and comes back when that ends, ${mode}`, async () => {
       const pool = new BufferPool({ detachOnRelease })
-      const trimmer = startThread(pool)
+      const receiver = startThread(pool)
       const buffer = await received(pool)
-      await trimmer.run(keep, buffer.it, [buffer.it.buffer])
+      await receiver.run(keep, buffer.it, [buffer.it.buffer])
       overwrite(pool, size)
-      await trimmer.run(({ pool }) => {
+      await receiver.run(({ pool }) => {
         for (let i = 0; i < 20; i++) pool.release(pool.allocUnsafe(100_000).fill(i))
       })
-      assert.ok(await trimmer.run(holds, 42))
-      await trimmer.terminate()
+      assert.ok(await receiver.run(holds, 42))
+      await receiver.terminate()
       if (!endsShow) return
       await eventually(() => pool.stats().quarantinedBytes === 0, 'the quarantine is empty')
       await balanced(pool)

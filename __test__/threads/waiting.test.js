@@ -3,16 +3,15 @@
 /** A thread that waits for memory goes on for as long as others can end its wait, and no longer. */
 
 const assert = require('node:assert/strict')
-const { spawnSync } = require('node:child_process')
 const { once } = require('node:events')
 const fs = require('node:fs')
-const os = require('node:os')
 const path = require('node:path')
-const { after, describe, test } = require('node:test')
+const { describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { Worker } = require('node:worker_threads')
 const { BufferPool } = require('../..')
 const { balanced, eventually, external, posts, until } = require('../support/helpers')
+const { folder, runProgram, writeProgram } = require('../support/programs')
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -25,9 +24,6 @@ const UNSETTLED = { cjs: 0, mjs: 13 }
 
 const ROOT = path.join(__dirname, '..', '..')
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-waiting-'))
-after(() => fs.rmSync(folder, { recursive: true }))
-
 let files = 0
 
 /**
@@ -37,7 +33,6 @@ let files = 0
  * @param {string} body which may await
  */
 function write(kind, body) {
-  const file = path.join(folder, `program-${++files}.${kind}`)
   const attach = `
     const pool = threads.workerData?.handle && cistern.BufferPool.attach(threads.workerData.handle)
     const { data } = threads.workerData ?? {}
@@ -52,8 +47,7 @@ function write(kind, body) {
          import io from ${JSON.stringify(pathToFileURL(path.join(ROOT, 'lib', 'io', 'index.js')).href)}
          import threads from 'node:worker_threads'`
   const run = kind === 'cjs' ? `;(async () => {${body}})()` : body
-  fs.writeFileSync(file, `${head}\n${attach}\n${run}\n`)
-  return file
+  return writeProgram(`program-${++files}.${kind}`, `${head}\n${attach}\n${run}\n`)
 }
 
 /**
@@ -82,11 +76,8 @@ function start(pool, kind, body, data) {
  * @param {string} body
  */
 function runProcess(kind, body) {
-  const flags = ['--expose-gc', '--no-warnings', write(kind, body)]
-  const { status, stdout, stderr } = spawnSync(process.execPath, flags, {
-    encoding: 'utf8',
-    timeout: 60_000
-  })
+  const flags = ['--expose-gc', '--no-warnings']
+  const { status, stdout, stderr } = runProgram(write(kind, body), flags)
   // Node tells of an await that never came.
   assert.ok(status === 0 || status === 13, stderr)
   return { status, stdout: stdout.trim() }
