@@ -1,9 +1,10 @@
 'use strict'
 
 /**
- * `npm run bench`: 30,000 bytes appended, the length read, released; against `Buffer.concat` of the same,
- * and against Go's bytebufferpool where Debian's packages golang-go and
- * golang-github-valyala-bytebufferpool-dev are installed. In rounds, so that all meet the same noise.
+ * `npm run bench`: appends 30,000 bytes, reads the length, and releases. It compares that with
+ * `Buffer.concat`, and with Go's bytebufferpool if Debian's packages golang-go and
+ * golang-github-valyala-bytebufferpool-dev are installed. It runs in rounds, so that all have the
+ * same noise.
  */
 
 const { spawn, spawnSync } = require('node:child_process')
@@ -59,7 +60,7 @@ function measure(operation) {
 }
 
 /**
- * Go's, as functions that measure; none where it can't be built.
+ * Returns functions that measure Go's buffer, or none if it can't be built.
  *
  * @param {string} folder for the program
  */

@@ -1,16 +1,16 @@
 'use strict'
 
 /**
- * What `npm run bench` compares. Each contestant, given sizes, makes an operation: one Buffer
- * got, its first byte written, and given back.
+ * The contestants of `npm run bench`. For given sizes each makes an operation that gets one Buffer,
+ * writes its first byte and gives it back.
  *
  * @typedef {object} Contestant
  * @property {string} name
- * @property {(sizes: number[]) => () => void} prepare the operation, on these sizes in turn
- * @property {boolean} [fixed] whether it can serve one size only
- * @property {boolean} [needsTurns] whether memory comes back only when the event loop turns: a
- *   turn is then part of what is measured
- * @property {boolean} [needsTransfer] whether it takes `ArrayBuffer.prototype.transfer()`
+ * @property {(sizes: number[]) => () => void} prepare makes the operation, on these sizes in turn
+ * @property {boolean} [fixed] true if it serves one size only
+ * @property {boolean} [needsTurns] true if memory is freed only in a later event-loop turn,
+ *   which then counts in the measurement
+ * @property {boolean} [needsTransfer] true if it needs `ArrayBuffer.prototype.transfer()`
  */
 
 // @ts-expect-error: it has no types
@@ -26,8 +26,8 @@ const hasTransfer = 'transfer' in ArrayBuffer.prototype
 const STOCK = 8
 
 /**
- * Where each Buffer is put before it is given back, as a user would hand it to someone: one that
- * never leaves its loop V8 may not make at all.
+ * Holds each Buffer before it is given back, as other code would hold it. V8 may not create a
+ * Buffer that never leaves its loop.
  *
  * @type {{ buffer: Buffer }}
  */
@@ -40,7 +40,7 @@ function use(buffer) {
 }
 
 /**
- * An operation on one size, or on a power of two of sizes in turn.
+ * Returns an operation on one size, or on 2^n sizes in turn.
  *
  * @param {number[]} sizes
  * @param {(size: number) => void} operate

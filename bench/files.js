@@ -1,11 +1,12 @@
 'use strict'
 
 /**
- * `node bench/files.js`: an http server that sends a file of 8 MiB to 20 connections, by `pumpFile` and by
- * `createReadStream().pipe()`, each in a process of its own.
+ * `node bench/files.js`: measures an http server that sends a file of 8 MiB to 20 connections, by
+ * `pumpFile` and by `createReadStream().pipe()`, each in a process of its own.
  *
- * In rounds, so that both meet the same noise. The client is `wrk` where that is installed, else a small
- * one of Node's. `--rounds N`, `--seconds N`, `--size BYTES` and `--connections N` change the defaults.
+ * It runs in rounds, so that both have the same noise. The client is `wrk` if that is installed,
+ * else a small one in Node. `--rounds N`, `--seconds N`, `--size BYTES` and `--connections N`
+ * change the defaults.
  */
 
 const { fork, spawn, spawnSync } = require('node:child_process')
@@ -25,7 +26,7 @@ const MIB = 1024 * 1024
 const CLIENT_BYTES = 256 * 1024
 
 /**
- * How a file is sent.
+ * The ways to send a file.
  *
  * @type {Record<string, (file: string) => (res: http.ServerResponse) => void>}
  */
@@ -44,7 +45,7 @@ const ARMS = {
 }
 
 /**
- * The server's process: tells its port, and at the end what it has used.
+ * Runs the server's process, which reports its port, and at the end its use of CPU and memory.
  *
  * @param {string} arm
  * @param {string} file
@@ -65,7 +66,7 @@ function serve(arm, file) {
 }
 
 /**
- * The client's process, where there is no `wrk`: tells the bytes that it has got.
+ * Runs the client's process if there is no `wrk`. It reports the bytes that it received.
  *
  * @param {number} port
  * @param {number} connections
@@ -84,7 +85,7 @@ function request(port, connections, seconds, size) {
         buffer,
         callback(length) {
           bytes += length
-          // The head comes with the first bytes; that is how many more there are.
+          // The first bytes hold the reply's head, which comes before the file.
           if (left === 0) left = size + buffer.indexOf('\r\n\r\n') + 4
           left -= length
           if (left === 0) socket.write(`GET / HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n\r\n`)
@@ -112,7 +113,7 @@ const WRK_SCRIPT =
   'done = function(s) io.write(string.format("\\n%d %d\\n", s.bytes, s.duration)) end'
 
 /**
- * Asks a server for the file for some seconds. Returns the bytes that came in one.
+ * Requests the file from a server for some seconds. Returns the bytes per second.
  *
  * @param {number} port
  * @param {{ connections: number, seconds: number, size: number }} settings
@@ -142,7 +143,7 @@ async function load(port, { connections, seconds, size }, folder) {
 }
 
 /**
- * One arm once.
+ * Runs one arm once.
  *
  * @param {string} arm
  * @param {string} file

@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * `npm run bench`: one Buffer got, touched and given back, by cistern, by what it is built on,
- * and by what it competes with.
+ * `npm run bench`: gets one Buffer, touches it and gives it back, with cistern, with the functions
+ * that it builds on, and with its competitors.
  *
- * Every contestant runs in a process of its own, so that none meets code that another has warmed
- * up or worn out, and in rounds, so that each meets the same noise.
+ * Every contestant runs in a process of its own, so that no other has influenced V8's code. It runs
+ * in rounds, so that all have the same noise.
  */
 
 const { spawnSync } = require('node:child_process')
@@ -61,7 +61,7 @@ function main() {
   /** @param {string} name @param {string} title */
   const ns = (name, title) => median(times.get(name)?.get(title) ?? [])
 
-  console.log(`\nOne Buffer got, its first byte written, given back: Node ${process.version},`)
+  console.log(`\nGet one Buffer, write its first byte, give it back: Node ${process.version},`)
   console.log(`ns, and in brackets the ratio to ${BASELINE}; median of ${ROUNDS} rounds\n`)
   const width = Math.max(...runners.map(({ name }) => name.length))
   console.log(['', ...COLUMNS.map(({ title }) => title)].map(pad(width)).join(''))

@@ -1,10 +1,11 @@
 'use strict'
 
 /**
- * `npm run bench`: what one item costs when there are 10³, 10⁴ and 10⁵ of them, each count in a process of its own.
- * A cost that stays level grows with the items and no faster.
+ * `npm run bench`: measures the cost of one item among 10³, 10⁴ and 10⁵, each count in a process of
+ * its own. If it is constant, the total grows linearly.
  *
- * By itself: `node --expose-gc bench/scaling.js [experiment…]`; `CISTERN=PATH` measures another copy of cistern.
+ * To run it alone: `node --expose-gc bench/scaling.js [experiment…]`; `CISTERN=PATH` measures
+ * another copy of cistern.
  */
 
 const { fork, spawnSync } = require('node:child_process')
@@ -32,7 +33,7 @@ async function settle() {
 }
 
 /**
- * How long something takes, in ms.
+ * Returns how long an operation takes, in ms.
  *
  * @param {() => unknown} operation
  */
@@ -49,10 +50,11 @@ function leaseMany(count) {
 }
 
 /**
- * Each takes a count and returns milliseconds, of all items together or, where it says so, of one call.
+ * The experiments. Each takes a count and returns milliseconds: of all items, or of one call if its
+ * unit says so.
  *
- * @type {Record<string, { unit: 'ns an item' | 'µs a call' | '% of a core', most?: number,
- *   run: (count: number) => Promise<number> }>}
+ * @type {Record<string, { unit: 'ns an item' | 'µs a call' | '% of a core', most?: number, run:
+ *   (count: number) => Promise<number> }>}
  */
 const experiments = {
   'waiters aborted': {
@@ -157,7 +159,7 @@ const experiments = {
       server.listen(0)
       await once(server, 'listening')
       const { port } = /** @type {net.AddressInfo} */ (server.address())
-      // In a process of their own: one has not so many descriptors.
+      // The clients have a process of their own: one process has too few descriptors.
       const clients = fork(__filename, ['--clients', String(port), String(count)])
       while (open < count) await sleep(5)
       const time = await timed(async () => {
@@ -217,7 +219,7 @@ async function measure(name, count) {
 }
 
 /**
- * Clients that announce a body and send none.
+ * Opens clients that announce a body and send none.
  *
  * @param {number} port
  * @param {number} count
@@ -227,7 +229,7 @@ async function connect(port, count) {
     const socket = net.connect(port)
     socket.on('error', () => {})
     socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n')
-    // Not more at a time than wait to be accepted.
+    // At a time, open at most as many as the backlog holds.
     if (i % 100 === 99) await sleep(5)
   }
 }
@@ -247,7 +249,7 @@ async function main() {
     )
     process.exit(2)
   }
-  console.log(`\nWhat one of many costs: Node ${process.version}\n`)
+  console.log(`\nThe cost of one item among many: Node ${process.version}\n`)
   const heads = COUNTS.map((count) => count.toLocaleString('en').padStart(12))
   console.log(`${''.padEnd(30)}${heads.join('')}`)
   for (const name of names) {

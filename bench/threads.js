@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * `npm run bench`: leases in one thread, and in two threads at once on one pool, each on its own
+ * `npm run bench`: leases in one thread, and in two threads at once on one pool, each with its own
  * magazines. On two cores two threads should do nearly twice as much.
  *
- * In rounds, so that both meet the same noise; beside them a loop that shares nothing, for what this
- * machine's two cores can do at all.
+ * It runs in rounds, so that both have the same noise. A loop without shared state shows the limit
+ * of this machine's two cores.
  */
 
 const { availableParallelism } = require('node:os')
@@ -41,7 +41,7 @@ function compute() {
 }
 
 /**
- * How often an operation can be done, in batches per second.
+ * Returns how often an operation runs, in batches per second.
  *
  * @param {() => void} operation
  */
@@ -67,10 +67,10 @@ function work() {
  * @param {BufferPool[]} pools
  * @returns {Record<string, () => void>}
  */
-function operationsOf([keeping, detaching]) {
+function operationsOf([reuse, detach]) {
   return {
-    'detachOnRelease: false': () => lease(keeping),
-    default: () => lease(detaching),
+    'detachOnRelease: false': () => lease(reuse),
+    default: () => lease(detach),
     'arithmetic alone': compute
   }
 }

@@ -42,8 +42,8 @@ class Reader {
 
   /**
    * @param {import('playwright-core').BrowserContextOptions} [options]
-   * @returns {Promise<{ page: import('playwright-core').Page, troubles: string[] }>} `troubles` holds
-   *   all errors, and all requests except the one for the page
+   * @returns {Promise<{ page: import('playwright-core').Page, troubles: string[] }>} `troubles`
+   *   holds all errors, and all requests except the one for the page
    */
   async visit(options) {
     const context = await this.#browser.newContext(options)

@@ -30,7 +30,7 @@ const MAX_DURATION = 600
 /** In MiB. A larger heap takes longer to fill than a run takes. */
 const MAX_HEAP = 1024
 
-/** The help of `--html`, for both commands that have it. */
+/** The help of `--html`, which two commands have. */
 const HTML = `also write a page with plots (FILE: ${DEFAULT_FILE} by default)`
 
 function rounds(text) {
@@ -131,7 +131,7 @@ async function main(args) {
   return code
 }
 
-// A reader such as `head` closes the pipe early. That deserves no stack trace.
+// A reader such as `head` closes the pipe early, which is no error.
 process.stdout.on('error', (error) => {
   if (error.code !== 'EPIPE') throw error
   process.exit(BROKEN_PIPE)

@@ -47,7 +47,8 @@ function percent(share) {
 }
 
 /**
- * Describes how long a window lasts, to follow the word "rounds". Returns '' where that is not known.
+ * Describes how long a window lasts, to follow the word "rounds". Returns '' where that is not
+ * known.
  *
  * @param {number | undefined} durationSeconds
  * @param {{ leastRequests?: number, unit?: string }} experiment

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * `npm run publish-result -- FILE`: writes a result that `npm start -- --json FILE` saved into README.md,
- * docs/performance.md and docs/comparison.md, and its picture to docs/comparison.png. It needs Chromium.
+ * `npm run publish-result -- FILE`: writes a result that `npm start -- --json FILE` saved into
+ * README.md, docs/performance.md and docs/comparison.md, and its picture to docs/comparison.png. It
+ * needs Chromium.
  */
 
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
@@ -74,7 +75,10 @@ function isChosen(experiment, _index, experiments) {
   return experiment === headlineOf(experiment.name, experiments) || isAgainst(experiment)
 }
 
-/** Returns the workload that an experiment names as its headline, or its first where that one was not run. */
+/**
+ * Returns the workload that an experiment names as its headline, or its first where that one was
+ * not run.
+ */
 function headlineOf(name, experiments) {
   const own = experiments.filter((experiment) => experiment.name === name)
   const headline = known.find((experiment) => experiment.name === name)?.headline
@@ -108,7 +112,9 @@ function rowOf(experiment) {
   ].join(' | ')} |`
 }
 
-/** Returns whether the pool has a better figure than V8, both with and without its best settings. */
+/**
+ * Returns whether the pool has a better figure than V8, both with and without its best settings.
+ */
 function isFastest(experiment, armOf) {
   const { main, higherIsBetter } = unitOf(experiment)
   const [own, ...others] = ['candidate', 'baseline', 'tuned']

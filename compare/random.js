@@ -4,8 +4,8 @@
 const GOLDEN = 0x9e3779b9
 
 /**
- * Returns a small seeded generator (splitmix32). The same seed gives the same numbers on every machine
- * and in every process, so all arms do the same work, and a run can be repeated.
+ * Returns a small seeded generator (splitmix32). The same seed gives the same numbers on every
+ * machine and in every process, so all arms do the same work, and a run can be repeated.
  *
  * @param {number} seed any integer
  * @returns {() => number} numbers from 0 to below 1

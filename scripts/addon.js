@@ -10,14 +10,14 @@ const { addonPath } = require('../lib/runtime/addon-path')
 const { platform } = require('../lib/runtime/platform')
 
 /**
- * What cargo calls the addon where that is not `libcistern.so`.
+ * The names that cargo gives the addon, where they are not `libcistern.so`.
  *
  * @type {Partial<Record<NodeJS.Platform, string>>}
  */
 const LIBRARIES = { darwin: 'libcistern.dylib', win32: 'cistern.dll' }
 
 /**
- * Builds the addon and puts it where `lib/runtime/native.js` looks for it.
+ * Builds the addon and places it where `lib/runtime/native.js` looks for it.
  *
  * @param {{ debug?: boolean }} [options] `debug`: with the ownership assertions, unoptimised
  */
@@ -31,7 +31,7 @@ function buildAddon({ debug = false } = {}) {
         'install it from https://rustup.rs and run this command again.'
     )
   }
-  if (status !== 0) fail('The addon could not be built: cargo tells why, above.')
+  if (status !== 0) fail('The addon could not be built: see the output of cargo above.')
   const target = process.env.CARGO_TARGET_DIR ?? path.join(root, 'target')
   const library = LIBRARIES[process.platform] ?? 'libcistern.so'
   mkdirSync(path.dirname(addonPath), { recursive: true })
@@ -39,13 +39,13 @@ function buildAddon({ debug = false } = {}) {
 }
 
 /**
- * Puts a library where Node is to load it from.
+ * Places a library where Node loads it from.
  *
  * @param {string} library
  * @param {string} addon
  */
 function place(library, addon) {
-  // Renamed into place: a process that has the old file mapped keeps it.
+  // A rename leaves the old file to processes that have mapped it.
   const fresh = `${addon}.${process.pid}`
   copyFileSync(library, fresh)
   if (process.platform === 'win32') putAside(addon)
@@ -53,8 +53,9 @@ function place(library, addon) {
 }
 
 /**
- * Makes room for an addon: Windows lets a file that some process has loaded be renamed, but neither replaced nor
- * removed. So it goes when another is put aside, and nobody has it any more.
+ * Moves the old addon aside. Windows permits a process to rename a loaded file, but neither to
+ * replace nor to remove it. So a later call removes the file, when no process has it loaded any
+ * more.
  *
  * @param {string} addon
  */
@@ -66,7 +67,7 @@ function putAside(addon) {
     try {
       rmSync(path.join(folder, old))
     } catch {
-      // Somebody has it still.
+      // Some process still has it loaded.
     }
   }
   if (existsSync(addon)) renameSync(addon, `${addon}.old-${process.pid}-${Date.now()}`)

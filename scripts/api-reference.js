@@ -1,6 +1,11 @@
 'use strict'
 
-/** The API reference, from the types and their comments: what it says is said there, and nowhere else. */
+/**
+ * Writes the API reference from the types and their comments, which are its only source.
+ *
+ * TypeDoc with typedoc-plugin-markdown is no replacement: it writes a page per entry, names no
+ * arguments in its headings, and omits the type of each `@throws`, which gets a heading of its own.
+ */
 
 const { readFileSync } = require('node:fs')
 const path = require('node:path')
@@ -10,8 +15,8 @@ const { root } = require('./project')
 
 /**
  * @import { ClassDeclaration, ClassElement, Declaration, InterfaceDeclaration, Node, NodeArray,
- *   ParameterDeclaration, SignatureDeclaration, TypeAliasDeclaration, TypeElement, VariableStatement
- * } from 'typescript'
+ *   ParameterDeclaration, SignatureDeclaration, TypeAliasDeclaration, TypeElement,
+ *   VariableStatement } from 'typescript'
  */
 
 const printer = ts.createPrinter({ removeComments: true })
@@ -23,7 +28,8 @@ const ENTRIES = [
 ]
 
 /**
- * What has a heading for each member, and what an instance of it is called there. All others have a table.
+ * The types that have a heading for each member, with the name of an instance. All others have a
+ * table.
  *
  * @type {Record<string, string>}
  */
@@ -33,22 +39,21 @@ const HEAD = `# API reference
 
 <!-- Written by \`npm run docs\` from index.d.ts, lib/io/index.d.ts and lib/metrics/index.d.ts: change those. -->
 
-Every call and type, and the errors that each call throws. The text comes from the package's types. The
-[guide](guide.md) shows how to use the calls, [errors.md](errors.md) lists all error codes, and
-[metrics.md](metrics.md) has the series and alerts of \`cistern/metrics\`.
+Every call and type of the package, with the errors of each call. The [guide](guide.md) shows how to use them,
+[errors.md](errors.md) lists all error codes, and [metrics.md](metrics.md) the series and alerts of \`cistern/metrics\`.
 `
 
 /**
- * One heading of the reference with what stands below it.
+ * One heading of the reference with the text below it.
  *
  * @typedef {object} Section
- * @property {string} name by which comments link to it
+ * @property {string} name the target of links in comments
  * @property {number} depth
  * @property {string} heading
  * @property {string} body with links still as `{@link name}`
  */
 
-/** The whole reference, as Markdown. */
+/** Returns the whole reference as Markdown. */
 function reference() {
   const sections = ENTRIES.flatMap(({ name, types }) => [
     { name, depth: 2, heading: `\`${name}\``, body: '' },
@@ -71,7 +76,8 @@ function reference() {
 }
 
 /**
- * A section's text with its links. A name without a class in front of it is looked for in the section's own.
+ * Returns a section's text with its links. A name without a class refers to a member of the
+ * section's class.
  *
  * @param {Section} section
  * @param {Map<string, string>} targets
@@ -143,7 +149,7 @@ function interfaceSections(declaration) {
 /**
  * @param {SignatureDeclaration} declaration
  * @param {number} depth
- * @param {string} owner the class it is of, or ''
+ * @param {string} owner the class of the call, or ''
  * @returns {Section}
  */
 function callSection(declaration, depth, owner) {
@@ -199,7 +205,7 @@ function valueSection(statement) {
 }
 
 /**
- * A comment's text, without its tags.
+ * Returns a comment's text, without its tags.
  *
  * @param {Node} node
  */
@@ -209,7 +215,7 @@ function described(node) {
 }
 
 /**
- * A comment's tags as a list.
+ * Returns a comment's tags as a list.
  *
  * @param {Node} node
  */
@@ -228,7 +234,7 @@ function tagsOf(node) {
 }
 
 /**
- * The last comment before a node is the node's own.
+ * Returns a node's own comment, which is the last one before it.
  *
  * @param {Node} node
  */
@@ -238,10 +244,10 @@ function commentOf(node) {
 }
 
 /**
- * How a function or a member is reached.
+ * Returns the expression that calls a function or reads a member.
  *
  * @param {Declaration} declaration
- * @param {string} owner the class it is of, or ''
+ * @param {string} owner the class of the member, or ''
  */
 function calledOf(declaration, owner) {
   const name = nameOf(declaration)
@@ -265,13 +271,13 @@ function memberName(member) {
 }
 
 /**
- * What a member is, or what its call gives.
+ * Returns the type of a member, or of the result of its call.
  *
  * @param {Node} member
  */
 function typeOf(member) {
   const { type } = /** @type {{ type?: Node }} */ (/** @type {unknown} */ (member))
-  // That an option may be `undefined` is what the question mark says.
+  // The question mark already says that an option may be `undefined`.
   return type === undefined ? '' : flat(type).replace(/ \| undefined$/, '')
 }
 
@@ -283,7 +289,7 @@ function argumentNames(parameters) {
 }
 
 /**
- * A node on one line, without its comments.
+ * Returns a node's text on one line, without its comments.
  *
  * @param {Node} node
  */

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * `npm run bench [-- --no-rust]`: the fast path beside its floors and rivals, in one thread and in two; the growable
- * buffer; files over http; what one of many costs; then the depot in Rust.
+ * `npm run bench [-- --no-rust]`: measures the fast path beside its floors and competitors, in one
+ * thread and in two. Then it measures the growable buffer, files over http, the cost of one item
+ * among many, and the depot in Rust.
  */
 
 require('./check-node')

@@ -1,6 +1,6 @@
 'use strict'
 
-// Runs before anything that an old Node could not parse, so it is written for one.
+// Scripts require this file first, so an old Node must be able to parse it.
 
 const OLDEST = 20
 

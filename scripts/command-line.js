@@ -3,7 +3,8 @@
 const { parseArgs } = require('node:util')
 
 /**
- * What the command line says, by `parseArgs`. A wrong one ends the process with one sentence and exit code 2.
+ * Returns the options of the command line, from `parseArgs`. A wrong command line ends the process
+ * with one sentence and exit code 2.
  *
  * @template {import('node:util').ParseArgsConfig} Config
  * @param {Config} config

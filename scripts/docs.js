@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run docs`: writes `docs/api.md` anew from the types. */
+/** `npm run docs`: writes `docs/api.md` from the types. */
 
 require('./check-node')
 const { writeFileSync } = require('node:fs')
@@ -8,6 +8,6 @@ const path = require('node:path')
 const { installDependencies, root } = require('./project')
 
 installDependencies()
-// Not earlier: it needs TypeScript.
+// Required only now, because it needs TypeScript.
 const { reference } = require('./api-reference')
 writeFileSync(path.join(root, 'docs', 'api.md'), reference())

@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run example NAME [ARGUMENTS]`: builds the addon, and starts that example. */
+/** `npm run example NAME [ARGUMENTS]`: builds the addon, and runs that example. */
 
 require('./check-node')
 const { readdirSync } = require('node:fs')

@@ -1,6 +1,6 @@
 'use strict'
 
-/** `npm run format`: mends the formatting of both languages, and what lints can mend. */
+/** `npm run format`: formats both languages, and applies the fixes of the lints. */
 
 require('./check-node')
 const { crates, run, runProgram, installDependencies } = require('./project')

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run fuzz -- --seconds N`: fuzzes the core, each target for N seconds. What it finds lies in
- * `fuzz/artifacts/`, what it has learnt in `fuzz/corpus/`.
+ * `npm run fuzz -- --seconds N`: fuzzes the core, each target for N seconds. It writes its findings
+ * to `fuzz/artifacts/`, and the inputs that it learns to `fuzz/corpus/`.
  */
 
 require('./check-node')
@@ -21,13 +21,13 @@ if (!has('+nightly', '--version'))
   fail('Fuzzing needs a nightly Rust: rustup toolchain install nightly --profile minimal')
 if (!has('fuzz', '--version')) fail('Fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked')
 
-// libFuzzer ends a target without a chance to put away its files.
+// libFuzzer ends a target without a chance to remove its temporary files.
 const scratch = mkdtempSync(path.join(tmpdir(), 'cistern-fuzz-'))
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
 const env = { ...process.env, TMPDIR: scratch }
 
 for (const target of TARGETS) {
-  // Sequences of a hundred steps are longer than what libFuzzer tries unless it is told.
+  // By default libFuzzer tries shorter inputs than a sequence of a hundred steps needs.
   const limits = [`-max_total_time=${values.seconds}`, '-max_len=4096', '-print_final_stats=1']
   const corpus = path.join('fuzz', 'corpus', target)
   mkdirSync(path.join(root, corpus), { recursive: true })
@@ -36,7 +36,7 @@ for (const target of TARGETS) {
 }
 
 /**
- * Whether cargo can do something.
+ * Returns whether cargo has a subcommand or a toolchain.
  *
  * @param {string[]} args
  */

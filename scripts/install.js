@@ -1,6 +1,6 @@
 'use strict'
 
-/** What `npm install` runs: builds the addon, unless a prebuilt one is there and can be loaded. */
+/** `npm install` runs this. It builds the addon, unless a prebuilt addon loads. */
 
 require('./check-node')
 const { existsSync, rmSync } = require('node:fs')
@@ -8,13 +8,13 @@ const path = require('node:path')
 const { root } = require('./project')
 const { buildAddon } = require('./addon')
 
-/** Whether this is the repository, where an addon that is there may be older than its sources. */
+/** True in a clone, where an existing addon may be older than its sources. */
 const isClone = existsSync(path.join(root, '__test__'))
 
 if (isClone) buildAddon()
 else if (!isPrebuilt()) {
   buildAddon()
-  // A hundred times as large as the addon, and nobody builds here again.
+  // The build folder is a hundred times as large as the addon, and no one builds here again.
   rmSync(path.join(root, 'target'), { recursive: true, force: true })
 }
 
@@ -23,7 +23,7 @@ function isPrebuilt() {
     require('../lib/runtime/native')
     return true
   } catch {
-    // None for this platform, or one that needs a newer C library than this system has.
+    // There is no addon for this platform, or it needs a newer C library.
     return false
   }
 }

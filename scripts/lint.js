@@ -1,6 +1,9 @@
 'use strict'
 
-/** `npm run lint`: formatting, lints and types of both languages, and the package as npm packs it. Any finding fails. */
+/**
+ * `npm run lint`: formatting, lints and types of both languages, and the package as npm packs it.
+ * Any finding fails.
+ */
 
 require('./check-node')
 const { mkdtempSync, readdirSync, rmSync } = require('node:fs')
@@ -18,7 +21,10 @@ for (const crate of crates) {
   run('cargo', ['clippy', ...manifest, '--quiet', '--locked', '--all-targets', '--', '-Dwarnings'])
 }
 
-/** Checks that each entry of the package resolves, with its types, in every mode of TypeScript and in bundlers. */
+/**
+ * Checks that each entry of the package resolves, with its types, in every mode of TypeScript and
+ * in bundlers.
+ */
 function lintPackage() {
   const folder = mkdtempSync(path.join(tmpdir(), 'cistern-lint-'))
   process.on('exit', () => rmSync(folder, { recursive: true }))

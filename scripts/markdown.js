@@ -1,9 +1,10 @@
 'use strict'
 
-/** What the headings of a Markdown document are called in links. */
+/** Computes the anchors of a Markdown document's headings. */
 
 /**
- * Gives each heading of one document its anchor, as GitHub does: a name that is there already gets a number.
+ * Returns a function that gives each heading of one document its anchor, as GitHub does. A repeated
+ * name gets a number.
  *
  * @returns {(heading: string) => string}
  */

@@ -1,12 +1,13 @@
 'use strict'
 
 /**
- * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: what cistern does (`__test__/support/smoke.js`) on each
- * runtime, each trial in a process of its own, as a table into docs/runtimes.md; with `--dry-run` to stdout alone.
+ * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: runs `__test__/support/smoke.js` on each
+ * runtime, each trial in a process of its own. It writes a table to docs/runtimes.md, and with
+ * `--dry-run` to stdout only.
  *
- * The runtimes come from their npm packages, and stay in FOLDER (or `CISTERN_RUNTIMES`) if there is one:
- * `FOLDER/n24/node_modules/.bin/node`. Exit code 1 where a Node doesn't do everything, or another does not
- * serve the README's server.
+ * The runtimes come from their npm packages. They stay in FOLDER (or `CISTERN_RUNTIMES`) if it is
+ * given: `FOLDER/n24/node_modules/.bin/node`. The exit code is 1 if a trial fails on Node, or if
+ * the README's server fails on another runtime.
  */
 
 require('./check-node')
@@ -28,7 +29,7 @@ const { buildAddon } = require('./addon')
 /**
  * @typedef {object} Runtime
  * @property {string} name
- * @property {string} spec what npm installs
+ * @property {string} spec the package that npm installs
  * @property {string} bin
  * @property {string[]} args before the program
  *
@@ -49,10 +50,10 @@ const RUNTIMES = [
   { name: 'deno', spec: 'deno', bin: 'deno', args: ['run', '-A', '--v8-flags=--expose-gc'] }
 ]
 
-/** What every runtime must do. */
+/** The trial that every runtime must pass. */
 const LEAST = "the README's server"
 
-/** How long a trial may take, in ms. */
+/** The longest time of a trial, in ms. */
 const PATIENCE = 30_000
 
 const SMOKE = path.join(root, '__test__', 'support', 'smoke.js')
@@ -95,7 +96,7 @@ function main() {
 }
 
 /**
- * The runtime's program, installed where it is not there yet.
+ * Returns the runtime's program, and installs it if it is missing.
  *
  * @param {Runtime} runtime
  */
@@ -139,7 +140,7 @@ function isShort({ outcome }) {
 }
 
 /**
- * A row for each trial, and a sentence for each that is not ok.
+ * Returns a row for each trial, and a sentence for each that is not ok.
  *
  * @param {string[]} trials
  * @param {{ title: string, results: Map<string, Result> }[]} columns

@@ -1,6 +1,6 @@
 'use strict'
 
-/** What every script here needs: the project's folder, and running its commands. */
+/** Provides the project's folder, and functions that run its commands. */
 
 const { spawnSync } = require('node:child_process')
 const { existsSync, statSync } = require('node:fs')
@@ -8,7 +8,9 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
-/** The crates: the addon, its benchmark, its fuzzing, and the comparison's load client with its probe. */
+/**
+ * The manifests of all crates: the addon, its benches, its fuzzing, the load client and its probe.
+ */
 const crates = [
   'Cargo.toml',
   'bench/depot/Cargo.toml',
@@ -17,7 +19,7 @@ const crates = [
   'compare/client/probe/Cargo.toml'
 ]
 
-// Ctrl-C reaches the command that runs as well, and this process waits for how that ends.
+// Ctrl-C reaches the running command as well, and this process waits for the end of that.
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})
 
 /**
@@ -38,7 +40,7 @@ function run(command, args, options) {
 }
 
 /**
- * Runs npm: through the npm that runs us, if one does.
+ * Runs npm. If npm runs this script, it is the same npm.
  *
  * @param {string[]} args
  */
@@ -49,7 +51,7 @@ function npm(args) {
 }
 
 /**
- * Runs a program of a package, by its file: what npm puts into `.bin` is for a shell on Windows.
+ * Runs a program of a package by its file, because npm's `.bin` holds shell scripts on Windows.
  *
  * @param {string} file in `node_modules`
  * @param {string[]} args
@@ -58,16 +60,16 @@ function runProgram(file, args) {
   run(process.execPath, [path.join(root, 'node_modules', file), ...args])
 }
 
-/** npm's own chatter goes where progress goes, so that stdout carries results only. */
+/** Sends npm's own output to stderr, so that stdout carries results only. */
 const quiet = /** @type {import('node:child_process').StdioOptions} */ (['ignore', 2, 2])
 
-/** Installs what the lock file names, unless that has been done since it last changed. */
+/** Installs the packages of the lock file, unless that happened since its last change. */
 function installDependencies() {
   const done = path.join(root, 'node_modules', '.package-lock.json')
   const lock = path.join(root, 'package-lock.json')
   if (existsSync(done) && statSync(done).mtimeMs >= statSync(lock).mtimeMs) return
   console.error('Installing dependencies …')
-  // The build that npm would run at install is ours to run, next.
+  // The scripts build the addon themselves.
   npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
 }
 
@@ -91,7 +93,8 @@ function flagsOf(version) {
 }
 
 /**
- * The environment in which cistern, in whichever process, loads another addon in place of its own.
+ * Returns an environment in which cistern loads another addon in place of its own, in every
+ * process.
  *
  * @param {string} addon
  */

@@ -1,6 +1,9 @@
 'use strict'
 
-/** `npm start`: sets up what is missing, then runs the comparison with the arguments given. */
+/**
+ * `npm start`: installs and builds what is missing, then runs the comparison with the given
+ * arguments.
+ */
 
 require('./check-node')
 const path = require('node:path')

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run test:targets [-- TARGET…]`: type-checks the addon for each platform that there are to be binaries for, or
- * for those named, as hardly anything here can run on them.
+ * `npm run test:targets [-- TARGET…]`: type-checks the addon for each platform that gets a binary,
+ * or for the named ones. This machine can run tests on few of them.
  */
 
 require('./check-node')

@@ -23,20 +23,21 @@ const TEST_CRATES = ['proc_macro', 'test']
  *
  * @typedef {object} Cross
  * @property {string} cargo
- * @property {string[]} args that every command of cargo's takes
+ * @property {string[]} args for every command of cargo
  * @property {NodeJS.ProcessEnv} env
- * @property {string} folder where cargo puts what it has built
+ * @property {string} folder that receives cargo's output
  */
 
 const toolchains = PROGRAMS.map(toolchainOf).filter((found) => found !== undefined)
 
 /**
- * How cargo builds for a target, which takes a standard library: the target's own (`rustup target add`), or its source
- * (`rustup component add rust-src`; Debian's `rust-web-src` with `rustc-web` and `cargo-web`), from which cargo makes one.
+ * Returns how cargo builds for a target, which needs a standard library. That is the target's own
+ * (`rustup target add`), or cargo builds it from source (`rustup component add rust-src`; Debian's
+ * `rust-web-src` with `rustc-web` and `cargo-web`).
  *
  * @param {string} target
  * @param {{ forTests?: boolean }} [options]
- * @returns {Cross | undefined} nothing where there is neither
+ * @returns {Cross | undefined} undefined if there is neither
  */
 function crossFor(target, { forTests = false } = {}) {
   const ready = toolchains.find(({ rustlib }) => existsSync(path.join(rustlib, target, 'lib')))
@@ -53,7 +54,7 @@ function crossFor(target, { forTests = false } = {}) {
   if (ready === undefined) {
     const crates = forTests ? [...CRATES, ...TEST_CRATES] : CRATES
     args.push(`-Zbuild-std=${crates.join()}`)
-    // Only so does a stable cargo make a standard library.
+    // A stable cargo builds a standard library only with this variable.
     env.RUSTC_BOOTSTRAP = '1'
   }
   return { cargo, args, env, folder: path.join(at, target) }
@@ -74,7 +75,7 @@ function toolchainOf(rustc) {
 }
 
 /**
- * Where there is no standard library.
+ * Returns a sentence that says how to get the missing standard library.
  *
  * @param {string} target
  */

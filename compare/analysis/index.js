@@ -10,7 +10,8 @@ const { warnings, SERVER_IDLE } = require('./warnings')
 const { unitOf } = require('./unit')
 
 /**
- * Adds medians, ratios, warnings and a verdict to the raw runs. Pure: it does not change the raw experiment.
+ * Adds medians, ratios, warnings and a verdict to the raw runs. Pure: it does not change the raw
+ * experiment.
  *
  * @param {object} raw experiment with the runs of its arms
  * @returns {object} the experiment in the shape of the JSON

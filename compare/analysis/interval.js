@@ -9,9 +9,9 @@ const ALPHA = 0.05
 const FIRST_THAT_NARROWS = 7
 
 /**
- * Returns the 95 % interval of a median's bootstrap distribution. For a median that distribution has a
- * closed form (Maritz and Jarrett, 1978), so nothing is drawn at random: the same runs always give the same
- * interval. It assumes no shape of the noise.
+ * Returns the 95 % interval of a median's bootstrap distribution. For a median that distribution
+ * has a closed form (Maritz and Jarrett, 1978), so nothing is drawn at random: the same runs always
+ * give the same interval. It assumes no shape of the noise.
  *
  * @param {number[]} values at least one
  * @returns {{ low: number, high: number }}
@@ -31,8 +31,9 @@ function describeInterval(rounds) {
 /**
  * Returns how many of `count` sorted values lie outside of the interval on each side.
  *
- * Take a resample of n values, drawn with replacement. Its median is not above the value of rank k if half of
- * the draws have that rank or a lower one. For an even n the median is the lower of the two middle draws.
+ * Take a resample of n values, drawn with replacement. Its median is not above the value of rank k
+ * if half of the draws have that rank or a lower one. For an even n the median is the lower of the
+ * two middle draws.
  *
  * @param {number} count
  */

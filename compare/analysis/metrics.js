@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The metrics of each run, by their names in the JSON. Totals and peaks cover the measured window. The
- * server's window and the client's differ by the time that a message takes.
+ * The metrics of each run, by their names in the JSON. Totals and peaks cover the measured window.
+ * The server's window and the client's differ by the time that a message takes.
  */
 const METRICS = [
   /** Replies with status 200 per second, counted by the load client. */
@@ -16,7 +16,9 @@ const METRICS = [
   /** Resident memory of the server process. */
   'rssMeanBytes',
   'rssPeakBytes',
-  /** The same when the window closes, but each page counts for a share by the processes that map it. */
+  /**
+   * The same when the window closes, but each page counts for a share by the processes that map it.
+   */
   'pssBytes',
   /** Memory outside the heap that V8 knows of. */
   'externalPeakBytes',

@@ -4,8 +4,8 @@ const { roles: common } = require('../arms')
 const { unitOf } = require('./unit')
 
 /**
- * Returns whether the candidate's ratio to the baseline is precise enough for the verdict. Its interval must
- * reach no further than `share` of the ratio to either side.
+ * Returns whether the candidate's ratio to the baseline is precise enough for the verdict. Its
+ * interval must reach no further than `share` of the ratio to either side.
  *
  * @param {object} experiment with ratios
  * @param {number} share

@@ -9,8 +9,8 @@ const { METRICS } = require('./metrics')
  */
 
 /**
- * Returns the ratio of two arms for each metric. It pairs the runs of the same round, so a machine that slows
- * down for a round slows down both sides.
+ * Returns the ratio of two arms for each metric. It pairs the runs of the same round, so a machine
+ * that slows down for a round slows down both sides.
  *
  * @param {Record<string, number>[]} runs each with its `round`
  * @param {Record<string, number>[]} others

@@ -23,13 +23,15 @@ const again = 'close other programs and run it again, or take more rounds with -
 /**
  * @typedef {Record<string, import('./ratio').Ratio>} Ratios
  *
- * @typedef {object} Roles the figures that a verdict compares; an empty object where an arm did not run
+ * @typedef {object} Roles the figures that a verdict compares; an empty object where an arm did not
+ *   run
  * @property {import('./unit').Unit} unit
  * @property {string} candidate the arm that the verdict is about
  * @property {string} baseline
  * @property {string} [settings] of the tuned V8, in words
  * @property {boolean} [starved] true where the pool or the baseline had no core for itself
- * @property {{ ratio: import('./ratio').Ratio, holds: boolean }} [control] the baseline against itself
+ * @property {{ ratio: import('./ratio').Ratio, holds: boolean }} [control] the baseline against
+ *   itself
  * @property {import('./ratio').Ratio} [noise] the same in speed: it shows what chance alone can do
  * @property {Ratios} toBaseline the pool against the baseline
  * @property {Ratios} toTuned the pool against the tuned V8
@@ -83,8 +85,9 @@ function outcomeOf({ toBaseline, toTuned, starved, control, noise }) {
   if (starved) return 'busy'
   if (base.rounds < 2) return 'once'
   if (control && !control.holds) return 'noisy'
-  // A difference within the noise is neither a gain nor a loss. The whole interval of a gain must lie above the
-  // noise, but only the median of a loss below it: a case for something new needs the stronger proof.
+  // A difference within the noise is neither a gain nor a loss. The whole interval of a gain must
+  // lie above the noise, but only the median of a loss below it: a case for something new needs the
+  // stronger proof.
   const { low, high } = noise ?? { low: 1, high: 1 }
   if (base.high < 1 && base.value < low) return 'costs'
   if (base.low <= high) {

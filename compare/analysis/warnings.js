@@ -82,7 +82,10 @@ function serverIdle({ arms, waits }) {
   ]
 }
 
-/** Returns the share of each arm's most extreme round: one disturbed round of three can change a verdict. */
+/**
+ * Returns the share of each arm's most extreme round: one disturbed round of three can change a
+ * verdict.
+ */
 function extremes(arms, metric, choose) {
   return arms
     .map(({ name, runs }) => ({

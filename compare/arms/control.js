@@ -4,8 +4,8 @@
 const CONTROL = 'control'
 
 /**
- * Returns an arm that runs the baseline a second time. Only chance makes the two differ, so their ratio
- * shows the noise that the machine adds to every other ratio.
+ * Returns an arm that runs the baseline a second time. Only chance makes the two differ, so their
+ * ratio shows the noise that the machine adds to every other ratio.
  *
  * @param {readonly import('.').ArmKind[]} kinds
  * @param {string} baseline

@@ -6,19 +6,19 @@
  * @typedef {object} ArmKind
  * @property {string} name
  * @property {string} about for the list of arms
- * @property {(options: object) => object} [open] returns an {@link OpenArm}, or the
- *   object that its experiment works with. It receives the workload and the experiment's settings; the common
- *   arms use `maxSize` only.
- * @property {(settings: object) => string | undefined} [missing] the reason why it
- *   can't run here, in words that complete "it is left out: …"
- * @property {(settings: object, workload: object) => string[]} [program] an arm that is a program of its
- *   own: the file and its arguments
+ * @property {(options: object) => object} [open] returns an {@link OpenArm}, or the object that its
+ *   experiment works with. It receives the workload and the experiment's settings; the common arms
+ *   use `maxSize` only.
+ * @property {(settings: object) => string | undefined} [missing] the reason why it can't run here,
+ *   in words that complete "it is left out: …"
+ * @property {(settings: object, workload: object) => string[]} [program] an arm that is a program
+ *   of its own: the file and its arguments
  *
  * @typedef {object} OpenArm
  * @property {(size: number) => Buffer} take
  * @property {(buffer: Buffer) => void} give
- * @property {(response: import('node:http').ServerResponse, buffer: Buffer) => void} end sends a Buffer
- *   as the last part of a response, and gives it back when the response no longer needs it
+ * @property {(response: import('node:http').ServerResponse, buffer: Buffer) => void} end sends a
+ *   Buffer as the last part of a response, and gives it back when the response no longer needs it
  * @property {() => { allocBytes: number, inUseBytes: number }} [stats] since the start; without it
  *   V8's own figures count
  * @property {() => void} close

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Reuses Buffers of the largest size, as many as are in use at the same time, and never frees them. No real
- * server can do that; the arm marks the limit of what reuse can gain.
+ * Reuses Buffers of the largest size, as many as are in use at the same time, and never frees them.
+ * No real server can do that; the arm marks the limit of what reuse can gain.
  */
 module.exports = {
   name: 'static',

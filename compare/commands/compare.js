@@ -21,8 +21,8 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
  * Runs the comparison and prints it.
  *
  * @param {string[]} names of experiments; all run if there are no names and no workload
- * @param {{ workload?: string, runs?: number, duration?: number, json?: string, html?: string | true,
- *   full?: boolean, heap?: number }} options
+ * @param {{ workload?: string, runs?: number, duration?: number, json?: string, html?: string |
+ *   true, full?: boolean, heap?: number }} options
  * @returns {Promise<number>} the exit code
  */
 async function compare(names, options) {
@@ -118,7 +118,10 @@ function counted(number, noun) {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
 
-/** Ends all children on Ctrl-C, so that the report is printed. A second Ctrl-C ends this process at once. */
+/**
+ * Ends all children on Ctrl-C, so that the report is printed. A second Ctrl-C ends this process at
+ * once.
+ */
 function stopOnSignal() {
   const controller = new AbortController()
   let received

@@ -16,8 +16,8 @@ const EXPERIMENT = 'http-buffers'
 const END_SECONDS = 60
 
 /**
- * Prints the machine's free memory before and after each of 100 Buffers of 1 MiB that one request makes.
- * The program that `http-buffers` repeats did the same.
+ * Prints the machine's free memory before and after each of 100 Buffers of 1 MiB that one request
+ * makes. The program that `http-buffers` repeats did the same.
  *
  * @param {string} arm
  * @returns {Promise<number>} the exit code

@@ -1,6 +1,6 @@
 'use strict'
 
-/** As little as a reply can be: what HTTP costs is the same for all arms and hides their differences. */
+/** The smallest reply: the cost of HTTP is the same for all arms and hides their differences. */
 const REPLY = 'ok'
 const HEADERS = { 'Content-Length': REPLY.length }
 

@@ -1,10 +1,10 @@
 'use strict'
 
-/** Any byte but zero: a zero could be had from fresh memory without writing it. */
+/** Any byte but zero, which fresh memory holds without a write. */
 const FILL = 0x61
 
 /**
- * What every experiment does with a Buffer: take it, write all of it, let it go.
+ * Takes a Buffer, writes all of it, and gives it back, as every experiment does.
  *
  * @param {{ take: (size: number) => Buffer, give: (buffer: Buffer) => void }} arm
  * @param {number} size in bytes

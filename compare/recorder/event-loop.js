@@ -2,10 +2,10 @@
 
 const { monitorEventLoopDelay } = require('node:perf_hooks')
 
-/** How often Node looks, in ms. It counts that wait as delay. */
+/** How often Node samples the delay, in ms. It counts that interval as delay. */
 const RESOLUTION_MS = 5
 
-/** How late the event loop came round to its timers. */
+/** Measures how late the event loop runs its timers. */
 class EventLoopWatch {
   #histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
 

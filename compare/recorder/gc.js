@@ -2,7 +2,7 @@
 
 const { PerformanceObserver, constants } = require('node:perf_hooks')
 
-/** What the kinds of collections are called, by the numbers that Node gives them. */
+/** The names of the kinds of collections, by Node's numbers. */
 const KINDS = new Map([
   [constants.NODE_PERFORMANCE_GC_MINOR, 'scavenge'],
   [constants.NODE_PERFORMANCE_GC_MINOR_MARK_SWEEP, 'minor mark-compact'],
@@ -11,7 +11,7 @@ const KINDS = new Map([
   [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weak callbacks']
 ])
 
-/** Set where memory outside of the heap made V8 collect. */
+/** The flag of a collection that memory outside of the heap caused. */
 const EXTERNAL = constants.NODE_PERFORMANCE_GC_FLAGS_ALL_EXTERNAL_MEMORY
 
 /**
@@ -19,10 +19,10 @@ const EXTERNAL = constants.NODE_PERFORMANCE_GC_FLAGS_ALL_EXTERNAL_MEMORY
  * @property {number} atMs since the window began
  * @property {number} ms
  * @property {string} kind
- * @property {boolean} external whether memory outside of the heap was the reason
+ * @property {boolean} external true if memory outside of the heap caused it
  */
 
-/** Notes every garbage collection of the process. */
+/** Records every garbage collection of the process. */
 class GcWatch {
   #entries = []
   #observer
@@ -63,7 +63,7 @@ class GcWatch {
   }
 }
 
-/** To microseconds: a saved result is read by people, too. @param {number} ms */
+/** Rounds to microseconds, because people read saved results too. @param {number} ms */
 function round(ms) {
   return Math.round(ms * 1000) / 1000
 }

@@ -1,21 +1,23 @@
 'use strict'
 
-/** An object of three fields, its string and its place in the list, as V8 lays them out on 64 bits. */
+/**
+ * The size of an object with three fields, with its string and its list entry, in a V8 of 64 bits.
+ */
 const RECORD_BYTES = 88
 
 const MIB = 1024 * 1024
 
-/** Alive as long as the process is. */
+/** Lives as long as the process. */
 const records = []
 
 /**
- * Has the process hold objects, as an application does.
+ * Makes the process hold objects, as an application does.
  *
- * V8 starts no incremental marking while its old generation is below 8 MiB, and a bare server is just about
- * there: without this, a few hundred kilobytes of an arm's own code would decide in which way its garbage is
- * collected, which in no application of some size they do.
+ * V8 starts no incremental marking while its old generation is below 8 MiB, and a bare server is
+ * close to that. Without these objects, a few hundred kilobytes of an arm's own code would decide
+ * how V8 collects its garbage. In a real application they do not.
  *
- * @param {number} mebibytes of them; 0 leaves the bare server
+ * @param {number} mebibytes of objects; 0 leaves the bare server
  */
 function fillHeap(mebibytes) {
   const count = Math.round((mebibytes * MIB) / RECORD_BYTES)

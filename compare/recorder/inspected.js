@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * The process in which the Buffers of one arm are looked at. It prints one line of JSON; under `strace`,
- * its system calls between the two marks are those of the Buffers.
+ * The process that inspects the Buffers of one arm. It prints one line of JSON. Under `strace`, the
+ * system calls between its two marks are those of the Buffers.
  *
- * Its first argument is a `Spec` (see `subject.js`), with the library that tells addresses as
- * `settings.probe`, where there is one.
+ * Its first argument is a `Spec` (see `subject.js`), with the library that gets addresses as
+ * `settings.probe`, if there is one.
  */
 
 const fs = require('node:fs')
@@ -14,19 +14,19 @@ const { openSubject } = require('./subject')
 const { useBuffer } = require('../experiments/use-buffer')
 const { BEGIN, END } = require('../experiments/http-buffers/marks')
 
-/** Until memory that is used again has been got once. */
+/** After so many Buffers an arm that reuses memory has allocated all of it. */
 const WARMUP_BUFFERS = 200
 
 const BUFFERS = 1000
 
-/** After so many Buffers the memory is looked at, and at first. */
+/** The memory is read at the start, and again after each so many Buffers. */
 const RSS_EVERY = 250
 
 const { spec, workload, arm, state } = openSubject()
 const addressOf = loadProbe(spec.settings.probe)
 const addresses = new Set()
 
-// Ends when the runner does, though strace stands between them.
+// Ends when the runner does, even with strace between them.
 process.stdin.on('end', () => process.exit()).resume()
 
 function loadProbe(file) {
@@ -36,7 +36,7 @@ function loadProbe(file) {
   return module.exports
 }
 
-/** As the server does it for a request: each Buffer in a turn of its own. */
+/** Uses each Buffer in its own event-loop turn, as the server does for a request. */
 async function useBuffers(count, used) {
   const take = (size) => {
     const buffer = arm.take(size)
@@ -50,7 +50,7 @@ async function useBuffers(count, used) {
   }
 }
 
-/** A system call that nothing else makes. */
+/** Makes a system call that no other code makes. */
 function mark(name) {
   try {
     fs.accessSync(name)

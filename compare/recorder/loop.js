@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * The process under test where operations are done in a loop, without a client. The runner starts it
+ * The process under test that does operations in a loop, without a client. The runner starts it
  * with a `Spec` (see `subject.js`) and talks to it over IPC:
  *
  *   runner          loop
@@ -15,20 +15,20 @@ const { LONGEST_WINDOW } = require('../runner/plan')
 const { disconnect, obey, openAnySubject } = require('./subject')
 
 /**
- * Operations between two turns of the event loop. In a turn that never ends no finalizer would run; with
- * so many in one the turns themselves cost next to nothing.
+ * Operations per event-loop turn. A turn that never ends would run no finalizer. With so many
+ * operations in one, the turns themselves cost almost nothing.
  */
 const TURN_OPERATIONS = 256
 
 const NS_PER_MS = 1e6
 
 /**
- * Does operations for some time.
+ * Does operations for some seconds.
  *
  * @param {import('./subject').Subject} subject
  * @param {number} seconds
- * @param {number} [least] operations: as long as there are fewer it goes on, but not for ever
- * @returns {Promise<number>} nanoseconds that each took
+ * @param {number} [least] operations: until then it continues, up to a limit
+ * @returns {Promise<number>} nanoseconds per operation
  */
 async function spin({ workload, state, recorder }, seconds, least = 0) {
   const { turnOperations = TURN_OPERATIONS } = workload

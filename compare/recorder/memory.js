@@ -4,18 +4,25 @@ const fs = require('node:fs')
 const { performance } = require('node:perf_hooks')
 const { median } = require('simple-statistics')
 
-/** Often enough to see a sawtooth of collections, seldom enough to cost well under 1 % of a core. */
+/**
+ * Short enough to show the sawtooth of collections, long enough to cost far less than 1 % of a
+ * core.
+ */
 const SAMPLE_EVERY_MS = 25
 
-/** A pool's figures take longer than the rest: every so many samples they are looked at. */
+/** A pool's figures take longer to read, so one of so many samples reads them. */
 const POOL_EVERY = 4
 
-/** Linux: writing this to clear_refs sets the kernel's high-water mark of the RSS to the RSS of now. */
+/**
+ * Linux: writing this to clear_refs sets the kernel's high-water mark of the RSS to the current
+ * RSS.
+ */
 const RESET_HIGH_WATER = '5'
 
 /**
- * Samples the memory of the process. By a timer, and from `sampleIfDue` as well, since a server under
- * load may not come round to its timers for a long time. Notes what the sampling itself takes.
+ * Samples the memory of the process. It samples by a timer and in `sampleIfDue`, because a server
+ * under load may not run its timers for a long time. It also measures the time of the sampling
+ * itself.
  */
 class MemoryWatch {
   #stats
@@ -26,7 +33,7 @@ class MemoryWatch {
   #exactPeak = false
   /** @type {number | undefined} */
   #poolBytes
-  /** What each sample took. @type {number[]} */
+  /** The time that each sample took. @type {number[]} */
   #takenMs = []
   #series = emptySeries()
 
@@ -62,7 +69,7 @@ class MemoryWatch {
       ...proportionalBytes(),
       externalPeakBytes: Math.max(...externalBytes),
       heapPeakBytes: Math.max(...heapBytes),
-      // By the median: a sample during which another process ran tells of that one.
+      // The median ignores samples during which another process ran.
       samplingShare:
         (median(this.#takenMs) * this.#takenMs.length) / (this.#lastAt - this.#startedAt),
       series: {
@@ -90,7 +97,7 @@ class MemoryWatch {
   }
 }
 
-/** What a pool has; `undefined` where there is none. */
+/** Returns the figures of a pool; `undefined` where there is no pool. */
 function heldBy({ inUseBytes = 0, idleBytes = undefined } = {}) {
   return idleBytes === undefined ? undefined : inUseBytes + idleBytes
 }
@@ -99,7 +106,10 @@ function emptySeries() {
   return { atMs: [], rssBytes: [], externalBytes: [], heapBytes: [], poolBytes: [] }
 }
 
-/** True if the kernel's high-water mark now counts from here; elsewhere the samples have to do. */
+/**
+ * Restarts the kernel's high-water mark. Returns false where that is impossible; the samples
+ * replace it there.
+ */
 function resetHighWater() {
   try {
     fs.writeFileSync('/proc/self/clear_refs', RESET_HIGH_WATER)
@@ -114,8 +124,8 @@ function highWaterBytes() {
 }
 
 /**
- * What the process has of the memory that it shares with others, and all of its own. Once, after the
- * window: the kernel walks all pages for it, which takes milliseconds.
+ * Returns the process's own memory, with its share of the memory that it shares with others. Call
+ * it once, after the window: the kernel walks all pages for it, which takes milliseconds.
  */
 function proportionalBytes() {
   try {
@@ -126,7 +136,7 @@ function proportionalBytes() {
 }
 
 /**
- * @param {string} file of the kernel's
+ * @param {string} file of the kernel
  * @param {RegExp} line with the figure
  */
 function kibibytesOf(file, line) {

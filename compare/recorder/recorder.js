@@ -7,8 +7,8 @@ const { GcWatch } = require('./gc')
 const { MemoryWatch } = require('./memory')
 
 /**
- * Records what one process does between `start` and `stop`. It runs inside the process it measures,
- * so all it does per request is add two numbers and look at the clock.
+ * Records the metrics of one process between `start` and `stop`. It runs inside the process that it
+ * measures, so per request it only adds two numbers and reads the clock.
  */
 class Recorder {
   #gc = new GcWatch()
@@ -20,8 +20,8 @@ class Recorder {
   #start
 
   /**
-   * @param {() => { allocBytes: number, inUseBytes: number, idleBytes?: number }} [stats] of the arm;
-   *   without it the bytes asked for and V8's ArrayBuffers stand in
+   * @param {() => { allocBytes: number, inUseBytes: number, idleBytes?: number }} [stats] of the
+   *   arm; without it the requested bytes and V8's ArrayBuffers replace it
    */
   constructor(stats) {
     this.#memory = new MemoryWatch(stats)
@@ -29,7 +29,7 @@ class Recorder {
   }
 
   /**
-   * To be called once per request, or for many operations at once.
+   * Counts one request, or many operations at once.
    *
    * @param {number} bytes of Buffers that were used
    * @param {number} [count] of requests or operations
@@ -48,16 +48,17 @@ class Recorder {
   }
 
   /**
-   * Closes the window.
+   * Closes the window and returns its metrics.
    *
-   * @returns {Promise<object>} the metrics that this process knows, under their names in the JSON
+   * @returns {Promise<object>} the metrics that this process can measure, by their names in the
+   *   JSON
    */
   async stop() {
     const start = this.#start
     const end = this.#counters()
     const eventLoop = this.#eventLoop.stop()
     const memory = this.#memory.stop()
-    // Entries of collections are queued; the last ones come in the turn after.
+    // Node queues the entries of collections; the last ones arrive in the next event-loop turn.
     await nextTurn()
     const seconds = (end.at - start.at) / 1e3
     const requests = end.requests - start.requests
@@ -99,7 +100,7 @@ class Recorder {
   }
 }
 
-/** The figures of a pool when the window closes, all sizes together. */
+/** Returns the figures of a pool when the window closes, over all sizes. */
 function poolOf({ idleBytes, classes, ...stats }) {
   return idleBytes === undefined ? {} : { pool: { idleBytes, ...stats } }
 }

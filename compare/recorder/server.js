@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * The process under test where requests are served: one arm, one workload, one HTTP server. The runner
+ * The process under test that serves requests: one arm, one workload, one HTTP server. The runner
  * starts it with a `Spec` (see `subject.js`) and talks to it over IPC:
  *
  *   runner          server
@@ -53,9 +53,9 @@ function listen({ workload, state, recorder }) {
   })
 }
 
-/** Each failure counts as an error at the client; the reason is worth telling once. */
+/** Answers with status 500, which the client counts as an error. Prints the first reason only. */
 function fail(response, error) {
-  // A client that has gone, at the end of a run, is no failure.
+  // At the end of a run the client closes its connections; that is no failure.
   if (response.destroyed || response.socket?.destroyed) return
   if (!failureTold) console.error(error)
   failureTold = true

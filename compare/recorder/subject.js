@@ -6,12 +6,12 @@ const { fillHeap } = require('./heap')
 const { Recorder } = require('./recorder')
 
 /**
- * @typedef {object} Spec what a process is to run, as JSON in its first argument
+ * @typedef {object} Spec the work of a process, as JSON in its first argument
  * @property {string} experiment
  * @property {string} [variant]
  * @property {string} arm
- * @property {object} settings what the experiment has prepared
- * @property {number} heapMiB of objects that the process holds besides
+ * @property {object} settings that the experiment has prepared
+ * @property {number} heapMiB of other objects that the process holds
  * @property {import('../runner/plan').Timing} timing
  */
 
@@ -30,9 +30,9 @@ function readSpec() {
 }
 
 /**
- * Sets up what this process was started for.
+ * Sets up the work of this process.
  *
- * @param {import('../experiments').Experiment} [experiment] where it is not one of ours
+ * @param {import('../experiments').Experiment} [experiment] if it is a user's own
  * @returns {Subject}
  */
 function openSubject(experiment) {
@@ -48,7 +48,7 @@ function openSubject(experiment) {
 }
 
 /**
- * The same, also where the workload is a person's own.
+ * Sets up the work of this process, which may be a user's own workload.
  *
  * @returns {Promise<Subject>}
  */
@@ -62,7 +62,7 @@ function quitAtOnce() {
 }
 
 /**
- * Does what the runner says, and ends when it goes away.
+ * Runs the commands that the runner sends, and exits when the runner disconnects.
  *
  * @param {Record<string, () => void>} commands by name
  */
@@ -73,7 +73,7 @@ function obey(commands) {
   process.on('SIGINT', () => {})
 }
 
-/** Lets the process end by itself, once nothing is left to do. */
+/** Disconnects from the runner, so that the process ends when it has no more work. */
 function disconnect() {
   process.removeListener('disconnect', quitAtOnce)
   process.disconnect()

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The process of `cistern-compare transcript`: a server that writes down what memory the machine has free
- * before and after each Buffer of a request, and the one request. Its first argument is a `Spec` (see
+ * The process of `cistern-compare transcript`: a server, and the one request to it. The reply lists
+ * the machine's free memory before and after each Buffer. Its first argument is a `Spec` (see
  * `subject.js`).
  */
 
@@ -28,7 +28,9 @@ const server = http.createServer((_request, response) => {
   response.end()
 })
 
-/** With the process's own beside it: others use the machine as well. */
+/**
+ * Reports free memory beside the process's own, because other processes use the machine as well.
+ */
 function memory() {
   const [free, resident] = [os.freemem(), process.memoryUsage.rss()]
   return `free ${(free / MEGA).toFixed(1)} MB, resident ${(resident / MEGA).toFixed(1)} MB\n`

@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * The process in which a person's own workload is tried under one arm before anything is measured. The runner starts it
- * with a `Spec` (see `subject.js`) and talks to it over IPC:
+ * The process that tries a user's own workload under one arm, before any measurement. The runner
+ * starts it with a `Spec` (see `subject.js`) and talks to it over IPC:
  *
  *   runner          trial
- *          <------- { type: 'tried', flaw?, taken, kept }
+ *          <------- { type: 'tried', flaw?, taken, held }
  *   'quit'  ------>            exits
  */
 
@@ -16,20 +16,23 @@ const { inspect } = require('node:util')
 const { MarkedArm } = require('../experiments/own/marked-arm')
 const { obey, openAnySubject } = require('./subject')
 
-/** Some at a time, so that Buffers of several requests are out together. */
+/** Several requests at a time, so that their Buffers are in use together. */
 const ROUNDS = 4
 const AT_A_TIME = 4
 
-/** Operations of a loop, in all. */
+/** The operations of a loop, in total. */
 const OPERATIONS = 2 * ROUNDS * AT_A_TIME
 
-/** The network takes what it is given after this time, so that what is given back before is seen. */
+/**
+ * A connection sends its bytes after this delay, which shows Buffers that were given back before
+ * that.
+ */
 const SEND_MS = 5
 
-/** Time for what a workload does after its last reply. */
+/** Time for the workload's own work after its last reply. */
 const SETTLE_MS = 50
 
-/** The longest that a reply may take, and that a Buffer may come back after it. */
+/** The longest time for a reply, and for a Buffer that is given back after it. */
 const ANSWER_MS = 20_000
 const COME_BACK_MS = 500
 
@@ -38,15 +41,15 @@ async function tryOut() {
   const { workload, arm, spec } = await openAnySubject()
   const marked = new MarkedArm(arm, workload.maxSize)
   const tell = (wrong) => {
-    // What it did wrong first is the cause of whatever came then.
+    // The first flaw causes the later ones.
     const flaw = marked.flaw ?? wrong
-    process.send({ type: 'tried', flaw, taken: marked.taken, kept: marked.kept })
+    process.send({ type: 'tried', flaw, taken: marked.taken, held: marked.held })
   }
   process.on('uncaughtException', (error) => tell(`throws ${told(error)}`))
   const state = workload.setUp({ arm: marked, settings: spec.settings })
   const wrong = await (workload.unit === 'request' ? serve : run)(workload, state, marked)
   await sleep(SETTLE_MS)
-  for (let waited = 0; marked.kept > 0 && waited < COME_BACK_MS; waited += SEND_MS) {
+  for (let waited = 0; marked.held > 0 && waited < COME_BACK_MS; waited += SEND_MS) {
     await sleep(SEND_MS)
   }
   marked.look()
@@ -95,7 +98,7 @@ async function serve(workload, state, marked) {
   return thrown
 }
 
-/** Has a connection take what is written to it a moment later. @param {import('node:net').Socket} socket */
+/** Delays what a connection sends. @param {import('node:net').Socket} socket */
 function sendLate(socket) {
   for (const name of ['_write', '_writev']) {
     const write = socket[name]

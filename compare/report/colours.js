@@ -3,7 +3,7 @@
 const { createColors } = require('picocolors')
 
 /**
- * Colours for a terminal; plain text for everything else, and for who asks for it with NO_COLOR.
+ * Returns colours for a terminal, and plain text for everything else or with NO_COLOR.
  *
  * @param {{ isTTY?: boolean }} stream
  * @param {NodeJS.ProcessEnv} env

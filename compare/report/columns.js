@@ -3,10 +3,11 @@
 const { count, gigabytes, megabytes, short } = require('../format')
 
 /**
- * The figures of the table, each a median over the rounds.
+ * The columns of the table. Each figure is a median over the rounds.
  *
- * @type {readonly { metric: string, heading: string, format: (value: number) => string,
- *   better: 'higher' | 'lower', unit?: 'request' | 'operation' }[]} `unit`: only where that is counted
+ * @type {readonly { metric: string, heading: string, format: (value: number) => string, better:
+ *   'higher' | 'lower', unit?: 'request' | 'operation' }[]} `unit`: the column appears only for
+ *   that unit
  */
 const columns = [
   {

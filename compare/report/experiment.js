@@ -5,7 +5,8 @@ const { commandOf, figureOf } = require('./heat')
 const { evidenceTable, table } = require('./table')
 
 /**
- * One table with all that belongs to it. Pure: the same result gives the same text.
+ * Draws one table with its captions, warnings and verdict. Pure: the same result gives the same
+ * text.
  *
  * @param {object} experiment in the shape of the JSON
  * @param {object} meta of the same result
@@ -30,7 +31,7 @@ function drawExperiment(experiment, meta, colours) {
 }
 
 function caption(experiment, meta) {
-  const { arms, throughput = 'bytes of Buffers taken, filled and let go' } = experiment
+  const { arms, throughput = 'bytes of Buffers taken, filled and released' } = experiment
   const { durationSeconds, interval } = { ...meta, ...defined(experiment) }
   const runs = arms.map((arm) => arm.runs.length)
   const rounds = Math.max(...runs)
@@ -40,7 +41,7 @@ function caption(experiment, meta) {
   return `${what}${length}${spread}. GB/s: ${throughput}. GC ms, faults: in one round.`
 }
 
-/** How a workload was run, where that is its own affair. */
+/** Returns the settings that a workload sets itself. */
 function defined({ durationSeconds, connections }) {
   return {
     ...(durationSeconds === undefined ? {} : { durationSeconds }),
@@ -48,7 +49,9 @@ function defined({ durationSeconds, connections }) {
   }
 }
 
-/** The client's share: whoever reads the table must see that the client was not what was measured. */
+/**
+ * Shows the client's share of a core, so that the reader sees that the client was not the limit.
+ */
 function load(experiment, meta) {
   const { arms } = experiment
   const { connections } = { ...meta, ...defined(experiment) }
@@ -75,7 +78,7 @@ function heats({ tuned = [], tunedIn, unit }) {
   const width = Math.max(...tuned.map((heat) => figureOf(heat, unit).length))
   const lines = tuned.map((heat) => `  ${figureOf(heat, unit).padStart(width)}  ${heat.settings}`)
   const where = tunedIn ? ` in ${tunedIn}` : ''
-  const head = `Settings tried for v8-tuned${where}, each with the lowest of its short runs; the first was taken: ${commandOf(tuned[0])}`
+  const head = `Settings tried for v8-tuned${where}, each with the lowest result of its short runs; the first won: ${commandOf(tuned[0])}`
   return [head, ...lines].join('\n')
 }
 

@@ -2,11 +2,11 @@
 
 const { count } = require('../format')
 
-/** What is counted per second, by the unit of the experiment. */
+/** The rate that a heat shows, by the unit of the experiment. */
 const RATES = { request: 'req/s', operation: 'op/s' }
 
 /**
- * What to type to have the same settings.
+ * Returns the command line that applies the same settings.
  *
  * @param {{ env?: Record<string, string>, flags?: string[] }} heat
  */
@@ -16,7 +16,7 @@ function commandOf({ env = {}, flags = [] }) {
 }
 
 /**
- * How it came out.
+ * Returns the result of a heat.
  *
  * @param {{ requestsPerSecond?: number, error?: string }} heat requests or operations
  * @param {'request' | 'operation'} [unit]

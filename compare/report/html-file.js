@@ -3,7 +3,7 @@
 const { htmlReport } = require('./html')
 const { OutputFile } = require('./output-file')
 
-/** The report as a page, in a file. */
+/** Writes the report as a page to a file. */
 class HtmlFile extends OutputFile {
   /** @param {object} result */
   write(result) {

@@ -3,7 +3,7 @@
 const { drawExperiment } = require('./experiment')
 
 /**
- * The whole report. Pure: the same result gives the same text.
+ * Draws the whole report. Pure: the same result gives the same text.
  *
  * @param {object} result in the shape of the JSON
  * @param {ReturnType<import('picocolors').createColors>} colours
@@ -18,7 +18,7 @@ function drawResult(result, colours) {
 
 /**
  * @param {object} result
- * @returns {string} on what the figures were measured
+ * @returns {string} the machine of the measurement
  */
 function drawHead({ meta }) {
   const machine = [

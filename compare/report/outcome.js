@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Presents each outcome that `analysis/verdict.js` names. `tone` gives the colour. `sign` and `words` say the same
- * without colour. `cell` fits a row of a table.
+ * Presents each outcome that `analysis/verdict.js` names. `tone` gives the colour. `sign` and
+ * `words` say the same without colour. `cell` fits a row of a table.
  */
 const OUTCOMES = {
   pays: { tone: 'good', sign: '✓', words: 'Pooling pays', cell: 'pays' },

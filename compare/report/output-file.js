@@ -4,12 +4,12 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { UsageError } = require('../usage-error')
 
-/** A file that is written again and again while the comparison goes on. */
+/** Writes a file again and again while the comparison runs. */
 class OutputFile {
   #file
 
   /**
-   * Finds out now, and not after minutes of measuring, whether the file can be written.
+   * Checks at once that the file is writable, not after minutes of measurement.
    *
    * @param {string} file
    * @throws {UsageError}
@@ -27,7 +27,11 @@ class OutputFile {
     }
   }
 
-  /** Replaces the file in one step: a reader, or a crash, finds a whole one. @param {string} text */
+  /**
+   * Replaces the file in one step, so that readers always find a whole file, even after a crash.
+   *
+   * @param {string} text
+   */
   write(text) {
     fs.writeFileSync(this.#draft, text)
     fs.renameSync(this.#draft, this.#file)
@@ -38,7 +42,11 @@ class OutputFile {
   }
 }
 
-/** @param {{ code?: string, message: string }} error of the file system @returns {string} in words */
+/**
+ * @param {{ code?: string, message: string }} error of the file system
+ *
+ * @returns {string} in words
+ */
 function reason({ code, message }) {
   const known = {
     ENOENT: 'there is no such file or folder',

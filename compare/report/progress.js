@@ -3,11 +3,11 @@
 const { Presets, SingleBar } = require('cli-progress')
 const { duration } = require('../format')
 
-/** How often the bar is drawn again, so that the time left goes down between two steps. */
+/** The interval at which the bar is redrawn, so that the time left falls between two steps. */
 const REDRAW_MS = 500
 
 /**
- * Tells how far the comparison is: a bar on a terminal, a line per step elsewhere.
+ * Shows the progress of the comparison: a bar on a terminal, a line per step elsewhere.
  */
 class Progress {
   #stream
@@ -45,7 +45,7 @@ class Progress {
     this.#draw()
   }
 
-  /** @param {string} figure that the step has brought */
+  /** @param {string} figure the result of the step */
   stepped(figure) {
     this.#doneSeconds += this.#step.seconds
     this.#step = undefined
@@ -68,7 +68,7 @@ class Progress {
   }
 
   /**
-   * Makes room for `write`, which prints on the same terminal.
+   * Hides the bar while `write` prints on the same terminal.
    *
    * @param {() => void} write
    */
@@ -113,7 +113,10 @@ class Progress {
     return { left: duration(this.#left()), label: this.#label }
   }
 
-  /** What is left of the plan. A step that takes longer than planned stops the clock. */
+  /**
+   * Returns the seconds left of the plan. They stop at the end of a step that takes longer than
+   * planned.
+   */
   #left() {
     const inStep = (Date.now() - this.#stepStartedAt) / 1e3
     const ofStep = Math.min(inStep, this.#step?.seconds ?? 0)

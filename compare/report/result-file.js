@@ -24,7 +24,7 @@ function readResult(file) {
   }
 }
 
-/** Where results are kept while the comparison goes on. */
+/** Saves the results while the comparison runs. */
 class ResultFile extends OutputFile {
   /** @param {object} result */
   write(result) {

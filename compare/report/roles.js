@@ -4,7 +4,8 @@ const { CANDIDATE, LIMIT, TUNED } = require('../arms')
 const { CONTROL } = require('../arms/control')
 
 /**
- * Which arm stands for what. Older results do not tell it: theirs are the arms of that name.
+ * Returns the arm of each role. Older results do not record the roles, so these arms have their
+ * usual names.
  *
  * @param {object} experiment
  * @returns {{ baseline: string, candidate: string, tuned?: string, limit?: string }}
@@ -13,7 +14,7 @@ function rolesOf({ baseline, roles }) {
   return { ...(roles ?? { tuned: TUNED, limit: LIMIT, candidate: CANDIDATE }), baseline }
 }
 
-/** The baseline again, as a test of the machine: none of the contenders. */
+/** Returns whether an arm is the control, which tests the machine and competes with no arm. */
 function isControl(arm, { control }) {
   return arm.role === CONTROL || arm.name === control?.name
 }

@@ -5,7 +5,7 @@ const { columnsFor } = require('./columns')
 const { count, ratio, short } = require('../format')
 const { isControl, rolesOf } = require('./roles')
 
-/** Stands where there is no figure. */
+/** Replaces a missing figure. */
 const NONE = '–'
 
 /**
@@ -60,7 +60,8 @@ function ratioOf(arm, baseline, metric) {
 }
 
 /**
- * @param {{ title: string, columns: string[], rows: (string | number)[][], note?: string }} evidence
+ * @param {{ title: string, columns: string[], rows: (string | number)[][], note?: string }}
+ *   evidence
  * @param {ReturnType<import('picocolors').createColors>} colours
  * @returns {string} a table of its own, with its title above and its note below
  */

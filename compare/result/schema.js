@@ -7,7 +7,7 @@ const SCHEMA = 1
 
 /**
  * @param {unknown} result parsed JSON
- * @returns {object} the same, fit to be drawn
+ * @returns {object} the same, checked
  * @throws {Error} whose message completes "it is no result: …"
  */
 function checkResult(result) {
@@ -56,7 +56,7 @@ function checkArm(arm, place) {
   })
 }
 
-/** What a run may have besides its metrics. */
+/** Checks the optional parts of a run, besides its metrics. */
 function checkRun({ series, latency, pauses }, place) {
   expect(isAbsentOr(series, isSeries), `${place} has a wrong series`)
   expect(isAbsentOr(latency, isHistogram), `${place} has a wrong latency`)

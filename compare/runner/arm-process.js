@@ -38,7 +38,8 @@ class ArmProcess {
   }
 
   /**
-   * Waits for a message. Call it before the command that causes the message, and it can't miss that.
+   * Waits for a message. Call it before the command that causes the message, and it can't miss
+   * that.
    *
    * @param {string} type
    * @param {number} seconds

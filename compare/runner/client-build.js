@@ -20,7 +20,8 @@ const TOLD_LINES = 15
 class ClientError extends Error {}
 
 /**
- * Returns the programs of `client/`, and first builds them if one is missing or older than its source.
+ * Returns the programs of `client/`, and first builds them if one is missing or older than its
+ * source.
  *
  * @param {{ signal: AbortSignal, onBuild: () => void }} options
  * @returns {Promise<typeof PROGRAMS & { probe?: string }>} their paths, with that of the probe,

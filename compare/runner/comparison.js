@@ -16,8 +16,8 @@ const { secondsOf } = require('./plan')
 const { rawEntry, secondsOfTasks, tasksOf } = require('./task')
 
 /**
- * Ctrl-C reaches the children as well, so an apparent failure of an arm may be a Ctrl-C. This process's own
- * signal handler may run a moment later.
+ * Ctrl-C reaches the children as well, so an apparent failure of an arm may be a Ctrl-C. This
+ * process's own signal handler may run a moment later.
  */
 const SIGNAL_GRACE_MS = 50
 
@@ -152,8 +152,8 @@ class Comparison {
   }
 
   /**
-   * Returns whether another round runs. With `--full` more rounds than planned run while the ratio that matters
-   * is not precise enough.
+   * Returns whether another round runs. With `--full` more rounds than planned run while the ratio
+   * that matters is not precise enough.
    */
   #goesOn(round, { schedule, kinds }, analysed) {
     if (this.#signal.aborted) return false
@@ -180,7 +180,10 @@ class Comparison {
     }
   }
 
-  /** Returns the settings that win the heats, and records all of them. The tuned arm fails if none runs. */
+  /**
+   * Returns the settings that win the heats, and records all of them. The tuned arm fails if none
+   * runs.
+   */
   async #chooseTuned(task, raw, settings) {
     const arm = raw.arms.find(({ name }) => name === task.roles.tuned)
     if (!arm || arm.error || this.#candidates.length === 0) return undefined

@@ -1,18 +1,19 @@
 'use strict'
 
 /**
- * @typedef {import('./tuned').Settings & { heats: number[], requestsPerSecond?: number, error?: string }} Heat
+ * @typedef {import('./tuned').Settings & { heats: number[], requestsPerSecond?: number, error?:
+ *   string }} Heat
  */
 
 /** The fewest candidates of a pass. */
 const FINALISTS = 2
 
 /**
- * Finds the best settings in several passes, each over the better half of the one before. The lowest figure
- * of each candidate decides.
+ * Finds the best settings in several passes, each over the better half of the one before. The
+ * lowest figure of each candidate decides.
  *
- * Otherwise a setting that is good in one process and bad in the next could win by a lucky heat. The tuned V8
- * would then look worse in the rounds than V8 can be.
+ * Otherwise a setting that is good in one process and bad in the next could win by a lucky heat.
+ * The tuned V8 would then look worse in the rounds than V8 can be.
  *
  * @param {import('./tuned').Settings[]} candidates
  * @param {number} passes

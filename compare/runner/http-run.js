@@ -4,7 +4,10 @@ const { ArmProcess } = require('./arm-process')
 const { START_SECONDS } = require('./child')
 const { ClientProcess } = require('./client-process')
 
-/** A server answers the runner between two requests, and the longest request takes far less than this. */
+/**
+ * A server answers the runner between two requests, and the longest request takes far less than
+ * this.
+ */
 const ANSWER_SECONDS = 20
 
 const MICROS = 1e6
@@ -61,8 +64,8 @@ function latencyOf({ latencyP50Ms, latencyP99Ms, latency }) {
 }
 
 /**
- * Counts each reply by the share of its bytes that arrived within the window. A window holds few ends of
- * replies of megabytes, and those come in bursts.
+ * Counts each reply by the share of its bytes that arrived within the window. A window holds few
+ * ends of replies of megabytes, and those come in bursts.
  */
 function byBytes(load, { serverCpuShare }, replyBytes) {
   const bytesPerSecond = load.bytes / load.seconds

@@ -3,7 +3,10 @@
 const { ArmProcess } = require('./arm-process')
 const { LONGEST_WINDOW } = require('./plan')
 
-/** Time for the loop beyond its warm-up and its window: to start, to inspect what is held, and to report. */
+/**
+ * Time for the loop beyond its warm-up and its window: to start, to inspect what is held, and to
+ * report.
+ */
 const GRACE_SECONDS = 20
 
 /** Runs a fresh process that does operations in a loop. @param {import('./arm-run').Run} run */

@@ -4,7 +4,8 @@ const os = require('node:os')
 const { version: cistern } = require('cistern/package.json')
 
 /**
- * Describes the machine and the run for the reader, without anything that identifies the machine's owner.
+ * Describes the machine and the run for the reader, without anything that identifies the machine's
+ * owner.
  *
  * @param {import('./plan').Plan} plan
  */

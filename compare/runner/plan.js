@@ -5,21 +5,29 @@ const { heatCount } = require('./heats')
 /** Rounds and seconds of a usual run, where a workload has no pace of its own. */
 const USUAL = { rounds: 5, durationSeconds: 0.27, warmupSeconds: 0.08 }
 
-/** The same for `--full`: long enough for the collector's slow cycles, and enough rounds to see outliers. */
+/**
+ * The same for `--full`: long enough for the collector's slow cycles, and enough rounds to see
+ * outliers.
+ */
 const FULL = { rounds: 9, durationSeconds: 5, warmupSeconds: 1 }
 
 /** A heat only has to rank settings that lie far apart. */
 const HEAT = { durationSeconds: 0.14, warmupSeconds: 0.06 }
 
-/** Passes of the heats. Each heat has a fresh process: some settings do well in one process and not in the next. */
+/**
+ * Passes of the heats. Each heat has a fresh process: some settings do well in one process and not
+ * in the next.
+ */
 const HEATS = 2
 
-/** With `--full`: how far the ratio's interval may reach to either side, as a share of the ratio. */
+/**
+ * With `--full`: how far the ratio's interval may reach to either side, as a share of the ratio.
+ */
 const PRECISION = 0.02
 
 /**
- * The fewest replies or operations in a window. Where they are slow the window lasts longer, up to ten times. A window
- * of four can show whether there was a collection, but not how fast an arm is.
+ * The fewest replies or operations in a window. Where they are slow the window lasts longer, up to
+ * ten times. A window of four can show whether there was a collection, but not how fast an arm is.
  */
 const LEAST_REQUESTS = 40
 
@@ -29,7 +37,10 @@ const LONGEST_WINDOW = 10
 /** Each has one request in flight, which keeps one Node process busy. */
 const CONNECTIONS = 20
 
-/** Objects that each process holds, in MiB: as a small application does, and well above what V8 leaves unmarked. */
+/**
+ * Objects that each process holds, in MiB: as a small application does, and well above what V8
+ * leaves unmarked.
+ */
 const HEAP_MIB = 8
 
 /** The measured time to start and end a server and a client, in seconds. */
@@ -42,7 +53,8 @@ const SEED = 2
  * @typedef {object} Timing of one run of one arm
  * @property {number} warmupSeconds
  * @property {number} durationSeconds
- * @property {number} [leastRequests] the window lasts until it holds so many, up to {@link LONGEST_WINDOW} durations
+ * @property {number} [leastRequests] the window lasts until it holds so many, up to
+ *   {@link LONGEST_WINDOW} durations
  * @property {number} connections
  *
  * @typedef {object} Schedule of one workload
@@ -63,7 +75,8 @@ const SEED = 2
  */
 
 /**
- * @param {{ runs?: number, duration?: number, full?: boolean, heap?: number }} options of the command line
+ * @param {{ runs?: number, duration?: number, full?: boolean, heap?: number }} options of the
+ *   command line
  * @returns {Plan}
  */
 function makePlan({ runs, duration, full = false, heap: heapMiB = HEAP_MIB } = {}) {
@@ -74,7 +87,8 @@ function makePlan({ runs, duration, full = false, heap: heapMiB = HEAP_MIB } = {
 
 /**
  * @param {Settled} plan
- * @param {{ pace?: import('../experiments').AnyWorkload['pace'], connections?: number, replyBytes?: number }} workload
+ * @param {{ pace?: import('../experiments').AnyWorkload['pace'], connections?: number, replyBytes?:
+ *   number }} workload
  * @returns {Schedule}
  */
 function scheduleOf(

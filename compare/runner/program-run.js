@@ -8,8 +8,8 @@ const { Lines } = require('./lines')
 const GRACE_SECONDS = 20
 
 /**
- * Runs an arm that is a program of its own. The program receives the seconds of its warm-up and of its
- * window, and prints the metrics as one line of JSON.
+ * Runs an arm that is a program of its own. The program receives the seconds of its warm-up and of
+ * its window, and prints the metrics as one line of JSON.
  *
  * @param {import('./arm-run').Run} run
  */

@@ -7,8 +7,8 @@ const { scheduleOf, workloadSeconds } = require('./plan')
  * @typedef {object} Task one workload of one experiment, with the settings of its runs
  * @property {import('../experiments').Experiment} experiment
  * @property {import('../experiments').Workload} workload
- * @property {readonly (import('../arms').ArmKind & { role?: string, as?: string })[]} kinds with the
- *   control, which runs the baseline a second time
+ * @property {readonly (import('../arms').ArmKind & { role?: string, as?: string })[]} kinds with
+ *   the control, which runs the baseline a second time
  * @property {import('../arms').Roles} roles
  * @property {import('./plan').Schedule} schedule
  * @property {import('../experiments').Workload} heatWorkload the workload that its heats run
@@ -58,7 +58,8 @@ function secondsOfTasks(tasks, plan, candidates) {
 }
 
 /**
- * Returns an experiment of the result without runs. @param {Task} task @param {object} settings of the experiment
+ * Returns an experiment of the result without runs. @param {Task} task @param {object} settings of
+ * the experiment
  */
 function rawEntry({ experiment, workload, kinds, roles, schedule, heatWorkload }, settings) {
   const lacking = kinds

@@ -14,17 +14,21 @@ const { launchWith } = require('./launch')
  */
 
 /**
- * Makes short-lived Buffers die in the scavenger again. V8 13.6 enlarged the new space so much that they die
- * in mark-compact (nodejs/node#61967). Later versions reject this flag.
+ * Makes short-lived Buffers die in the scavenger again. V8 13.6 enlarged the new space so much that
+ * they die in mark-compact (nodejs/node#61967). Later versions reject this flag.
  */
 const SCAVENGER_FLAG = '--scavenger-max-new-space-capacity-mb=8'
 
-/** For versions that reject that flag: a small new space, so that the scavenger runs often, and a large one. */
+/**
+ * For versions that reject that flag: a small new space, so that the scavenger runs often, and a
+ * large one.
+ */
 const SEMI_SPACE_FLAGS = ['--max-semi-space-size=4', '--max-semi-space-size=64']
 
 /**
- * Makes glibc retain freed memory. Above its limits glibc returns freed memory to the kernel at once, and
- * faults it in again for the next Buffer. 256 MiB and 32 MiB (the largest mmap threshold that it accepts) end that.
+ * Makes glibc retain freed memory. Above its limits glibc returns freed memory to the kernel at
+ * once, and faults it in again for the next Buffer. 256 MiB and 32 MiB (the largest mmap threshold
+ * that it accepts) end that.
  */
 const GLIBC_RETAINS = {
   name: 'glibc retaining freed memory',
@@ -44,8 +48,8 @@ const ALLOCATORS = [
 const TRIAL_MS = 10_000
 
 /**
- * Returns all settings under which V8 may do better on this machine. The defaults are among them: settings
- * that lose to the defaults are no tuning.
+ * Returns all settings under which V8 may do better on this machine. The defaults are among them:
+ * settings that lose to the defaults are no tuning.
  *
  * @returns {Settings[]}
  */
@@ -87,7 +91,10 @@ function findLibrary(names) {
     .find((file) => fs.existsSync(file))
 }
 
-/** Returns whether Node starts under the settings without output: ld.so only warns if it can't load a library. */
+/**
+ * Returns whether Node starts under the settings without output: ld.so only warns if it can't load
+ * a library.
+ */
 function startsWith(settings) {
   const { flags, env } = launchWith(settings)
   const trial = spawnSync(process.execPath, [...flags, '-e', '0'], { env, timeout: TRIAL_MS })

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What the servers send, arm by arm: every byte of it, with a Content-Length, and an error where there is
- * nothing to send.
+ * What the servers send, arm by arm: every byte of it, with a Content-Length, and an error where
+ * there is nothing to send.
  */
 
 const assert = require('node:assert/strict')

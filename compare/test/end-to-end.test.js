@@ -45,7 +45,8 @@ const REQUEST_METRICS = METRICS.filter((metric) => metric !== 'nsPerOperation')
 
 function assertRun(run, place) {
   for (const metric of REQUEST_METRICS) {
-    // A server that is busy for long looks at its clock between two turns, which may hold no request.
+    // A server that is busy for long looks at its clock between two turns, which may hold no
+    // request.
     if (metric.endsWith('PerRequest') && run[metric] === null) continue
     assert.ok(Number.isFinite(run[metric]) && run[metric] >= 0, `${place}: ${metric}`)
   }
@@ -100,8 +101,8 @@ test('a short comparison runs every arm, prints its table and saves what it meas
 const onGroups = { skip: process.platform === 'win32' && 'processes have no groups there' }
 
 /**
- * Runs the command line with a folder of its own for temporary files, and presses Ctrl-C when what it
- * tells matches.
+ * Runs the command line with a folder of its own for temporary files, and presses Ctrl-C when what
+ * it tells matches.
  */
 async function interrupt(context, args, when) {
   const temporary = temporaryFolder(context)

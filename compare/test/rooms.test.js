@@ -91,7 +91,10 @@ function requiredBy(file) {
     .filter((other) => other !== undefined)
 }
 
-/** Returns the file that a `require` names; undefined for JSON, and for what a text of the page's script requires. */
+/**
+ * Returns the file that a `require` names; undefined for JSON, and for what a text of the page's
+ * script requires.
+ */
 function resolved(file, name) {
   const base = path.posix.join(path.posix.dirname(file), name)
   const place = [`${base}.js`, `${base}/index.js`, base].find((one) =>

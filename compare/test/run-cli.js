@@ -13,8 +13,8 @@ const CLI = path.join(__dirname, '../cli.js')
  * @param {string[]} args
  * @param {(stderr: string, child: import('node:child_process').ChildProcess) => void} [onProgress]
  * @param {NodeJS.ProcessEnv} [env] on top of this process's own
- * @returns {Promise<{ code: number, stdout: string, stderr: string, leftovers: boolean }>} `leftovers`
- *   tells whether a process that it started lives on
+ * @returns {Promise<{ code: number, stdout: string, stderr: string, leftovers: boolean }>}
+ *   `leftovers` tells whether a process that it started lives on
  */
 function runCli(args, onProgress = () => {}, env = {}) {
   return new Promise((resolve, reject) => {

@@ -7,15 +7,16 @@ const { PlainBuffer } = require('./plain-buffer')
  * @typedef {object} OpenArm of this experiment
  * @property {() => Growing} get
  * @property {(buffer: Growing) => void} put
- * @property {() => number} held bytes of memory that are held for the buffers
- * @property {() => number} [fresh] bytes got from the system so far; without it each get is fresh
+ * @property {() => number} held bytes of memory held for the buffers
+ * @property {() => number} [fresh] bytes that the system has supplied so far; without it each get
+ *   is fresh
  * @property {() => { allocBytes: number, inUseBytes: number }} [stats]
  * @property {() => void} close
  */
 
 function nothing() {}
 
-/** What V8 holds in ArrayBuffers more than now. */
+/** Returns a function that tells how many more bytes V8 holds in ArrayBuffers than now. */
 function v8Held() {
   const { arrayBuffers } = process.memoryUsage()
   return () => Math.max(0, process.memoryUsage().arrayBuffers - arrayBuffers)
@@ -115,7 +116,7 @@ const poolReuse = {
 
 const poolSafe = {
   name: 'pool-safe',
-  about: "cistern's byteBuffer as it comes, put",
+  about: "cistern's byteBuffer with its defaults, put",
   open: () => poolArm({})
 }
 
@@ -127,7 +128,7 @@ const poolHinted = {
 
 const fixed = {
   name: 'static',
-  about: 'one Buffer for ever: the limit',
+  about: 'one Buffer that is never replaced: the limit',
   open: freeListArm
 }
 

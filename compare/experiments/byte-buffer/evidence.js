@@ -11,7 +11,7 @@ const GIGA = 1e9
 /** Stands where there is no figure. */
 const NONE = '–'
 
-/** The seed's table, and what of ours stands beside it. */
+/** The rows of the original experiment's table, with our figure for each. */
 const SEED = [
   {
     told: 'resident memory',
@@ -39,12 +39,12 @@ const SEED = [
   }
 ]
 
-/** The arms that show either way, in the order of the columns. */
+/** The arms with and without put, in the order of the columns. */
 const PUT = ['go-put', 'pool-safe']
 const NOT_PUT = ['go-not-put', 'pool-gc', 'v8-allocUnsafe']
 
 /**
- * The seed's table with our figures beside it.
+ * Returns the original experiment's table with our figures beside it.
  *
  * @param {object} entry raw
  */
@@ -61,12 +61,13 @@ function seedTable({ arms }) {
       notPut,
       ...figures.map((figure) => ours(figure) ?? NONE)
     ]),
-    note: 'Resident memory: the peak in the window. inuse_space: what is held when all are put back and the garbage is collected, idle blocks of a pool included. alloc_space: memory got anew, of Go by its runtime, of cistern from the system, of V8 all Buffers. CPU: 100 % is one core.'
+    note: 'Resident memory: the peak in the window. inuse_space: memory held when all are put back and the garbage is collected, with the idle blocks of a pool. alloc_space: fresh memory, for Go from its runtime, for cistern from the system, for V8 all Buffers. CPU: 100 % is one core.'
   }
 }
 
 /**
- * What stays when all is put back, of buffers that now and then grow large.
+ * Returns a table of the memory that stays held when all buffers, some of which grew large, are put
+ * back.
  *
  * @param {object} entry raw
  * @param {import('./work').Plan} work
@@ -80,12 +81,12 @@ function growthTable({ arms }, { together, bytes: each, largeBytes, largeEvery }
       const { heldEmptyBytes } = figuresOf(arms, name)
       return [name, ...shares(heldEmptyBytes, needed)]
     }),
-    note: 'When all are put back and the garbage is collected. Without a cap each buffer that is used again has grown sooner or later, and stays (golang/go#23199).'
+    note: 'When all are put back and the garbage is collected. Without a cap each reused buffer grows sooner or later, and stays large (golang/go#23199).'
   }
 }
 
 /**
- * What blocks of 4 KiB cost that hold less.
+ * Returns a table of the memory that blocks of 4 KiB waste when they hold less.
  *
  * @param {object} entry raw
  * @param {import('./work').Plan} work
@@ -103,7 +104,7 @@ function wasteTable({ arms }, { together, bytes: each }) {
   }
 }
 
-/** Medians of what the runs say. */
+/** Returns the medians of the runs. */
 function figuresOf(arms, name) {
   const runs = arms.find((arm) => arm.name === name)?.runs ?? []
   const own = ['freshBytesPerSecond', 'heldEmptyBytes', 'heldFullBytes'].map((figure) => {

@@ -6,20 +6,21 @@ const { promisify } = require('node:util')
 
 const SOURCE = path.join(__dirname, 'main.go')
 
-/** Where Debian's golang-github-valyala-bytebufferpool-dev puts its source. */
+/** Debian's golang-github-valyala-bytebufferpool-dev installs its source here. */
 const GOPATH = '/usr/share/gocode'
 
-/** The first time Go builds its own library, too. */
+/** The first build also builds Go's own library. */
 const BUILD_MS = 120_000
 
 const run = promisify(execFile)
 
 /**
- * Builds the Go program, where Go and bytebufferpool are installed.
+ * Builds the Go program if Go and bytebufferpool are installed.
  *
  * @param {string} folder for it
  * @param {AbortSignal} signal
- * @returns {Promise<{ go?: string, goMissing?: string }>} the program, or why there is none
+ * @returns {Promise<{ go?: string, goMissing?: string }>} the program, or the reason why there is
+ *   none
  */
 async function buildGo(folder, signal) {
   const go = path.join(folder, process.platform === 'win32' ? 'go-arm.exe' : 'go-arm')

@@ -9,7 +9,7 @@ const { Work } = require('./work')
 
 const KIB = 1024
 
-/** What is looked at is how much is held; how fast it goes needs no long window. */
+/** The experiment examines how much memory is held; speed needs no long window. */
 const SHORT = {
   usual: { rounds: 5, durationSeconds: 0.1, warmupSeconds: 0.05 },
   full: { rounds: 7, durationSeconds: 2, warmupSeconds: 0.5 }

@@ -1,6 +1,6 @@
 'use strict'
 
-/** A buffer that grows, of V8's Buffers: what a program has that takes no library for it. */
+/** A buffer that grows, made of V8's Buffers: a program without a library writes it like this. */
 class PlainBuffer {
   #allocate
   #bytes
@@ -27,7 +27,7 @@ class PlainBuffer {
     this.#length = end
   }
 
-  /** Makes it empty, and keeps its Buffer, however large that has become. */
+  /** Empties it. It retains its Buffer, however large. */
   reset() {
     this.#length = 0
   }

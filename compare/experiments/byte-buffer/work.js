@@ -5,7 +5,7 @@ const { collectGarbage } = require('./collect-garbage')
 
 /**
  * @typedef {object} Plan of the work; the Go program reads the same
- * @property {number} together buffers that are open at the same time
+ * @property {number} together buffers that are open at a time
  * @property {number} bytes that each gets
  * @property {number} [largeBytes] that one of `largeEvery` gets instead
  * @property {number} [largeEvery]
@@ -46,7 +46,7 @@ class Work {
     return this.#total - before
   }
 
-  /** What is held when none of the buffers is in use, and when all are. */
+  /** Returns the bytes held when none of the buffers is in use, and when all are. */
   async figures() {
     const freshBytesPerSecond = this.#freshBytesPerSecond()
     this.#putAll()

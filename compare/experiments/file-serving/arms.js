@@ -13,13 +13,13 @@ const LARGE_CHUNK = 256 * 1024
 /**
  * @typedef {{ path: string, size: number }} File
  * @typedef {object} OpenArm of this experiment
- * @property {(response: import('node:http').ServerResponse, file: File) => void | Promise<void>} send
- *   the file, and ends the response; rejected where it could not be read
+ * @property {(response: import('node:http').ServerResponse, file: File) => void | Promise<void>}
+ *   send sends the file and ends the response; rejects if it can't read the file
  * @property {() => { allocBytes: number, inUseBytes: number }} [stats]
  * @property {() => void} close
  */
 
-/** Node's own ways have nothing to close. */
+/** Node's own ways need no close. */
 function nothing() {}
 
 /** @returns {OpenArm} */
@@ -32,7 +32,7 @@ function readFileArm() {
   }
 }
 
-/** By callbacks: what `fs.promises` adds is not what is measured. */
+/** Uses callbacks, so that the cost of `fs.promises` does not count. */
 const readFile = promisify(fs.readFile)
 
 /** @returns {OpenArm} */
@@ -43,7 +43,7 @@ function streamArm(options) {
         const stream = fs.createReadStream(path, options)
         stream.on('error', reject)
         stream.on('close', resolve)
-        // A pipe doesn't close the file when the client goes away.
+        // A pipe doesn't close the file when the client disconnects.
         response.once('close', () => stream.destroy())
         stream.pipe(response)
       })
@@ -149,7 +149,7 @@ const arms = [
   },
   {
     name: 'static',
-    about: 'the file in one Buffer for ever: the limit',
+    about: 'the file in one Buffer that is never replaced: the limit',
     open: staticArm
   }
 ]

@@ -6,8 +6,8 @@ const path = require('node:path')
 const { temporaryFolder } = require('../../runner/temporary-folder')
 
 /**
- * Makes the files that all arms serve. They have just been written, so that the system has them in its
- * page cache: it is memory that is compared and no disk.
+ * Makes the files that all arms serve. The system holds them in its page cache, because they are
+ * newly written. So the experiment compares memory and no disk.
  *
  * @param {number[]} sizes in bytes
  * @returns {import('../index').Prepared}

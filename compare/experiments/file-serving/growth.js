@@ -5,7 +5,7 @@ const { medians } = require('../../analysis/medians')
 const MEGA = 1e6
 
 /**
- * How memory and throughput grow with the connections.
+ * Returns a table that shows how memory and throughput grow with the connections.
  *
  * @param {object[]} entries raw, of the same file, each with other connections
  * @returns {object} a table
@@ -29,7 +29,7 @@ function growthTable(entries) {
       ...cells(name, 'bytesPerSecond'),
       ...cells(name, 'rssPeakBytes')
     ]),
-    note: 'Medians; behind each comma the number of connections, each with one request in flight.'
+    note: 'Medians. The number after each comma is that of the connections, each with one request in flight.'
   }
 }
 

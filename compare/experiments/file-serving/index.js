@@ -11,10 +11,10 @@ const MIB = 1024 * KIB
 const LARGE = { size: 8 * MIB, told: '8 MiB', prefix: '8MiB' }
 const SMALL = { size: 64 * KIB, told: '64 KiB', prefix: '64KiB' }
 
-/** From one visitor to a crowd. */
+/** From one connection to many. */
 const CONNECTIONS = [1, 10, 50, 200]
 
-/** The crowd of which one table of the small file is enough, and on which the heats are held. */
+/** The connections of the small file's one table, and of the heats. */
 const USUAL_CROWD = 50
 
 const PACE = {
@@ -22,7 +22,7 @@ const PACE = {
   full: { rounds: 7, durationSeconds: 4, warmupSeconds: 1 }
 }
 
-/** With 200 files of 8 MiB under way, `readFile` has none of them whole for a second or two. */
+/** With 200 files of 8 MiB in flight, `readFile` completes none of them for a second or two. */
 const PACE_OF_MANY = {
   usual: { rounds: 5, durationSeconds: 0.35, warmupSeconds: 0.15 },
   full: { rounds: 7, durationSeconds: 6, warmupSeconds: 2 }

@@ -5,7 +5,7 @@ const { reply } = require('../reply')
 const { useBuffer } = require('../use-buffer')
 const { inspect } = require('./inspect')
 
-/** What one Buffer of the experiment holds. */
+/** The size of each Buffer of the experiment. */
 const BUFFER_BYTES = 1024 * 1024
 
 /**
@@ -40,18 +40,18 @@ function workload(variant, title, perRequest) {
 /** @type {import('../index').Experiment} */
 module.exports = {
   name: 'http-buffers',
-  question: "Is a Buffer's memory used again, or got anew and given back at each collection?",
+  question: "Is a Buffer's memory reused, or allocated anew and freed at each collection?",
   arms,
   roles,
   workloads: [
     {
-      ...workload('1x1MiB', 'one Buffer of 1 MiB per request, filled and let go', 1),
+      ...workload('1x1MiB', 'one Buffer of 1 MiB per request, filled and released', 1),
       inspect,
       inspectSeconds: 0.8
     },
     workload(
       '100x1MiB',
-      '100 Buffers of 1 MiB per request, one after the other, each filled and let go',
+      '100 Buffers of 1 MiB per request, one after the other, each filled and released',
       100
     )
   ]

@@ -11,13 +11,15 @@ const { BEGIN, END } = require('./marks')
 
 const SCRIPT = path.join(__dirname, '../../recorder/inspected.js')
 
-/** Under strace each system call takes many times as long. */
+/** The deadline is long: under strace each system call takes many times as long. */
 const SECONDS = 60
 
-/** Calls that get memory from the system or give it back. */
+/** Calls that allocate memory from the system or free it. */
 const MEMORY_CALLS = ['mmap', 'munmap', 'mremap', 'madvise', 'brk']
 
-/** The marks are calls of `access`, by whatever name the machine has for it; `?` lets one be missing. */
+/**
+ * The marks are calls of `access`, whose name depends on the machine; `?` permits a missing one.
+ */
 const MARK_CALLS = ['?access', '?faccessat', '?faccessat2']
 
 const MEGA = 1e6
@@ -26,7 +28,7 @@ const MEGA = 1e6
 const NONE = '–'
 
 /**
- * Looks at the memory of each arm's Buffers, in a process of its own that serves nobody.
+ * Inspects the memory of each arm's Buffers, in a process of its own that serves no requests.
  *
  * @param {{ name: string }[]} arms
  * @param {object} inspection from the runner
@@ -56,20 +58,20 @@ async function look(spec, launch, trace, signal) {
   return { ...told, callsPerBuffer: calls && calls / told.buffers }
 }
 
-/** Whether there is one, and may trace: in some containers it may not. */
+/** Returns whether strace exists and may trace, which some containers forbid. */
 function hasStrace() {
   if (process.platform !== 'linux') return false
   const trial = ['-f', '-o', '/dev/null', process.execPath, '--version']
   return spawnSync('strace', trial).status === 0
 }
 
-/** @returns {Promise<object>} what the process tells */
+/** @returns {Promise<object>} the figures that the process prints */
 async function run(spec, { flags, env }, trace, signal) {
   const node = [process.execPath, ...flags, SCRIPT, JSON.stringify(spec)]
   const [file, ...args] = trace ? [...straceOf(trace, tuningOf(env)), ...node] : node
   const inspected = spawn(file, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
-    // What tunes the arm must not tune strace.
+    // The variables that tune the arm must not tune strace.
     env: trace ? without(env, tuningOf(env)) : env,
     signal,
     killSignal: 'SIGKILL'
@@ -107,7 +109,7 @@ function without(env, names) {
 }
 
 /**
- * The calls between the marks.
+ * Counts the calls between the marks.
  *
  * @param {string} text of strace
  */
@@ -131,16 +133,16 @@ function rowOf(name, { addresses, faultsPerBuffer, callsPerBuffer, rssBytes }) {
 
 function tableOf(rows, { buffers, rssEvery, rssBytes }, { probe, trace }) {
   const how = [
-    `${buffers} Buffers of 1 MiB after a warm-up (RSS: when so many are done), each filled, let go and followed by a turn of the event loop, in a process without a server`,
+    `${buffers} Buffers of 1 MiB after a warm-up (RSS: after so many of them), each filled, released and followed by an event-loop turn, in a process without a server`,
     probe
-      ? 'addresses: how many different ones the Buffers had, by Node-API from a helper that is loaded into that process only'
-      : 'addresses: not seen, since the helper for it could not be built',
+      ? 'addresses: how many different ones the Buffers had, from a helper that only that process loads and that asks Node-API'
+      : 'addresses: unknown, because the helper for them could not be built',
     trace
       ? `map calls: ${MEMORY_CALLS.join(', ')}, seen by strace`
-      : 'map calls: not counted, since strace is not installed, or may not trace'
+      : 'map calls: not counted, because strace is not installed or may not trace'
   ]
   return {
-    title: 'Is the memory used again, or got anew?',
+    title: 'Is the memory reused, or allocated anew?',
     columns: [
       'arm',
       `addresses`,

@@ -1,4 +1,4 @@
 'use strict'
 
-/** Files that nobody has. Asking for them marks a place among the system calls of a process. */
+/** Files that do not exist. Access to them marks a point among the system calls of a process. */
 module.exports = { BEGIN: '/cistern-compare-begin', END: '/cistern-compare-end' }

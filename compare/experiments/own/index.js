@@ -4,14 +4,14 @@ const path = require('node:path')
 const { arms, roles } = require('../../arms')
 const { loadOwnModule } = require('./module')
 
-/** What the experiment is called, on the command line's own list, too. */
+/** The name of the experiment. */
 const NAME = 'workload'
 
-/** Operations between two looks at the clock: nobody knows how long one takes. */
+/** Operations between two reads of the clock; the time that one takes is unknown. */
 const TURN_OPERATIONS = 8
 
 /**
- * The experiment that a person's own file makes, under every arm.
+ * Makes an experiment from a user's own file, under every arm.
  *
  * @param {string} file
  * @returns {Promise<import('..').Experiment>}
@@ -30,16 +30,16 @@ async function ownExperiment(file) {
   const settings = { workloadFile: path.resolve(file) }
   const experiment = {
     name: NAME,
-    question: 'What does pooling bring to this work?',
+    question: 'What does pooling gain for this work?',
     arms,
     roles,
     workloads: [{ ...common, ...(own.serve ? served(own.serve) : done(own.run)) }],
-    // The processes of the arms load it themselves.
+    // The processes of the arms load the file themselves.
     prepare: async () => ({ settings })
   }
   return {
     ...experiment,
-    // Here and not at the top: the processes of the arms have no use for it.
+    // Required only here: the processes of the arms do not need it.
     tryOut: (signal) => require('./try-out').tryOut(experiment, settings, signal)
   }
 }
@@ -72,13 +72,13 @@ function done(run) {
   }
 }
 
-/** An arm's memory, and how much of it was taken. */
+/** Hands out an arm's Buffers, and counts their bytes. */
 class Metered {
   bytes = 0
 
   /** @param {import('../../arms').OpenArm} arm */
   constructor(arm) {
-    // Functions of their own, so that a workload may take them apart.
+    // These are functions without `this`, so that a workload may destructure them.
     this.take = (size) => {
       this.bytes += size
       return arm.take(size)

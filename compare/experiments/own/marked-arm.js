@@ -3,15 +3,19 @@
 const { randomBytes } = require('node:crypto')
 const { inspect } = require('node:util')
 
-/** Bytes of the mark. Chance brings them nowhere. */
+/** The bytes of the mark, too many to appear by chance. */
 const MARK_BYTES = 16
 
 /**
- * An arm whose Buffers are looked after: each is marked when it is given back, as its next owner would write to it. A
- * mark in a reply, or one that is gone, shows a Buffer that was given back too early.
+ * Checks the Buffers of an arm. It marks each that is given back, as its next owner would write to
+ * it. A mark in a reply, or a mark that has vanished, shows a Buffer that was given back too early.
  */
 class MarkedArm {
-  /** What the workload did wrong first, in words that complete "the workload …". @type {string | undefined} */
+  /**
+   * The workload's first error, in words that complete "the workload …".
+   *
+   * @type {string | undefined}
+   */
   flaw
   taken = 0
 
@@ -20,7 +24,7 @@ class MarkedArm {
   #mark = randomBytes(MARK_BYTES)
   /** @type {Set<Buffer>} */
   #out = new Set()
-  /** Those that carry the mark. @type {Set<Buffer>} */
+  /** The Buffers that carry the mark. @type {Set<Buffer>} */
   #marked = new Set()
   #given = new WeakSet()
 
@@ -33,8 +37,8 @@ class MarkedArm {
     this.#maxSize = maxSize
   }
 
-  /** How many were not given back. */
-  get kept() {
+  /** Returns how many Buffers were not given back. */
+  get held() {
     return this.#out.size
   }
 
@@ -72,10 +76,10 @@ class MarkedArm {
     this.#arm.close()
   }
 
-  /** Looks whether anyone has written to what was given back. */
+  /** Checks whether the workload has written to Buffers that it gave back. */
   look() {
     for (const buffer of this.#marked) {
-      // A pool's own release has taken the memory out of this one.
+      // The pool's release has detached this Buffer from its memory.
       if (buffer.length === 0) this.#marked.delete(buffer)
       else if (!buffer.equals(Buffer.alloc(buffer.length, this.#mark))) {
         this.flaw ??= 'writes to a Buffer that it has given back'
@@ -84,7 +88,7 @@ class MarkedArm {
     }
   }
 
-  /** Whether what was sent holds bytes of a Buffer that was given back. @param {Buffer} body */
+  /** Returns whether a reply holds bytes of a Buffer that was given back. @param {Buffer} body */
   hasMark(body) {
     return body.includes(this.#mark)
   }
@@ -95,7 +99,12 @@ class MarkedArm {
   }
 }
 
-/** Whether two views share memory. @param {ArrayBufferView} one @param {ArrayBufferView} other */
+/**
+ * Returns whether two views share memory.
+ *
+ * @param {ArrayBufferView} one
+ * @param {ArrayBufferView} other
+ */
 function overlaps(one, other) {
   return (
     one.buffer === other.buffer &&

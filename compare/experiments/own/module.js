@@ -5,32 +5,33 @@ const path = require('node:path')
 const { pathToFileURL } = require('node:url')
 const { UsageError } = require('../../usage-error')
 
-/** Larger ones no pool has. */
+/** The largest Buffer of any pool. */
 const LARGEST = 2 ** 30
 
-/** How much is told of why a module did not load. */
+/** The longest reason in a message about a module that did not load. */
 const TOLD_LINES = 6
 
 /**
- * @typedef {object} Memory what a person's own workload has Buffers from
- * @property {(size: number) => Buffer} take with any contents
- * @property {(buffer: Buffer) => void} give when nobody reads or writes it any more
+ * @typedef {object} Memory gives a user's own workload its Buffers
+ * @property {(size: number) => Buffer} take returns a Buffer with any contents
+ * @property {(buffer: Buffer) => void} give takes a Buffer back that no code reads or writes any
+ *   more
  *
- * @typedef {object} OwnModule what a person's own file exports: `serve` or `run`
- * @property {string} [title] what is done
+ * @typedef {object} OwnModule the exports of a user's own file: `serve` or `run`
+ * @property {string} [title] the work in words
  * @property {number} maxSize the size of its largest Buffer, in bytes
- * @property {(memory: Memory, request: import('node:http').IncomingMessage,
- *   response: import('node:http').ServerResponse) => unknown} [serve] answers a request, and may return a
- *   promise that it has
- * @property {(memory: Memory) => unknown} [run] one operation, and may return a promise that it is done
+ * @property {(memory: Memory, request: import('node:http').IncomingMessage, response:
+ *   import('node:http').ServerResponse) => unknown} [serve] answers a request, and may return a
+ *   promise that resolves after that
+ * @property {(memory: Memory) => unknown} [run] does one operation, and may return a promise
  */
 
 /**
- * Loads a person's own workload: a CommonJS or an ES module.
+ * Loads a user's own workload, a CommonJS or an ES module.
  *
  * @param {string} file
  * @returns {Promise<OwnModule>}
- * @throws {UsageError} which says what is missing
+ * @throws {UsageError} that says what is missing
  */
 async function loadOwnModule(file) {
   const place = path.resolve(file)
@@ -46,7 +47,7 @@ async function loadOwnModule(file) {
 async function imported(place, file) {
   try {
     const module = await import(pathToFileURL(place).href)
-    // Of a CommonJS module `default` is all that it exports.
+    // `default` holds all exports of a CommonJS module.
     return module.default ?? module
   } catch (error) {
     const told = String(error?.stack ?? error)
@@ -57,7 +58,7 @@ async function imported(place, file) {
   }
 }
 
-/** What is wrong with an export, in words that complete "it is no workload: …". */
+/** Describes the fault of an export, in words that complete "it is no workload: …". */
 function flawOf(exported) {
   if (typeof exported !== 'object' || exported === null) return 'it exports no object'
   const { title, maxSize, serve, run } = exported

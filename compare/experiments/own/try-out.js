@@ -5,17 +5,17 @@ const { ArmProcess } = require('../../runner/arm-process')
 const { launchWith } = require('../../runner/launch')
 const { RunError } = require('../../runner/run-error')
 
-/** To start, to answer some requests, and to tell. */
+/** The time for the process to start, to answer some requests, and to report. */
 const TRIAL_SECONDS = 60
 
 /**
- * Tries a person's own workload once under each arm, without measuring anything.
+ * Tries a user's own workload once under each arm, without a measurement.
  *
  * @param {import('..').Experiment} experiment
  * @param {object} settings of it
  * @param {AbortSignal} signal
- * @returns {Promise<string | undefined>} what is worth knowing before it is measured
- * @throws {RunError} which tells what is wrong with it
+ * @returns {Promise<string | undefined>} a note for the user, before the measurement
+ * @throws {RunError} that says what is wrong with it
  */
 async function tryOut({ name, workloads: [{ variant }] }, settings, signal) {
   let note
@@ -23,10 +23,10 @@ async function tryOut({ name, workloads: [{ variant }] }, settings, signal) {
     const spec = { experiment: name, variant, arm, settings, heapMiB: 0 }
     const trial = new ArmProcess('trial', spec, launchWith(), signal)
     try {
-      const { flaw, taken, kept } = await trial.message('tried', TRIAL_SECONDS, 'try the workload')
+      const { flaw, taken, held } = await trial.message('tried', TRIAL_SECONDS, 'try the workload')
       if (flaw) throw trial.failure(`The workload '${variant}' ${flaw} (arm ${arm}).`)
-      if (taken > 0 && kept > 0) {
-        note = `The workload '${variant}' did not give back ${kept} of the ${taken} Buffers that it took in its trial: no pool can reuse them at once.`
+      if (taken > 0 && held > 0) {
+        note = `The workload '${variant}' did not give back ${held} of the ${taken} Buffers that it took in its trial: no pool can reuse them at once.`
       }
       await trial.quit()
     } catch (error) {
@@ -38,7 +38,7 @@ async function tryOut({ name, workloads: [{ variant }] }, settings, signal) {
   return note
 }
 
-/** A flaw shows in V8's memory most clearly: nothing is emptied there. */
+/** V8's arms show a flaw most clearly, because they never detach a Buffer. */
 function baselineFirst() {
   const names = arms.map(({ name }) => name)
   return [BASELINE, ...names.filter((name) => name !== BASELINE)]

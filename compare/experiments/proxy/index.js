@@ -30,7 +30,7 @@ const workload = {
 
   async serve(state, request, response) {
     const body = await fetchBody(state, request.url)
-    // Once it is released, its length may be gone.
+    // A release may set its length to 0.
     const size = body.length
     if (response.closed) {
       state.arm.give(body)
@@ -55,7 +55,7 @@ const workload = {
   }
 }
 
-/** The bytes of bodies that the proxy holds. */
+/** Counts the bytes of the bodies that the proxy holds. */
 class InFlight {
   #bytes = 0
   peakBytes = 0
@@ -71,7 +71,7 @@ class InFlight {
 }
 
 /**
- * The body that the upstream answers with, in one Buffer of the arm.
+ * Reads the upstream's reply into one Buffer of the arm.
  *
  * @returns {Promise<Buffer>}
  */
@@ -101,7 +101,7 @@ function fetchBody({ arm, agent, port, inFlight }, path) {
   })
 }
 
-/** Resolves when the response that `send` ends is done with. */
+/** Resolves when the response that `send` ends is closed. */
 function sent(response, send) {
   return new Promise((resolve) => {
     response.once('close', resolve)
@@ -113,7 +113,7 @@ function sent(response, send) {
 module.exports = {
   name: 'proxy',
   question:
-    'How much memory does a proxy need that holds each body in a Buffer: by garbage collection, by finalizers, by hand?',
+    'How much memory does a proxy need that holds each body in a Buffer: with garbage collection, finalizers, explicit release?',
   arms,
   roles,
   workloads: [workload],

@@ -13,15 +13,15 @@ const MEGA = 1e6
 /** Stands where there is no figure. */
 const NONE = '–'
 
-/** By default glibc gives threads heaps of their own, which a proxy in C with one thread does not have. */
+/** By default glibc gives each thread a heap. A proxy in C with one thread has one heap. */
 const ONE_HEAP = { MALLOC_ARENA_MAX: '1' }
 
-/** Without a garbage collector. */
+/** The proxy without a garbage collector. */
 const NATIVE = 'a proxy in Rust'
 
 /**
- * Sets the memory of the arms beside what was in flight, and beside that of a proxy which gives each body
- * one block from `malloc` and frees it at once.
+ * Compares the memory of the arms with the bodies in flight, and with the memory of a proxy that
+ * gives each body one block from `malloc` and frees it at once.
  *
  * @param {{ name: string, runs: object[] }[]} arms
  * @param {object} inspection from the runner
@@ -46,7 +46,7 @@ async function inspect(arms, { specOf, programs, signal, timing }) {
         'peak RSS ÷ that in Rust'
       ],
       rows,
-      note: `Medians. The claim that is examined is of a proxy in Go that took ten times the memory of one in C. No such proxy in C is at hand: ${NATIVE} stands for it, which gets each body by malloc from one heap and frees it when it is sent. It was run once; its requests per second show that neither the client nor the upstream is the limit of the others. Bodies: the most bytes that were held at a time. What static grows by is Node's own, the chunks that it reads among it: that no way to hold the bodies can save.`
+      note: `Medians. The experiment examines a claim about a proxy in Go that took ten times the memory of one in C. ${NATIVE} replaces the proxy in C: it allocates each body by malloc from one heap and frees it after sending it. It ran once; its requests per second show that neither the client nor the upstream limits the others. Bodies: the most bytes held at a time. The growth of static is Node's own memory, such as the chunks that it reads: no way to hold the bodies can save that.`
     }
   ]
 }
@@ -65,7 +65,7 @@ function figuresOf({ name, runs }) {
   }
 }
 
-/** The same load on the proxy without a garbage collector. */
+/** Runs the same load on the proxy without a garbage collector. */
 async function measureNative(programs, upstreamPort, timing, signal) {
   const proxy = new UpstreamProcess(
     programs.upstream,
@@ -91,7 +91,7 @@ async function measureNative(programs, upstreamPort, timing, signal) {
   }
 }
 
-/** Of another process; Linux alone tells. */
+/** Returns a memory figure of another process, on Linux only. */
 function residentOf(pid, field) {
   if (process.platform !== 'linux') return undefined
   const status = fs.readFileSync(`/proc/${pid}/status`, 'latin1')

@@ -2,31 +2,31 @@
 
 const { random, shuffled } = require('../../random')
 
-/** The range of the proxy that the experiment is modelled on, in bytes. */
+/** The range of the proxy that the experiment models, in bytes. */
 const MIN_SIZE = 10 * 1024
 const MAX_SIZE = 3 * 1024 * 1024
 
 /**
- * Shape of the bounded Pareto distribution, the usual model for the sizes of web objects: many small,
- * few large. Solved for a mean of 100 KiB between {@link MIN_SIZE} and {@link MAX_SIZE}; the median
- * is then 25 KiB and one in a hundred is above 1.5 MiB.
+ * Shape of the bounded Pareto distribution, the usual model for the sizes of web objects: many
+ * small, few large. Solved for a mean of 100 KiB between {@link MIN_SIZE} and {@link MAX_SIZE}; the
+ * median is then 25 KiB and one in a hundred is above 1.5 MiB.
  */
 const SHAPE = 0.736
 
-/** Sizes before the sequence starts over. A power of two, so that the index wraps by a mask. */
+/** The length of the sequence, a power of two, so that the index wraps by a mask. */
 const COUNT = 4096
 
 const SEED = 4
 
-/** The size below which a share `quantile` of all sizes lies. */
+/** Returns the size below which a share `quantile` of all sizes lies. */
 function sizeAt(quantile) {
   const tail = 1 - quantile * (1 - (MIN_SIZE / MAX_SIZE) ** SHAPE)
   return Math.round(MIN_SIZE * tail ** (-1 / SHAPE))
 }
 
 /**
- * The sizes that a proxy's requests ask for. Every quantile of the distribution comes up once in a
- * seeded order: all arms see the same sizes, and the mean hits its target without luck.
+ * Returns the sizes that a proxy's requests ask for. Every quantile of the distribution appears
+ * once, in a seeded order. So all arms see the same sizes, and the mean is exact.
  *
  * @returns {number[]} {@link COUNT} sizes in bytes
  */

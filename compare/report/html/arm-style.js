@@ -2,7 +2,7 @@
 
 const { html } = require('./markup')
 
-/** Dashes by slot, in pixels, so that lines differ without colour, too. */
+/** Dashes by slot, in pixels, so that lines differ without colour too. */
 const DASHES = [
   [],
   [7, 4],
@@ -16,10 +16,10 @@ const DASHES = [
   [3, 2, 1, 2]
 ]
 
-/** Between the dashes of arms of one slot; it has no divisor in common with the number of dashes. */
+/** The step between the dashes of arms of one slot. It is coprime to the number of dashes. */
 const NEXT_DASH = 3
 
-/** The arms of every comparison keep their slots in every report. */
+/** The slots of the common arms, the same in every report. */
 const SLOTS = {
   'pool-safe': 0,
   'pool-reuse': 1,
@@ -33,8 +33,8 @@ const SLOTS = {
 /** @typedef {{ slot: number, dash: number[], className: string }} ArmStyle */
 
 /**
- * One colour and one dash per arm for the whole report. Where an experiment has more arms than there
- * are slots, those of the same colour have different dashes.
+ * Assigns each arm one colour and one dash for the whole report. Where an experiment has more arms
+ * than slots, arms of the same colour have different dashes.
  *
  * @param {object[]} experiments
  * @returns {Map<string, ArmStyle>}
@@ -56,7 +56,10 @@ function styleOf(name, groups, styles) {
   return { slot, dash, className: `slot-${slot}` }
 }
 
-/** The slot that the fewest arms beside this one have; of those, the one that the report uses least. */
+/**
+ * Returns the slot that the fewest arms of its experiments have; of those, the one that the report
+ * uses least.
+ */
 function leastUsed(beside, all, styles) {
   const slots = DASHES.map((_, slot) => ({
     slot,

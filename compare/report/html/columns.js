@@ -3,7 +3,7 @@
 const { columnsFor } = require('../columns')
 
 /**
- * The figures of the table. The first is the one by which the arms are ranked.
+ * Returns the columns of the table. The first one ranks the arms.
  *
  * @param {object} experiment
  * @returns {ReturnType<typeof columnsFor>} without those for which no arm has a figure

@@ -6,7 +6,7 @@ const { scrolling } = require('./scroll')
 const number = new Intl.NumberFormat('en-US', { maximumFractionDigits: 3 })
 
 /**
- * Tables of an experiment's own.
+ * Draws an experiment's own tables.
  *
  * @param {object} experiment
  */
@@ -36,7 +36,7 @@ function alignment(rows, index) {
   return index > 0 && rows.length > 0 && rows.every((row) => isText(row[index])) ? 'text' : ''
 }
 
-/** Figures with a unit, too, stand below each other by their ends. */
+/** Returns whether a value is text. Figures align by their ends, even with a unit. */
 function isText(value) {
   return typeof value === 'string' && !/^[\d+−–-]/.test(value)
 }

@@ -40,7 +40,7 @@ function warned(warnings) {
   return html`<ul class="warnings">${warnings.map((warning) => html`<li><b>Warning:</b> ${warning}</li>`)}</ul>`
 }
 
-/** Failures that no warning tells. */
+/** Returns the failures that no warning mentions. */
 function untold({ arms, warnings = [] }) {
   return arms
     .filter(

@@ -6,7 +6,7 @@ const { html } = require('./markup')
 const { scrolling } = require('./scroll')
 
 /**
- * The places of the plots, with all that can be told without a script.
+ * Draws the places of the plots, with everything that needs no script.
  *
  * @param {import('./plots').Plot[]} plots
  * @param {Map<string, import('./arm-style').ArmStyle>} styles
@@ -17,7 +17,7 @@ function figures(plots, styles) {
 }
 
 /**
- * What the lines of the pauses leave out: which collections these were, and who drove them.
+ * Draws the kinds and causes of the collections, which the lines of the pauses do not show.
  *
  * @param {import('./plots').Plot[]} plots
  */
@@ -51,7 +51,7 @@ function key(arm, styles) {
 function kindsTable({ names, rows }) {
   const title = 'Collections by kind'
   return html`<section><h3>${title}</h3>
-<p class="hint">In the same runs: how many, and how long in all.</p>
+<p class="hint">In the same runs: their number and their total time.</p>
 ${scrolling(
   title,
   html`<table>

@@ -16,7 +16,7 @@ function head({ meta }) {
 <p class="overline">cistern-compare</p>
 <h1>Pooled Buffers against V8’s</h1>
 <dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
-${meta.finished === false && html`<p class="note">Not finished: this is what had been measured until then.</p>`}
+${meta.finished === false && html`<p class="note">Not finished: the report holds the results until then.</p>`}
 </header>`
 }
 
@@ -28,7 +28,7 @@ function memory({ memoryBytes }) {
   return memoryBytes && `${Math.round(memoryBytes / 1e9)} GB`
 }
 
-/** To the minute, where it is a date as JSON has them. */
+/** Returns the date to the minute, if it is one of JSON's dates. */
 function dateOf({ date }) {
   const parts = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*Z$/.exec(date)
   return parts ? `${parts[1]} ${parts[2]} UTC` : date

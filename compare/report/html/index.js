@@ -12,7 +12,7 @@ const { anchorOf } = require('./title')
 const { verdicts } = require('./verdicts')
 
 /**
- * The whole report as one page. Pure: the same result gives the same page.
+ * Draws the whole report as one page. Pure: the same result gives the same page.
  *
  * @param {object} result in the shape of the JSON
  * @returns {string}
@@ -27,14 +27,14 @@ ${head(result)}
 <main>
 ${verdicts(result)}
 ${contents(result)}
-<noscript><p class="note">The plots need JavaScript; all else is here without it.</p></noscript>
-<p class="unseen" id="keys">Left and right move the cursor, Home and End to the ends, Escape takes it away.</p>
+<noscript><p class="note">The plots need JavaScript; the rest of the page does not.</p></noscript>
+<p class="unseen" id="keys">Left and right move the cursor, Home and End move it to the ends, Escape removes it.</p>
 ${experiments.map((experiment, index) => drawExperiment(experiment, index, plots[index], { meta, styles }))}
 ${method(result, styles)}
 <section id="data" aria-labelledby="data-title">
 <h2 id="data-title">The data</h2>
-<p>All that was recorded is in this page. <a id="download" download="cistern-compare.json" hidden>Save it as JSON</a></p>
-<p class="hint"><code>npm start -- report cistern-compare.json</code> in a clone draws it again.</p>
+<p>This page holds all recorded data. <a id="download" download="cistern-compare.json" hidden>Save it as JSON</a></p>
+<p class="hint"><code>npm start -- report cistern-compare.json</code> in a clone prints the report again.</p>
 </section>
 </main>`
   return page({

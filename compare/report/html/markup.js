@@ -1,6 +1,6 @@
 'use strict'
 
-/** Text that is HTML already, and goes into a page as it is. */
+/** Text that is HTML already; a page inserts it without escaping. */
 class Markup {
   #text
 
@@ -15,8 +15,8 @@ class Markup {
 }
 
 /**
- * A template tag: whatever is put in is escaped, except for what the tag itself has made. Lists are
- * joined; `undefined`, `null` and `false` leave nothing.
+ * Makes HTML as a template tag. It escapes every value except HTML that the tag itself made. It
+ * joins lists, and omits `undefined`, `null` and `false`.
  *
  * @returns {Markup}
  */
@@ -40,7 +40,7 @@ function escaped(text) {
 }
 
 /**
- * JSON for the inside of a script element, which ends at the first `</script`, wherever it stands.
+ * Writes JSON for a script element, which any `</script` in its text would end.
  *
  * @param {unknown} value
  * @returns {Markup}
@@ -49,7 +49,7 @@ function json(value) {
   return new Markup(JSON.stringify(value).replaceAll('<', '\\u003c'))
 }
 
-/** @param {string} text written by this program, or by a package that it depends on */
+/** Trusts a text. @param {string} text of this program, or of a package that it depends on */
 function trusted(text) {
   return new Markup(text)
 }

@@ -18,7 +18,7 @@ const OPERATIONS = {
 }
 
 /**
- * What the arms of an experiment are ranked by.
+ * Returns the measure that ranks the arms of an experiment.
  *
  * @param {object} experiment
  */
@@ -31,7 +31,7 @@ function measureOf({ unit, arms }) {
 /**
  * @param {object} experiment
  * @param {object} arm one of its arms
- * @param {'baseline' | 'tuned' | 'limit'} role that the arm is compared with
+ * @param {'baseline' | 'tuned' | 'limit'} role the other arm's
  * @returns {import('../../analysis/ratio').Ratio | undefined} as recorded, or from the runs
  */
 function ratioTo(experiment, arm, role) {
@@ -44,7 +44,7 @@ function ratioTo(experiment, arm, role) {
   return pairedRatios(arm.runs, other?.runs ?? [])[metric]
 }
 
-/** The same, so that above 1 is better. */
+/** Returns the same ratio, inverted if necessary, so that above 1 is better. */
 function gainOf(experiment, arm, role) {
   const ratio = ratioTo(experiment, arm, role)
   if (!ratio || measureOf(experiment).better === 'higher') return ratio

@@ -8,7 +8,7 @@ const { scrolling } = require('./scroll')
 const { titleOf } = require('./title')
 
 /**
- * How the figures came about, for the whole report.
+ * Describes the method of the whole report.
  *
  * @param {object} result
  * @param {Map<string, import('./arm-style').ArmStyle>} styles
@@ -18,13 +18,13 @@ function method({ meta, experiments }, styles) {
   return html`<section id="method" aria-labelledby="method-title">
 <h2 id="method-title">How it was measured</h2>
 <ul class="prose">
-<li><b>Fresh processes.</b> Every run has a process of its own, so that no arm inherits another’s heap, memory kept by malloc or compiled code. A warm-up is dropped.</li>
-${meta.heapMiB > 0 && html`<li><b>The heap of an application.</b> Every process holds ${meta.heapMiB} MiB of objects besides. V8 starts no incremental marking while its old generation is below 8 MiB, and a bare server is just about there: a little code more or less would decide how an arm’s garbage is collected.</li>`}
-<li><b>Interleaved rounds.</b> Every arm runs once per round, in an order that changes at random. What slows the machine down for a while hits all arms.</li>
-<li><b>Paired ratios.</b> An arm is compared with the baseline of the same round. A ratio is the median of these${meta.interval && html`; in brackets stands its interval: ${meta.interval}`}.</li>
-${controlled && html`<li><b>A/A control.</b> The baseline runs a second time under another name. If the interval of its ratio to itself does not hold 1, the machine was too noisy, and the report claims nothing.</li>`}
-<li><b>V8 at its best.</b> The tuned arm runs under the settings that won short heats before the rounds; each experiment lists all that were tried.</li>
-<li><b>The plots</b> show, for memory and collections, the run of each arm that was in the middle of its rounds, and for latency all rounds together. Drag over a part to enlarge it, click twice to see all again.</li>
+<li><b>Fresh processes.</b> Every run has its own process, so no arm inherits another’s heap, memory that malloc retains, or compiled code. The warm-up does not count.</li>
+${meta.heapMiB > 0 && html`<li><b>The heap of an application.</b> Every process holds ${meta.heapMiB} MiB of other objects. V8 starts no incremental marking while its old generation is below 8 MiB, and a bare server is close to that: a little code more or less would decide how V8 collects an arm’s garbage.</li>`}
+<li><b>Interleaved rounds.</b> Every arm runs once per round, in an order that changes at random. A temporary slowdown of the machine hits all arms.</li>
+<li><b>Paired ratios.</b> The report compares an arm with the baseline of the same round. A ratio is the median of these${meta.interval && html`; its interval is in brackets: ${meta.interval}`}.</li>
+${controlled && html`<li><b>A/A control.</b> The baseline runs a second time under another name. If the interval of its ratio to itself does not contain 1, the machine was too noisy, and the report claims nothing.</li>`}
+<li><b>V8 at its best.</b> The tuned arm runs under the settings that won short heats before the rounds; each experiment lists all candidates.</li>
+<li><b>The plots</b> of memory and collections show the median run of each arm; those of latency show all rounds together. Drag over a part to enlarge it, double-click to see the whole again.</li>
 </ul>
 ${arms(experiments, styles)}
 </section>`
@@ -41,7 +41,7 @@ function arms(experiments, styles) {
 }
 
 /**
- * What one experiment adds to that.
+ * Describes the parts of the method that one experiment adds.
  *
  * @param {object} experiment
  * @param {object} meta
@@ -60,7 +60,9 @@ function rounds({ arms, throughput, ...experiment }, meta) {
   return `${what}${length}.${bytes} GC ms and faults are those of one round; MB and GB are powers of ten.`
 }
 
-/** The client's share: whoever reads the table must see that the client was not what was measured. */
+/**
+ * Shows the client's share of a core, so that the reader sees that the client was not the limit.
+ */
 function load({ arms, ...experiment }, meta) {
   const connections = experiment.connections ?? meta.connections
   const client = range(arms, 'clientCpuShare')
@@ -80,8 +82,8 @@ function range(arms, metric) {
 function controlOf({ control }) {
   if (!control?.ratio) return undefined
   const told = control.holds
-    ? 'which holds 1, as it must'
-    : 'which does not hold 1: the machine was too noisy'
+    ? 'which contains 1, as it must'
+    : 'which does not contain 1: the machine was too noisy'
   return `Control: the baseline against itself is ${formatRatio(control.ratio)}, ${told}.`
 }
 
@@ -92,10 +94,10 @@ function heats(experiment) {
     (heat) =>
       html`<tr><th scope="row">${heat.settings}</th><td>${figureOf(heat, unit)}</td><td class="text"><code>${commandOf(heat)}</code></td></tr>`
   )
-  return html`<details class="heats"><summary>Settings tried for the tuned V8${tunedIn && ` in ${tunedIn}`} (${tuned.length}); taken: ${tuned[0].settings}</summary>
+  return html`<details class="heats"><summary>Settings tried for the tuned V8${tunedIn && ` in ${tunedIn}`} (${tuned.length}); the winner: ${tuned[0].settings}</summary>
 ${scrolling(
   `Settings tried in ${titleOf(experiment)}`,
-  html`<table><thead><tr><th scope="col">settings</th><th scope="col">lowest of the heats</th><th scope="col" class="text">to have them</th></tr></thead><tbody>${rows}</tbody></table>`
+  html`<table><thead><tr><th scope="col">settings</th><th scope="col">lowest of the heats</th><th scope="col" class="text">command</th></tr></thead><tbody>${rows}</tbody></table>`
 )}</details>`
 }
 

@@ -8,16 +8,17 @@ const { rolesOf } = require('../roles')
 const { at, scaleOf, span } = require('./scale')
 const { anchorOf, titleOf } = require('./title')
 
-/** Who is shown beside the baseline, which is 1, and how. */
+/** The roles that the figure shows beside the baseline, which is 1, and their look. */
 const SHOWN = {
   candidate: { words: 'cistern', className: 'slot-0 bar' },
   tuned: { words: 'V8 with its best settings', className: 'slot-4 dot' },
-  limit: { words: 'the limit, one buffer for ever', className: 'limit' }
+  limit: { words: 'the limit, one buffer that is never replaced', className: 'limit' }
 }
 
 /**
- * All experiments in one figure: how much faster than its baseline each pool is, V8 at its best, and
- * the limit. What is cheaper is faster here, so that further right is better in each row.
+ * Draws all experiments in one figure: how much faster than its baseline each pool is, V8 with its
+ * best settings, and the limit. A lower time counts as faster, so further right is better in each
+ * row.
  *
  * @param {object[]} experiments
  */

@@ -9,7 +9,8 @@ const { pageScript, plotLibrary } = require('./script')
 const STYLE = path.join(__dirname, 'style')
 
 /**
- * A page that needs nothing but itself. Its policy forbids the network, and any script but its own.
+ * Makes a page that needs no other file. Its policy forbids the network, and any script but its
+ * own.
  *
  * @param {object} parts
  * @param {string} parts.title

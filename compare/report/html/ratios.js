@@ -7,8 +7,9 @@ const { isControl, rolesOf } = require('../roles')
 const { at, scaleOf, span } = require('./scale')
 
 /**
- * How the arms compare with the baseline, with V8 at its best and with the limit: a bar from 1 to
- * the ratio, and the interval as a line over its end. All three have the same logarithmic scale.
+ * Draws the ratios of the arms to the baseline, to V8 with its best settings and to the limit. A
+ * bar goes from 1 to the ratio, with the interval as a line over its end. All three have the same
+ * logarithmic scale.
  *
  * @param {object} experiment
  * @param {Map<string, import('./arm-style').ArmStyle>} styles
@@ -22,7 +23,7 @@ function ratios(experiment, styles) {
   const { words, better } = measureOf(experiment)
   return html`<section class="ratios">
 <h3>Ratios</h3>
-<p class="hint">Times ${words}; ${better} is better. Bars start at 1, no difference; the line over the end is the interval. Logarithmic scale, the same in all.</p>
+<p class="hint">Times ${words}; ${better} is better. Bars start at 1, which means no difference; the line over the end is the interval. All have the same logarithmic scale.</p>
 <div class="panels">${panels.map((panel) => drawPanel(panel, place, styles))}</div>
 </section>`
 }

@@ -8,7 +8,7 @@ const { titleOf } = require('./title')
 const DIGITS = 6
 
 /**
- * Every run with all of its figures, for who does not trust a median.
+ * Draws every run with all of its figures, for readers who do not trust a median.
  *
  * @param {object} experiment
  */

@@ -3,14 +3,14 @@
 /** Free space at both ends of the scale, as a share of it. */
 const MARGIN = 0.04
 
-/** Narrower scales would blow up noise: at least from one to the other. */
+/** The narrowest scale; a narrower one would magnify noise. */
 const NARROWEST = [0.8, 1.25]
 
-/** Where a scale of ratios may have its marks. */
+/** The possible marks of a scale of ratios. */
 const MARKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 
 /**
- * A logarithmic scale on which all of these ratios have a place, and 1 has.
+ * Returns a logarithmic scale with a place for all of these ratios and for 1.
  *
  * @param {{ low: number, high: number }[]} ratios
  * @returns {{ place: (ratio: number) => number, marks: number[] }} `place` is from 0 to 1
@@ -25,12 +25,17 @@ function scaleOf(ratios) {
   }
 }
 
-/** The style of what goes from one place to another. @param {number} from @param {number} to */
+/**
+ * Returns the style of an element from one place to another.
+ *
+ * @param {number} from
+ * @param {number} to
+ */
 function span(from, to) {
   return `left:${percent(from)};width:${percent(to - from)}`
 }
 
-/** The style of what stands at a place. @param {number} place */
+/** Returns the style of an element at a place. @param {number} place */
 function at(place) {
   return `left:${percent(place)}`
 }

@@ -6,7 +6,7 @@ const path = require('node:path')
 const FOLDER = path.join(__dirname, 'browser')
 
 /**
- * The page's own script: the files of `browser/` as one, each with a `require` that knows the others.
+ * Returns the page's script: the files of `browser/` in one text, with a `require` that finds them.
  *
  * @returns {string}
  */

@@ -3,7 +3,7 @@
 const { html } = require('./markup')
 
 /**
- * What may be wider than a phone scrolls by itself, with a finger or with the arrow keys.
+ * Makes wide content scroll by itself, with a finger or with the arrow keys.
  *
  * @param {string} label
  * @param {import('./markup').Markup} content

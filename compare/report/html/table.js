@@ -9,7 +9,7 @@ const { isControl, rolesOf } = require('../roles')
 const { scrolling } = require('./scroll')
 const { titleOf } = require('./title')
 
-/** Stands where there is no figure. */
+/** Replaces a missing figure. */
 const NONE = '–'
 
 /**
@@ -42,7 +42,7 @@ function figure(value, format, best) {
   return value === best ? html`<td><strong>${text}</strong></td>` : html`<td>${text}</td>`
 }
 
-/** The best figure of a column, where there is a choice. */
+/** Returns the best figure of a column, or undefined where there is no choice. */
 function bestOf(experiment, { metric, better }) {
   const values = experiment.arms
     .filter((arm) => contends(arm, experiment))
@@ -52,7 +52,7 @@ function bestOf(experiment, { metric, better }) {
   return better === 'higher' ? Math.max(...values) : Math.min(...values)
 }
 
-/** The limit and the control are there for comparison. */
+/** Returns whether an arm competes; the limit and the control do not. */
 function contends(arm, experiment) {
   return arm.name !== rolesOf(experiment).limit && !isControl(arm, experiment)
 }

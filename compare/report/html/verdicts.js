@@ -19,7 +19,7 @@ ${overview(experiments)}
 </section>`
 }
 
-/** How often each outcome came out, the commonest first. */
+/** Counts the outcomes, the most common first. */
 function tally(experiments) {
   const counts = new Map()
   for (const { words } of experiments.map(outcomeOf)) {
@@ -48,7 +48,7 @@ function badge(experiment) {
   return html`<p class="badge"><span aria-hidden="true">${sign}</span> ${words}</p>`
 }
 
-/** The figure that the verdict rests on; none where nothing is claimed. */
+/** Draws the figure behind the verdict, unless the verdict makes no claim. */
 function headline(experiment) {
   const { candidate, baseline } = rolesOf(experiment)
   const arm = experiment.arms.find(({ name }) => name === candidate)

@@ -17,7 +17,7 @@ const logMilliseconds = {
   unit: 'ms'
 }
 
-/** What tells the kinds of plots apart: scales, ticks, and how a place of the cursor is told. */
+/** The kinds of plots: their scales, their ticks, and the text for a position of the cursor. */
 const kinds = {
   memory: {
     x: { scale: { time: false }, axis: { label: 'seconds' } },

@@ -6,23 +6,23 @@ const { pauses } = require('./pauses')
 const { rolesOf } = require('../../roles')
 
 /**
- * @typedef {object} Plot ready to be drawn: the page only places it
+ * @typedef {object} Plot a complete plot, which the page only places
  * @property {string} id
- * @property {'memory' | 'latency' | 'pauses'} kind tells the axes
+ * @property {'memory' | 'latency' | 'pauses'} kind sets the axes
  * @property {string} candidate the arm that the experiment is about
  * @property {string} title
- * @property {string} hint what is drawn, in words
- * @property {string[]} arms a line each
+ * @property {string} hint a description
+ * @property {string[]} arms one line each
  * @property {number[]} x
- * @property {{ label: string, values: (number | null)[][] }[]} views the first is shown, the others
- *   can be chosen; in each a list of values per arm, as long as `x`
+ * @property {{ label: string, values: (number | null)[][] }[]} views the page shows the
+ *   first, and offers the others; each has a list of values per arm, as long as `x`
  * @property {object} [kinds] of the collections
  */
 
 /**
  * @param {object} experiment
  * @param {string} anchor of it on the page
- * @returns {Plot[]} those for which something has been recorded
+ * @returns {Plot[]} those with recorded data
  */
 function plotsOf(experiment, anchor) {
   const { candidate } = rolesOf(experiment)

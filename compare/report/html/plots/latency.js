@@ -19,7 +19,7 @@ const ONE_IN = [
 ].sort((one, other) => one - other)
 
 /**
- * Latency by percentile, all rounds of an arm together.
+ * Plots latency by percentile, over all rounds of an arm.
  *
  * @param {object} experiment
  */
@@ -52,7 +52,8 @@ function allRounds(runs) {
     edgesMs.forEach((to, index) => {
       if (!counts[index]) return
       const known = buckets.get(to)
-      // Where empty buckets are cut, the first one's lower edge is not known: it is a step below.
+      // If empty buckets were cut, the first bucket's lower edge is unknown; one step below
+      // replaces it.
       const from = index > 0 ? edgesMs[index - 1] : to * (to / edgesMs[1] || 1)
       buckets.set(to, {
         from: Math.max(from, known?.from ?? 0),

@@ -14,8 +14,8 @@ const VIEWS = [
 ]
 
 /**
- * Memory over time, of the run in the middle of each arm's rounds. The arms were sampled at times of
- * their own; here all have the same, so that one place of the cursor tells all of them.
+ * Plots memory over time, from the median run of each arm. The arms have different sample times.
+ * The plot gives all of them the same times, so that one cursor position shows all arms.
  *
  * @param {object} experiment
  */
@@ -57,8 +57,8 @@ function commonTimes(times) {
 }
 
 /**
- * Between two samples, as much of each as it is near. Up to a step before the first and after the last
- * it is that one; farther away nothing is known.
+ * Interpolates between two samples. Up to one step before the first and after the last sample it
+ * returns that sample; beyond that there is no value.
  */
 function megabytesAt(series, field, ms, step) {
   const { atMs } = series

@@ -8,7 +8,7 @@ const ALL_UP_TO = 20
 const STEPS_PER_DECADE = 24
 
 /**
- * The pauses of one run per arm, the longest first: how bad the worst are, and how many there are.
+ * Plots the pauses of one run per arm, the longest first, to show the worst and their number.
  *
  * @param {object} experiment
  */
