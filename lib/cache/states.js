@@ -2,7 +2,7 @@
 
 /**
  * Names for the small numbers that cross the boundary to the addon, which
- * `__test__/constants.test.js` compares.
+ * `__test__/cache/constants.test.js` compares.
  */
 
 const { freeze } = require('../runtime/intrinsics')

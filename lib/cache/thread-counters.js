@@ -3,7 +3,7 @@
 /**
  * The columns of a thread's counters, in memory that the core reads: `src/pool/thread_counters/`. A
  * store there costs 1 ns, a call of the core a hundred. They are plain constants, since the fast
- * path uses them. `__test__/constants.test.js` compares them with the core's.
+ * path uses them. `__test__/cache/constants.test.js` compares them with the core's.
  */
 
 /** Columns of the whole thread: `Column`. */

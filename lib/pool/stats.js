@@ -2,7 +2,7 @@
 
 /**
  * Reads the statistics from an array that the addon fills, in an order that
- * `__test__/constants.test.js` checks.
+ * `__test__/cache/constants.test.js` checks.
  *
  * Each object is a literal, whose shape V8 keeps with the code. An object that is built property by
  * property has shapes that the next garbage collection drops, and V8 makes them again in the old

@@ -45,7 +45,7 @@ pub fn layout() -> Layout {
 type Numbers = HashMap<String, i32>;
 
 /// Every named number that crosses the boundary. `lib/` has its own copies as constants, which V8
-/// compiles into its code; `__test__/constants.test.js` compares the two.
+/// compiles into its code; `__test__/cache/constants.test.js` compares the two.
 #[napi(object)]
 pub struct Constants {
     pub block_state: Numbers,
