@@ -14,7 +14,7 @@
  *   block back when the backing store is gone, and not before, because native code may still hold
  *   it.
  * - `book` and `putBack` MUST stay small: V8 compiles them into their callers
- *   (`__test__/thread-cache.test.js`).
+ *   (`__test__/cache/thread-cache.test.js`).
  *
  * Collaborators: this class makes them all, and each knows only those above it:
  *
