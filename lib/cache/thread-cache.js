@@ -13,8 +13,8 @@
  * - An ArrayBuffer MUST leave by being detached or dropped, and in no other way. The core takes its
  *   block back when the backing store is gone, and not before, because native code may still hold
  *   it.
- * - `book` and `putBack` MUST stay small: V8 compiles them into their callers (docs/design.md, "The
- *   fast path").
+ * - `book` and `putBack` MUST stay small: V8 compiles them into their callers
+ *   (`__test__/cache/thread-cache.test.js`).
  *
  * Collaborators: this class makes them all, and each knows only those above it:
  *
