@@ -23,7 +23,7 @@ const DATA = Buffer.from('log'.repeat(10_000))
 const PARTS = [DATA.subarray(0, 10_000), DATA.subarray(10_000, 20_000), DATA.subarray(20_000)]
 const TARGET = Buffer.alloc(DATA.length)
 
-/** What Go's is to be compared with. */
+/** The contestant that Go's buffer is compared with. */
 const OURS = 'cistern, default'
 
 let total = 0

@@ -22,7 +22,7 @@ const { median } = require('./median')
 
 const MIB = 1024 * 1024
 
-/** What a client that reads nothing but lengths needs at a time. */
+/** The read size of a client that only counts bytes. */
 const CLIENT_BYTES = 256 * 1024
 
 /**

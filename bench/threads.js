@@ -56,7 +56,7 @@ function rate(operation) {
   return (batches / (performance.now() - start)) * 1000
 }
 
-/** A worker measures what it is told to, when it is told to. */
+/** A worker measures the operation that a message names, when the message arrives. */
 function work() {
   const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
   const operations = operationsOf(workerData.map(BufferPool.attach))

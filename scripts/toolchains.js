@@ -1,6 +1,6 @@
 'use strict'
 
-/** What can build the addon for a platform that is not this one. */
+/** Finds the toolchains that can build the addon for another platform. */
 
 const { spawnSync } = require('node:child_process')
 const { existsSync } = require('node:fs')

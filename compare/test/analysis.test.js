@@ -58,7 +58,7 @@ test('the interval is that of the bootstrap: the lowest and the highest until ro
   assert.match(describeInterval(7), /^95 % bootstrap interval .* paired by round$/)
 })
 
-test('the interval is what drawing at random comes to', () => {
+test('the interval equals that of random resampling', () => {
   const values = Array.from({ length: 15 }, () => Math.random())
   const drawn = Array.from({ length: 20_000 }, () => median(sampleWithReplacement(values, 15)))
   const { low, high } = intervalOfMedian(values)
@@ -68,7 +68,7 @@ test('the interval is what drawing at random comes to', () => {
   assert.ok(inside < 0.955, `${inside} of them would do with less`)
 })
 
-test('the control arm holds where its interval holds 1', () => {
+test('the control arm holds if its interval contains 1', () => {
   const control = (...values) => ({
     ...experiment({ 'v8-allocUnsafe': steady(100) }),
     arms: [
@@ -93,7 +93,7 @@ test('the control arm holds where its interval holds 1', () => {
   assert.deepEqual([quiet.outcome, noisy.outcome], ['pays', 'noisy'])
 })
 
-test('a loop is compared by its speed, and its ratios are those of its time', () => {
+test('a verdict compares loops by speed, but their ratios are those of time', () => {
   const loops = experiment({ 'v8-allocUnsafe': [], 'pool-safe': [], static: [] })
   const times = [400, 100, 50]
   for (const [index, arm] of loops.arms.entries()) {
@@ -108,7 +108,7 @@ test('a loop is compared by its speed, and its ratios are those of its time', ()
   )
 })
 
-test('a round that one of them lacks is left out', () => {
+test('a ratio omits a round that one of the arms lacks', () => {
   const { requestsPerSecond } = pairedRatios(
     [
       { round: 1, requestsPerSecond: 8 },
@@ -155,7 +155,7 @@ test('analysing adds medians, ratios, warnings and a verdict and leaves the raw 
   assert.match(analysed.verdict, /^Pooling pays here: pool-safe serves 2\.00 times/)
 })
 
-test('a starved baseline makes the verdict one on the machine', () => {
+test('with a starved baseline the verdict is about the machine', () => {
   const raw = experiment({
     'v8-allocUnsafe': steady(100, { serverCpuShare: 0.6 }),
     'pool-safe': steady(200)
@@ -167,7 +167,7 @@ function warningsOf(arms) {
   return analyse(experiment(arms)).warnings
 }
 
-test('a busy load client is warned of, with its share and what to do', () => {
+test('a warning names a busy load client, its share and a remedy', () => {
   const [warning, ...others] = warningsOf({ static: steady(9, { clientCpuShare: 0.91 }) })
   assert.match(
     warning,
@@ -176,7 +176,7 @@ test('a busy load client is warned of, with its share and what to do', () => {
   assert.deepEqual(others, [])
 })
 
-test('a server that waited is warned of, be it in a single round', () => {
+test('a warning names a server that waited, even in a single round', () => {
   const rounds = [{ serverCpuShare: 0.5 }, {}, {}].map((run) => ({ requestsPerSecond: 9, ...run }))
   const [warning] = warningsOf({ static: rounds })
   assert.match(
@@ -185,17 +185,17 @@ test('a server that waited is warned of, be it in a single round', () => {
   )
 })
 
-test('failed requests are warned of', () => {
+test('a warning counts failed requests', () => {
   const [warning] = warningsOf({ static: steady(9, { errors: 2 }) })
   assert.match(warning, /^6 requests to static failed/)
 })
 
-test('fewer than three rounds are warned of', () => {
+test('a warning says that fewer than three rounds are too few', () => {
   assert.match(warningsOf({ static: steady(9).slice(0, 1) })[0], /^Only 1 round: .*--runs 3/)
   assert.match(warningsOf({ static: steady(9).slice(0, 2) })[0], /^Only 2 rounds: /)
 })
 
-test('an arm that differs much between rounds is warned of, and no other', () => {
+test('a warning names an arm that differs much between rounds, and no other', () => {
   const unsteady = [100, 200, 300].map((requestsPerSecond) => ({ requestsPerSecond }))
   const [warning, ...others] = warningsOf({ static: steady(100), 'v8-allocUnsafe': unsteady })
   assert.match(warning, /differ much \(v8-allocUnsafe 100 % from/)

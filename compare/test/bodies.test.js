@@ -35,7 +35,7 @@ function sha256(bytes) {
   return createHash('sha256').update(bytes).digest('hex')
 }
 
-/** As the Rust server makes it. */
+/** Makes a body as the Rust server does. */
 function upstreamBody(size) {
   return Uint8Array.from({ length: size }, (_, place) => {
     const within = place % PATTERN_BYTES
@@ -43,7 +43,7 @@ function upstreamBody(size) {
   })
 }
 
-/** Prepares an experiment and hands over what its processes need, until the test ends. */
+/** Prepares an experiment until the test ends, and returns the needs of its processes. */
 async function prepare(context, name) {
   const experiment = findExperiment(name)
   const prepared = (await experiment.prepare?.({ programs, signal })) ?? { settings: {} }
@@ -51,7 +51,7 @@ async function prepare(context, name) {
   return { experiment, settings: prepared.settings }
 }
 
-/** Has `use` talk to the server of one arm. */
+/** Starts the server of one arm for `use`. */
 async function withServer({ experiment, settings }, variant, arm, use) {
   const spec = { experiment: experiment.name, variant, arm, settings }
   const server = new ArmProcess('server', spec, launchWith(), signal)
@@ -84,7 +84,7 @@ function get(port, path, agent) {
   })
 }
 
-/** Several at a time and one after the other, over connections that are kept. */
+/** Sends several requests at a time and one after the other, over persistent connections. */
 async function getAll(port, paths) {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 4 })
   try {
@@ -140,7 +140,7 @@ test('every arm of http-buffers answers', async (context) => {
   }
 })
 
-test('a file that is not there is answered with status 500, by every arm', async (context) => {
+test('every arm answers with status 500 if the file does not exist', async (context) => {
   const prepared = await prepare(context, 'file-serving')
   for (const file of Object.values(prepared.settings.files)) fs.unlinkSync(file)
   for (const { name } of prepared.experiment.arms) {
@@ -150,9 +150,9 @@ test('a file that is not there is answered with status 500, by every arm', async
   }
 })
 
-test('an upstream that is not there is answered with status 500', async (context) => {
+test('every arm answers with status 500 if the upstream does not listen', async (context) => {
   const { experiment } = await prepare(context, 'proxy')
-  // Nobody listens at the port of "discard".
+  // No process listens at the port of "discard".
   const prepared = { experiment, settings: { upstreamPort: 9 } }
   await withServer(prepared, undefined, 'pool-safe', async (port) => {
     const [{ status }] = await getAll(port, ['/10'])
@@ -160,7 +160,7 @@ test('an upstream that is not there is answered with status 500', async (context
   })
 })
 
-test('a client that goes away leaves no file open', {
+test('a client that disconnects leaves no file open', {
   skip: process.platform !== 'linux' && 'needs /proc'
 }, async (context) => {
   const prepared = await prepare(context, 'file-serving')
@@ -178,7 +178,7 @@ test('a client that goes away leaves no file open', {
   }
 })
 
-/** Asks, and goes when the first bytes come. */
+/** Sends a request, and disconnects when the first bytes arrive. */
 function leave(port) {
   return new Promise((resolve) => {
     const request = http.get({ host: '127.0.0.1', port, agent: false }, (response) => {

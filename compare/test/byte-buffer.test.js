@@ -16,7 +16,7 @@ const { temporaryFolder } = require('./run-cli')
 
 const never = new AbortController().signal
 
-test('a plain buffer grows and keeps what it has', () => {
+test('a plain buffer grows and retains its bytes', () => {
   const buffer = new PlainBuffer(Buffer.allocUnsafe, 4)
   for (const text of ['one', '', 'and a longer one']) buffer.append(Buffer.from(text))
   assert.equal(buffer.length, 19)
@@ -38,7 +38,7 @@ test('every arm of Node does the work, with small and with large buffers', async
   }
 })
 
-test('a list without a cap keeps what grew', async () => {
+test('a list without a cap retains the buffers that grew', async () => {
   const [list] = kinds.growth.filter(({ name }) => name === 'free-list')
   const work = new Work(list.open({}), {
     together: 2,
@@ -51,7 +51,7 @@ test('a list without a cap keeps what grew', async () => {
   assert.ok(heldEmptyBytes >= 2 * 50_000, `${heldEmptyBytes} bytes`)
 })
 
-test('without Go, or without its package, its arms are left out and the reason is told', async (context) => {
+test('without Go, or without its package, the report omits its arms and says why', async (context) => {
   const folder = temporaryFolder(context)
   const found = process.env.PATH
   context.after(() => {
@@ -83,7 +83,7 @@ function arm(name, run) {
   return { name, runs: [{ round: 1, ...run }] }
 }
 
-test("the seed's figures stand beside ours, and arms that did not run are left out", () => {
+test("the original experiment's figures stand beside ours, without arms that did not run", () => {
   const figures = {
     rssPeakBytes: 63e6,
     heldEmptyBytes: 34e3,
@@ -102,7 +102,7 @@ test("the seed's figures stand beside ours, and arms that did not run are left o
   ])
 })
 
-test('what is held is set against what is needed', () => {
+test('the evidence compares the held bytes with the needed ones', () => {
   const entry = { arms: [arm('free-list', { heldEmptyBytes: 2e6, heldFullBytes: 4e6 })] }
   const work = { together: 1000, bytes: 500, largeBytes: 1024, largeEvery: 10 }
   assert.deepEqual(growthTable(entry, work).rows, [['free-list', '2.00', '4.00']])

@@ -28,7 +28,7 @@ test('a process that hangs is reported', async () => {
   await child.kill()
 })
 
-test('a process that ends is not waited for, and its last words are kept', async () => {
+test('a wait rejects when its process ends, with the last output', async () => {
   const child = start('console.error("the reason"); process.exitCode = 3')
   await assert.rejects(child.until(never, PATIENCE_SECONDS, 'answer'), (error) => {
     assert.ok(error instanceof RunError)
@@ -40,12 +40,12 @@ test('a process that ends is not waited for, and its last words are kept', async
 
 test('a crash at the end is a failure', async () => {
   const child = start('process.kill(process.pid, "SIGKILL")')
-  // Windows has no word for it.
+  // Windows reports no signal.
   const end = process.platform === 'win32' ? 'with exit code 1' : 'by signal SIGKILL'
   await assert.rejects(child.end(PATIENCE_SECONDS), { message: `the child ended ${end}` })
 })
 
-test('a process that ends well is no failure', async () => {
+test('a process that exits with code 0 is no failure', async () => {
   await start('0').end(PATIENCE_SECONDS)
 })
 
@@ -54,7 +54,7 @@ test('a program that is missing is a failure', async () => {
   await assert.rejects(child.end(PATIENCE_SECONDS), /ended with the error 'spawn .* ENOENT'/)
 })
 
-test('the output that is kept names no place of this machine', async () => {
+test('the saved output names no path of this machine', async () => {
   const stack = `at f (${__filename}:1:2)\nat ${pathToFileURL(__filename)}`
   const child = start(`console.error(${JSON.stringify(stack)})`)
   await child.end(PATIENCE_SECONDS)

@@ -8,7 +8,7 @@ const { version } = require('../package.json')
 const fixture = require('./fixtures/result')
 const { runCli, temporaryFolder } = require('./run-cli')
 
-test('--version tells the version and --help all options', async () => {
+test('--version prints the version, and --help all options', async () => {
   assert.deepEqual(await runCli(['--version']).then(({ code, stdout }) => [code, stdout]), [
     0,
     `${version}\n`
@@ -21,7 +21,7 @@ test('--version tells the version and --help all options', async () => {
   }
 })
 
-test('list tells experiments and arms', async () => {
+test('list prints experiments and arms', async () => {
   const { code, stdout } = await runCli(['list'])
   assert.equal(code, 0)
   for (const name of [
@@ -38,7 +38,7 @@ test('list tells experiments and arms', async () => {
   }
 })
 
-test('a wrong command line is refused with a sentence and exit code 2', async (context) => {
+test('a wrong command line is rejected with a sentence and exit code 2', async (context) => {
   const folder = temporaryFolder(context)
   const cases = [
     [
@@ -101,7 +101,7 @@ test('a wrong workload gets an error that says what is missing', async (context)
   }
 })
 
-test('transcript tells the memory before and after each of 100 Buffers', async () => {
+test('transcript prints the memory before and after each of 100 Buffers', async () => {
   for (const args of [[], ['pool-safe']]) {
     const { code, stdout, stderr } = await runCli(['transcript', ...args])
     assert.equal(code, 0, stderr)
@@ -110,7 +110,7 @@ test('transcript tells the memory before and after each of 100 Buffers', async (
   }
 })
 
-test('report draws a saved result', async (context) => {
+test('report prints a saved result', async (context) => {
   const file = path.join(temporaryFolder(context), 'result.json')
   fs.writeFileSync(file, JSON.stringify(fixture()))
   const { code, stdout } = await runCli(['report', file])
@@ -118,7 +118,7 @@ test('report draws a saved result', async (context) => {
   assert.match(stdout, /Verdict: Pooling pays here\./)
 })
 
-test('report refuses what is no result', async (context) => {
+test('report rejects a file that is no result', async (context) => {
   const file = path.join(temporaryFolder(context), 'result.json')
   for (const text of ['', '{', '{}', '[]', '{"schema": 2}']) {
     fs.writeFileSync(file, text)

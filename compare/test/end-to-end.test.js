@@ -26,7 +26,7 @@ const ARMS = [
 
 const readJson = (file) => JSON.parse(fs.readFileSync(file, 'utf8'))
 
-/** As short as the command line allows for a window that surely holds requests. */
+/** The shortest window that is sure to hold requests. */
 const SHORT = ['--runs', '1', '--duration', '0.2']
 
 let programs
@@ -34,13 +34,13 @@ before(async () => {
   programs = await ensurePrograms({ signal: new AbortController().signal, onBuild() {} })
 })
 
-/** Is told how it goes, and says nothing. */
+/** Ignores the progress. */
 function observer(spoken = {}) {
   const names = ['planned', 'changed', 'finished', 'step', 'stepped', 'skipped']
   return { ...Object.fromEntries(names.map((name) => [name, () => {}])), ...spoken }
 }
 
-/** What a run of requests has. */
+/** The metrics of a run of requests. */
 const REQUEST_METRICS = METRICS.filter((metric) => metric !== 'nsPerOperation')
 
 function assertRun(run, place) {
@@ -56,7 +56,7 @@ function assertRun(run, place) {
   assert.equal(run.errors, 0, place)
 }
 
-test('a short comparison runs every arm, prints its table and saves what it measured, and no place of the machine', async (context) => {
+test('a short comparison runs every arm, prints its table and saves its figures without a path of the machine', async (context) => {
   const file = path.join(temporaryFolder(context), 'result.json')
   const page = path.join(path.dirname(file), 'page.html')
   const args = ['proxy', ...SHORT, '--json', file, '--html', page]
@@ -65,7 +65,7 @@ test('a short comparison runs every arm, prints its table and saves what it meas
   assert.ok(!leftovers, 'a process lives on')
   assert.match(
     stderr,
-    /^1 workload, 8 runs of their arms and heats for the tuned ones: about \d+ s\./m
+    /^1 workload, 8 runs of their arms, and heats for the tuned arms: about \d+ s\./m
   )
   assert.match(stdout, /Verdict: /)
   assert.deepEqual(fs.readdirSync(path.dirname(file)).sort(), ['page.html', 'result.json'])
@@ -110,13 +110,13 @@ async function interrupt(context, args, when) {
   const onProgress = (told, child) => {
     if (sent || !when.test(told)) return
     sent = true
-    // To the whole group, as a terminal does.
+    // Sends the signal to the whole group, as a terminal does.
     process.kill(-child.pid, 'SIGINT')
   }
   const ended = await runCli(args, onProgress, { TMPDIR: temporary })
   assert.equal(ended.code, 130, ended.stderr)
   assert.ok(!ended.leftovers, 'a process lives on')
-  // Node keeps what it has compiled there, where it is told to.
+  // With this variable Node caches compiled code there.
   const left = fs.readdirSync(temporary).filter((name) => name.startsWith('cistern'))
   assert.deepEqual(left, [], 'files are left behind')
   return ended
@@ -161,7 +161,7 @@ test(
   }
 )
 
-test('an arm that fails is reported, not run again, and the others go on', async () => {
+test('an arm that fails is reported and does not run again, but the others continue', async () => {
   const steps = []
   const broken = { name: 'no-such-arm', about: 'cannot start' }
   const sound = { name: 'v8-allocUnsafe', about: 'can' }
@@ -191,7 +191,7 @@ test('an arm that fails is reported, not run again, and the others go on', async
   assert.match(result.experiments[0].warnings[0], /^no-such-arm failed: /)
 })
 
-test('what cannot be prepared fails every arm, with the reason, and the next experiment runs', async () => {
+test('a failed preparation fails every arm, with the reason, and the next experiment runs', async () => {
   const broken = {
     ...findExperiment('proxy'),
     async prepare() {
@@ -234,7 +234,7 @@ async function runBriefly(name, { arms = () => true, variants = () => true, dura
   return result.experiments
 }
 
-test('http-buffers serves under every kind of arm, and shows whether memory is used again', async () => {
+test('http-buffers serves under every kind of arm, and shows whether memory is reused', async () => {
   const names = ['v8-allocUnsafe', 'pool-gc', 'pool-reuse', 'pool-safe', 'static']
   // The slowest workload answers some dozens of requests per second.
   const entries = await runBriefly('http-buffers', {
@@ -281,7 +281,7 @@ test('file-serving serves files over as many connections as its workload has', a
   }
 })
 
-test("a person's own workload runs under every arm, as a handler and as a loop", async (context) => {
+test("a user's own workload runs under every arm, as a handler and as a loop", async (context) => {
   const folder = temporaryFolder(context)
   const loop = path.join(folder, 'mine.mjs')
   fs.writeFileSync(
@@ -311,7 +311,7 @@ test("a person's own workload runs under every arm, as a handler and as a loop",
     )
     for (const { name, runs } of arms) {
       assert.ok(runs[0][metric] > 0, name)
-      // A static buffer is taken once, whoever asks.
+      // The static arm makes its buffer once.
       if (name !== 'static') assert.ok(runs[0].allocBytes >= bytes, name)
     }
   }
@@ -371,7 +371,7 @@ for (const [flaw, source, told] of [
     /answers with status 404/
   ]
 ]) {
-  test(`a workload that ${flaw} is told so before anything is measured`, async (context) => {
+  test(`a workload that ${flaw} is rejected before any measurement`, async (context) => {
     const folder = temporaryFolder(context)
     const file = path.join(folder, 'flawed.js')
     fs.writeFileSync(file, `module.exports = { maxSize: 65536, ${source} }`)
@@ -384,18 +384,18 @@ for (const [flaw, source, told] of [
   })
 }
 
-test('a workload that keeps its Buffers is told so, and measured', async (context) => {
-  const file = path.join(temporaryFolder(context), 'keeping.js')
+test('a workload that holds its Buffers gets a note, and is measured', async (context) => {
+  const file = path.join(temporaryFolder(context), 'holding.js')
   fs.writeFileSync(
     file,
     'module.exports = { maxSize: 1000, run: ({ take }) => take(1000).fill(1) }'
   )
   const { code, stderr } = await runCli(['--workload', file, ...SHORT])
   assert.equal(code, 0, stderr)
-  assert.match(stderr, /'keeping' did not give back 32 of the 32 Buffers that it took in its trial/)
+  assert.match(stderr, /'holding' did not give back 32 of the 32 Buffers that it took in its trial/)
 })
 
-test('byte-buffer runs in a loop, and tells nanoseconds per operation', async () => {
+test('byte-buffer runs in a loop, and reports nanoseconds per operation', async () => {
   const entries = await runBriefly('byte-buffer', { duration: 0.1 })
   for (const { variant, arms, unit, evidence, connections, warnings } of entries) {
     assert.equal(unit, 'operation')

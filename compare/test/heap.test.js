@@ -8,7 +8,7 @@ const { test } = require('node:test')
 const HEAP = JSON.stringify(path.join(__dirname, '../recorder/heap'))
 const MIB = 1024 * 1024
 
-/** By how many bytes the live heap of a fresh process grows. */
+/** Returns by how many bytes the live heap of a fresh process grows. */
 function grownBy(mebibytes) {
   const script = `
     const { fillHeap } = require(${HEAP})
@@ -19,13 +19,13 @@ function grownBy(mebibytes) {
   return Number(execFileSync(process.execPath, ['--expose-gc', '-e', script], { encoding: 'utf8' }))
 }
 
-test('the heap of a process grows by what it is told to hold, and holds it', () => {
+test('the heap of a process grows by the requested size, and stays there', () => {
   for (const mebibytes of [8, 64]) {
     const share = grownBy(mebibytes) / (mebibytes * MIB)
     assert.ok(share > 0.85 && share < 1.15, `${share} of ${mebibytes} MiB`)
   }
 })
 
-test('it stays as it is where it is told to hold nothing', () => {
+test('the heap does not grow for a requested size of 0', () => {
   assert.ok(grownBy(0) < 0.1 * MIB)
 })

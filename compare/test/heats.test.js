@@ -35,7 +35,7 @@ test('the lowest of the heats decides, not a lucky one', async () => {
   )
 })
 
-test('each pass goes over all that are left, so that none has the quiet minute for itself', async () => {
+test('each pass runs all remaining candidates, so that none alone has a quiet minute', async () => {
   const order = []
   await holdHeats(candidates('a', 'b'), PASSES, async ({ settings }) => {
     order.push(settings)
@@ -44,7 +44,7 @@ test('each pass goes over all that are left, so that none has the quiet minute f
   assert.deepEqual(order, ['a', 'b', 'a', 'b'])
 })
 
-test('the better half goes on, and wins, whatever a single heat of the others was', async () => {
+test('the better half continues, and wins over a single better heat of the others', async () => {
   const figures = { a: [40, 5], b: [10], c: [30, 20], d: [25] }
   const names = Object.keys(figures)
   const heats = await holdHeats(candidates(...names), PASSES, race(figures))

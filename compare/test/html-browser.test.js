@@ -89,7 +89,7 @@ describe('the page in a browser', { skip }, () => {
     }
   })
 
-  test('hovering tells the values of all arms', async (context) => {
+  test('the cursor shows the values of all arms', async (context) => {
     const { page } = await visit(context)
     for (const kind of ['memory', 'latency', 'pauses']) {
       const figure = page.locator(`#experiment-1-${kind}`)
@@ -122,7 +122,7 @@ describe('the page in a browser', { skip }, () => {
     assert.ok((await highest()) < resident / 4)
   })
 
-  test('a plot with the focus is read with the arrow keys', async (context) => {
+  test('the arrow keys read a plot that has the focus', async (context) => {
     const { page } = await visit(context)
     const figure = page.locator('#experiment-1-latency')
     const place = figure.locator('.place')
@@ -183,7 +183,7 @@ describe('the page in a browser', { skip }, () => {
     assert.deepEqual(await page.evaluate(findFaults), [])
   })
 
-  test('in the dark and on paper, all has the colours for it', async (context) => {
+  test('dark mode and print have their own colours', async (context) => {
     const { page, troubles } = await visit(context, { colorScheme: 'light' })
     const look = () =>
       page.evaluate(async () => {
@@ -220,7 +220,7 @@ describe('the page in a browser', { skip }, () => {
   })
 })
 
-/** Runs in the page: what sticks out of it, and neighbours that lie on each other. */
+/** Runs in the page. Returns elements that overflow it, and neighbours that overlap. */
 function findFaults() {
   const faults = []
   if (document.documentElement.scrollWidth > window.innerWidth) {
@@ -252,7 +252,7 @@ function findFaults() {
   return faults
 }
 
-/** Runs in the page: text with less contrast than WCAG AA asks for. */
+/** Runs in the page. Returns text with less contrast than WCAG AA requires. */
 function findFaintText() {
   const parse = (colour) => colour.match(/[\d.]+/g).map(Number)
   const luminance = (colour) => {

@@ -15,10 +15,10 @@ const old = require('./fixtures/result')
 const smallest = require('./fixtures/smallest-result')
 const { runCli, temporaryFolder } = require('./run-cli')
 
-/** What a page must not let through as it is. */
+/** A text that a page must escape. */
 const HOSTILE = `</script><script>alert("1")</script><img src=x onerror='alert(2)'>&amp;<!--`
 
-/** What the page carries in a script element for data. */
+/** Returns the data in a script element of the page. */
 function dataOf(page, id) {
   const [, text] = new RegExp(`<script type="application/json" id="${id}">(.*?)</script>`).exec(
     page
@@ -26,12 +26,12 @@ function dataOf(page, id) {
   return JSON.parse(text)
 }
 
-/** The page without its scripts and styles. */
+/** Returns the page without its scripts and styles. */
 function markupOf(page) {
   return page.replace(/<(script|style)\b.*?<\/\1>/gs, '')
 }
 
-/** The row of the first table that has the arm. */
+/** Returns the arm's row in the first table that has it. */
 function row(page, arm) {
   const rows = markupOf(page).split('<tr>')
   return rows.find((text) => text.includes(`>${arm}</span>`)).split('</tr>')[0]
@@ -53,7 +53,7 @@ test('the page refers to nothing outside of itself, and forbids it', () => {
   assert.doesNotMatch(markupOf(page), /https?:/)
 })
 
-test('whatever is in the result is text on the page', () => {
+test('every value of the result is text on the page', () => {
   const result = measured()
   result.meta.cpuModel = HOSTILE
   result.meta.interval = HOSTILE
@@ -77,7 +77,7 @@ test('whatever is in the result is text on the page', () => {
   assert.deepEqual(dataOf(page, 'result'), result)
 })
 
-test('the tag escapes what is put in, and only that', () => {
+test('the tag escapes its values, and only those', () => {
   assert.equal(String(html`<b>${'<'}${html`<i>${'&'}</i>`}</b>`), '<b>&lt;<i>&amp;</i></b>')
   assert.equal(
     String(html`${[1, [html`<br>`, '"']]}${undefined}${null}${false}${0}`),
@@ -85,7 +85,7 @@ test('the tag escapes what is put in, and only that', () => {
   )
 })
 
-test('old results and the smallest one are drawn, without plots', () => {
+test('old results and the smallest one become a page without plots', () => {
   for (const result of [smallest(), old()]) {
     const page = htmlReport(checkResult(result))
     assert.deepEqual(dataOf(page, 'plots').plots, [])
@@ -134,7 +134,7 @@ test('the table has a row per arm: the best is bold, the limit and the control a
   assert.match(row(page, 'pool-safe'), /5\.30 \(5\.25–5\.50\)/)
 })
 
-test('a failed arm has a row without figures, and its last words', () => {
+test('a failed arm has a row without figures, and its last output', () => {
   const result = measured()
   result.experiments = result.experiments.slice(1, 2)
   const page = htmlReport(result)
@@ -195,7 +195,7 @@ test('an arm has one colour and dash, and shares neither within an experiment', 
   assert.equal(new Set(pairs).size, 20)
 })
 
-test('what the page cannot draw is refused by its first fault', () => {
+test('a result that the page cannot draw is rejected with its first fault', () => {
   const faults = [
     [(experiment) => experiment.evidence[0].rows.push('no row'), 'has wrong evidence'],
     [(experiment) => Object.assign(experiment, { roles: [] }), 'has wrong roles'],
@@ -218,7 +218,7 @@ test('what the page cannot draw is refused by its first fault', () => {
   assert.doesNotThrow(() => checkResult(measured()))
 })
 
-test('--html writes the page, from a run that is saved, too', async (context) => {
+test('--html writes the page, also from a saved run', async (context) => {
   const folder = temporaryFolder(context)
   const [saved, page] = ['result.json', 'page.html'].map((name) => path.join(folder, name))
   fs.writeFileSync(saved, JSON.stringify(measured()))
@@ -229,7 +229,7 @@ test('--html writes the page, from a run that is saved, too', async (context) =>
   assert.deepEqual(fs.readdirSync(folder).sort(), ['page.html', 'result.json'])
 })
 
-test('the overview has a row for each experiment, and faster is further right, whatever is counted', () => {
+test('the overview has a row for each experiment, and further right is faster for every unit', () => {
   const slow = { value: 0.5, low: 0.25, high: 1 }
   const result = measured()
   const [one] = result.experiments

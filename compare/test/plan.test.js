@@ -58,13 +58,13 @@ test('a workload has its own connections, rounds and windows', () => {
   assert.deepEqual([rounds, run.durationSeconds, run.connections], [2, 7, 3])
 })
 
-test('where there is nothing to choose from, no heat is planned', () => {
+test('the plan has no heat without a choice', () => {
   const plan = makePlan({ runs: 1 })
   const one = workloadSeconds(plan, {}, { arms: ARMS, candidates: 1 })
   assert.ok(one < workloadSeconds(plan, {}, { arms: ARMS, candidates: 2 }))
 })
 
-test('heats that choose for several workloads are planned once', () => {
+test('the plan has heats for several workloads once', () => {
   const plan = makePlan()
   const task = { workload: {}, kinds: [{}], roles: { tuned: 'x' }, heatWorkload: {} }
   const [once, apart] = [

@@ -27,7 +27,7 @@ test('only --full, and no number of rounds of the user, asks for precision', () 
   assert.equal(makePlan().precision, undefined)
 })
 
-test('there are more rounds as long as it takes, up to three times as many', async () => {
+test('rounds continue until the ratio is precise, up to three times as many', async () => {
   const experiment = experiments.find(({ name }) => name === 'byte-buffer')
   const waste = experiment.workloads.find(({ variant }) => variant === 'waste')
   const arms = (waste.arms ?? experiment.arms).filter(({ name }) =>

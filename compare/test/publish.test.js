@@ -7,7 +7,7 @@ const { experiments } = require('../experiments')
 const { page, performanceBlock, readmeBlock } = require('../publish')
 const fixture = require('./fixtures/measured-result')
 
-test('the performance page gets one row of each experiment, with its figures and what they come to', () => {
+test('the performance page gets one row of each experiment, with its figures and its outcome', () => {
   const result = fixture()
   result.experiments = result.experiments.map((experiment) => analyse(experiment))
   const firsts = new Map(result.experiments.toReversed().map((one) => [one.name, one.title]))
@@ -23,7 +23,7 @@ test('the performance page gets one row of each experiment, with its figures and
   assert.match(readmeBlock(result), /docs\/comparison\.png/)
 })
 
-test('no row that speaks against the pool is left out of the performance page', () => {
+test('the performance page has every row that speaks against the pool', () => {
   const result = fixture()
   const [first] = result.experiments.map((experiment) => analyse(experiment))
   const later = (outcome, title) => ({ ...first, outcome, title })
@@ -53,7 +53,7 @@ test('a row has the figure of the pool in bold only if no V8 is faster', () => {
   assert.equal(figureOf({ 'pool-safe': 15, 'v8-allocUnsafe': 10, 'v8-tuned': 20 }), '15/s')
 })
 
-test('an experiment is told of by its headline, if that was run', () => {
+test('the row of an experiment is its headline, if that ran', () => {
   const [first] = fixture().experiments.map((experiment) => analyse(experiment))
   const serving = (variant) => ({ ...first, name: 'file-serving', variant, title: `of ${variant}` })
   const all = ['8MiB-1', '8MiB-50', '64KiB-50'].map(serving)
@@ -73,7 +73,7 @@ test('each headline is one of its experiment, and runs without --full', () => {
   }
 })
 
-test('the performance page speaks of rows where pooling costs only if it has one', () => {
+test('the performance page mentions rows where pooling costs only if it has one', () => {
   const [first] = fixture().experiments.map((experiment) => analyse(experiment))
   const textOf = (outcome) =>
     performanceBlock({ ...fixture(), experiments: [{ ...first, outcome }] })

@@ -12,7 +12,7 @@ const smallest = require('./fixtures/smallest-result')
 
 const plain = createColors(false)
 
-/** The cells of the row that starts with the name of the arm. */
+/** Returns the cells of the row that starts with the name of the arm. */
 function cells(text, name) {
   const row = text.split('\n').find((line) => line.startsWith(`│ ${name}`))
   return row
@@ -47,7 +47,7 @@ test('an arm that failed has a row without figures', () => {
   assert.ok(figures.every((figure) => figure === '–'))
 })
 
-test('the machine, the heats, the load, the warnings and the verdict are told', () => {
+test('the report shows the machine, the heats, the load, the warnings and the verdict', () => {
   const text = drawResult(fixture(), plain)
   for (const line of [
     'Measured on Node v24.0.0, V8 13.6, linux x64, 2 cores, A processor, 2026-01-02T03:04:05.000Z. Each process holds 8 MiB of other objects.',
@@ -117,7 +117,7 @@ test('a loop has times per operation and no latency, and its evidence follows', 
   assert.doesNotMatch(text, /\(limit\)/)
 })
 
-test('drawing leaves the result alone and gives the same text again', () => {
+test('drawing does not change the result, and gives the same text again', () => {
   const result = fixture()
   const first = drawResult(result, plain)
   assert.deepEqual(result, fixture())
@@ -135,7 +135,7 @@ test('the smallest result of the contract is drawn', () => {
   assert.equal(cells(text, 'pool-safe').at(-1), '2.10 (2.00–2.20)')
 })
 
-test('what is no result is told by its first fault', () => {
+test('an invalid result is rejected with its first fault', () => {
   const faults = [
     [null, 'it holds no object'],
     [[], 'it holds no object'],

@@ -32,7 +32,7 @@ test('a clear gain names the baseline, the tuned V8, the limit, collection time 
   )
 })
 
-test('a gain that settings may bring as well says to try them first', () => {
+test('if settings may gain as much, the verdict says to try them first', () => {
   const told = verdict({ ...clearGain, toTuned: ratio(1.05, 0.97, 1.2) })
   assert.match(told, /^Pooling beats V8's defaults here, but settings may do as well: /)
   assert.match(told, /; start Node with jemalloc first\.$/)
@@ -52,7 +52,7 @@ test('an interval that holds 1 is no gain', () => {
   assert.match(told, /^Pooling makes no clear difference here: .*; keep Buffer\.allocUnsafe\.$/)
 })
 
-test('a loss is called a loss, and the settings that help are named', () => {
+test('the verdict names a loss, and the settings that help', () => {
   const told = verdict({ ...clearGain, toBaseline: ratio(0.7, 0.6, 0.8) })
   assert.match(told, /^Pooling costs more than it brings here: /)
   assert.match(
@@ -61,7 +61,7 @@ test('a loss is called a loss, and the settings that help are named', () => {
   )
 })
 
-test('where only the safe release costs too much, the other one is named', () => {
+test('if only the safe release costs too much, the verdict names the other one', () => {
   const told = verdict({
     ...clearGain,
     toBaseline: ratio(0.8, 0.7, 0.9),
@@ -74,7 +74,7 @@ test('where only the safe release costs too much, the other one is named', () =>
   )
 })
 
-test('nobody is told to start Node with the defaults', () => {
+test('no verdict says to start Node with the defaults', () => {
   const told = verdict({
     ...clearGain,
     settings: 'the defaults',
@@ -83,14 +83,14 @@ test('nobody is told to start Node with the defaults', () => {
   assert.match(told, /; take more rounds with --full first\.$/)
 })
 
-test('a machine that left the servers no core is told to be the reason, whatever the ratios', () => {
+test('the verdict blames a machine that left the servers no core, for any ratios', () => {
   for (const toBaseline of [ratio(2, 1.9, 2.1), ratio(1, 0.9, 1.1)]) {
     const told = verdict({ ...clearGain, toBaseline, starved: true })
     assert.match(told, /^The machine was too busy for a verdict: .* run it again\.$/)
   }
 })
 
-test('a baseline that differs from itself is told to be the reason, whatever the ratios', () => {
+test('the verdict blames a baseline that differs from itself, for any ratios', () => {
   const noisy = { ratio: { value: 1.2, low: 1.1, high: 1.4, rounds: 5 }, holds: false }
   const told = verdict({ ...clearGain, control: noisy })
   assert.match(
@@ -128,7 +128,7 @@ test('a loss that is too large for chance is a loss, however uncertain its size'
   assert.equal(outcomeOf({ ...clearGain, toBaseline: ratio(0.95, 0.9, 0.99), noise }), 'same')
 })
 
-test('a loop is told in operations, and in terms of its own baseline', () => {
+test('the verdict on a loop counts operations, and names its own baseline', () => {
   const told = verdict({
     ...clearGain,
     unit: unitOf({ unit: 'operation' }),
@@ -143,7 +143,7 @@ test('a loop is told in operations, and in terms of its own baseline', () => {
   assert.match(told, /; keep v8-concat\.$/)
 })
 
-test('one round is told without an interval, and claims nothing', () => {
+test('one round has no interval, and claims nothing', () => {
   const once = {
     ...clearGain,
     toBaseline: ratio(2, 2, 2, 1),
