@@ -1,6 +1,6 @@
 'use strict'
 
-/** What every script here needs: the project's folder, and running its commands. */
+/** Shared by every script here: the project's folder, and running its commands. */
 
 const { spawnSync } = require('node:child_process')
 const { existsSync, statSync } = require('node:fs')
@@ -8,7 +8,10 @@ const path = require('node:path')
 
 const root = path.join(__dirname, '..')
 
-/** Cargo's worlds: the addon, its benches, its fuzzing, and the comparison's load client with its probe. */
+/**
+ * Cargo's worlds: the addon, its benches, its fuzzing, and the comparison's load client with its
+ * probe.
+ */
 const crates = [
   'Cargo.toml',
   'benches/Cargo.toml',
@@ -72,10 +75,10 @@ function installDependencies() {
 }
 
 /**
- * The flags with which a Node runs what ends threads at any moment, because of two races of Node's own. A
- * process may crash where a thread ends while V8 frees what that has dropped in the background (SECURITY.md); and Node 20
- * aborts where V8 compiles in the background for a thread that is terminated ("Assertion failed: (data.first) !=
- * nullptr").
+ * The flags with which a Node runs what ends threads at any moment, because of two races of Node's
+ * own. A process may crash where a thread ends while V8 frees what that has dropped in the
+ * background (SECURITY.md); and Node 20 aborts where V8 compiles in the background for a thread
+ * that is terminated ("Assertion failed: (data.first) != nullptr").
  *
  * @param {string} node the program
  */

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Idle memory stays in proportion to what was in use lately, and a steady mix of sizes is still served from it. */
+/**
+ * Idle memory stays in proportion to what was in use lately, and a steady mix of sizes is still
+ * served from it.
+ */
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
@@ -24,7 +27,8 @@ const LARGEST = 3 * MIB
 const anyBodySize = () => Math.round(10 * KIB * (LARGEST / (10 * KIB)) ** (below(1e6) / 1e6))
 
 /**
- * Leases and releases Buffers of mixed sizes, so many of them at a time. The most bytes that were idle.
+ * Leases and releases Buffers of mixed sizes, so many of them at a time. The most bytes that were
+ * idle.
  *
  * @param {BufferPool} pool
  * @param {number} atOnce
@@ -67,7 +71,8 @@ describe('A mix of sizes', () => {
         const { peakInUseBytes, hitCount, allocCount, unpooledCount } = await balanced(pool)
         assert.ok(mostIdle <= bound(peakInUseBytes), `${mostIdle} idle, ${peakInUseBytes} in use`)
         assert.equal(unpooledCount, 0)
-        // Without a witness, and where V8 has the memory, what goes takes a while to come back, or never does.
+        // Without a witness, and where V8 has the memory, what goes takes a while to come back, or
+        // never does.
         if (givesAtOnce && external) {
           assert.ok(hitCount / allocCount > 0.9, `${hitCount} hits of ${allocCount}`)
         }

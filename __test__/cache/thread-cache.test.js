@@ -1,6 +1,9 @@
 'use strict'
 
-/** The bounds on what a thread keeps idle, looked at from inside: outside, idle is idle. */
+/**
+ * The bounds on the idle blocks of a thread cache, seen from inside: `stats()` only shows that they
+ * are idle.
+ */
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')

@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * Faults from below, each made in a process of its own: system calls that are refused, and memory that is. After every
- * fault nothing is lost and no block has two owners. The error says what it was, and the pool works again as soon as the
- * fault is over.
+ * Faults from below, each made in a process of its own: system calls that are refused, and memory
+ * that is. After every fault nothing is lost and no block has two owners. The error says what it
+ * was, and the pool works again as soon as the fault is over.
  *
  * The operating system itself refuses memory (RLIMIT_AS); `faults.c` refuses single calls.
  */
@@ -205,7 +205,8 @@ describe('A call is refused', onlyLinux, () => {
           const refused = { code: 'ERR_CISTERN_REFUSED' }
           const MIB = 2 ** 20
           const pool = new BufferPool({ maxBytes: 4 * MIB })
-          // A class's first block brings an ArrayBuffer for counters along. Where that is refused, the block goes back.
+          // A class's first block brings an ArrayBuffer for counters along. Where that is refused,
+          // the block goes back.
           refuse('napi_create_external_arraybuffer', 2)
           await assert.rejects(pool.acquire(MIB), refused)
           allow()
@@ -291,13 +292,14 @@ describe('A call is refused', onlyLinux, () => {
               mark(got)
               assertMarks(got)
               const { errors } = await tryEach(got.length, (i) => pool.release(got[i]))
-              // What could not be detached is leased still.
+              // A block that could not be detached is still leased.
               await settle()
               assert.equal((await balanced(pool)).inUseCount, errors.length)
               pool.trim()
               await balanced(pool)
               if (allow()) refused++
-              // A function of its own: a view in a frame that waits would keep a block which trim could not detach.
+              // A function of its own: a view in a frame that waits would keep a block which trim
+              // could not detach.
               const releaseRest = () => {
                 for (const buffer of got.splice(0)) if (pool.owns(buffer)) pool.release(buffer)
               }
@@ -325,7 +327,7 @@ describe('A full depot', () => {
     )
     const { freshBytes } = await balanced(pool)
     for (const buffer of buffers) pool.release(buffer)
-    // What is too much for this thread goes to the depot.
+    // Blocks beyond this thread's bounds go to the depot.
     await settle()
     const before = await balanced(pool)
     assert.equal(before.inUseBytes, 0)
@@ -340,7 +342,7 @@ describe('A full depot', () => {
     for (const { blockSize, idleBytes } of before.classes) {
       assert.ok(idleBytes <= (128 + 64) * MIB, `${idleBytes} bytes of blocks of ${blockSize}`)
     }
-    // What it has kept can be had again, each block once.
+    // Its idle blocks can be leased again, each of them once.
     const again = before.classes.flatMap(({ blockSize, idleCount }) =>
       Array.from({ length: idleCount }, () => pool.allocUnsafe(blockSize))
     )
@@ -390,7 +392,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
           options
         ) => {
           const SIZE = 64 * 2 ** 20
-          // What Node needs meanwhile, or V8 gives back, is less than a block.
+          // Node needs less than a block meanwhile, and V8 gives back less than one.
           const SLACK = 32 * 2 ** 20
           const calls = {
             allocUnsafe: (pool) => pool.allocUnsafe(SIZE),
@@ -417,7 +419,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
               assertMarks(got)
               for (const buffer of got) pool.release(buffer)
               await settle()
-              // What is there can be had, and no more.
+              // The blocks that are there can be leased, and no more.
               const again = await tryEach(room + 1, () => call(pool))
               assert.deepEqual([again.got.length, again.errors.length], [room, 1])
               lift()

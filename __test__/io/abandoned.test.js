@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * Iterators of `chunks` that nobody has any more, without a `return()`: the garbage collector finds them, and then
- * nothing is leased, no file is open and nobody listens, whoever still has the signal, the stream or the handle.
+ * Iterators of `chunks` that their user has dropped without a `return()`. Once the garbage
+ * collector has found one, nothing is leased, no file is open and nobody listens. It makes no
+ * difference who still has the signal, the stream or the handle.
  */
 
 // First: cistern takes `fs.read` as it is when cistern is loaded.
@@ -254,7 +255,9 @@ async function* pieces() {
   yield 'three'
 }
 
-/** What passes for a FileHandle. One of Node's that is collected ends the process. */
+/**
+ * Returns an object that passes for a FileHandle. One of Node's that is collected ends the process.
+ */
 function handleOf(bytes) {
   return {
     fd: 0,
@@ -269,7 +272,7 @@ function listenersOf(emitter) {
   return Object.fromEntries(emitter.eventNames().map((name) => [name, emitter.listenerCount(name)]))
 }
 
-/** Whether an assertion holds. */
+/** Returns true where an assertion holds. */
 function holds(assertion) {
   try {
     assertion()

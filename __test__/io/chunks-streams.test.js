@@ -1,6 +1,8 @@
 'use strict'
 
-/** `chunks` of streams: no byte is missing, and blocks grow only where the pool has room for them. */
+/**
+ * `chunks` of streams: no byte is missing, and blocks grow only where the pool has room for them.
+ */
 
 const assert = require('node:assert/strict')
 const crypto = require('node:crypto')

@@ -1,6 +1,8 @@
 'use strict'
 
-/** Connections that end, or live on, in ways that no message tells: found by attacks on `cistern/io`. */
+/**
+ * Connections that end, or live on, and no event says so. Attacks on `cistern/io` have found these.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -19,7 +21,7 @@ const { ALIEN, HOST, allBack, vandalize } = require('../support/io-servers')
 
 const MIB = 1024 * 1024
 
-/** What is sent. */
+/** The bytes that are sent. */
 const OURS = 0x01
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-connections-'))
@@ -43,7 +45,7 @@ async function listening(context, server) {
   return server.address().port
 }
 
-/** A client that sends what it is told, and counts the bytes that come. */
+/** A client that sends a request, and counts the bytes that come. */
 function clientOf(context, port, text) {
   const client = net.connect(port, HOST)
   client.on('error', () => {})

@@ -1,6 +1,6 @@
 'use strict'
 
-/** `end`: the memory stays as it is for as long as anyone sends it, and comes back once. */
+/** `end`: the memory stays as it is while anyone sends it, and the block is released once. */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -63,7 +63,7 @@ async function readSlowly(readable) {
   return Buffer.concat(chunks)
 }
 
-/** What a client of each kind gets, read slowly. */
+/** Returns the bytes that a client of each kind gets when it reads slowly. */
 async function getSlowly(transport, port, { method = 'GET', url = '/' } = {}) {
   if (!transport.isHttp2) {
     const module = transport === secure ? require('node:https') : http

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Loops over `chunks` that are left early: by the limit, `break`, `throw` or a signal. An answer can still be sent. */
+/**
+ * Loops over `chunks` that are left early: by the limit, `break`, `throw` or a signal. An answer
+ * can still be sent.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')

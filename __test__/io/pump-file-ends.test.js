@@ -60,11 +60,11 @@ const unheard = {
 }
 
 /**
- * What a pump has left when it is over: nothing, at once. Where a system call took longer than its grace period, what that
- * has follows.
+ * Asserts that a pump that has ended holds nothing. Where a system call took longer than its grace
+ * period, its block and its file follow later.
  *
  * @param {BufferPool} pool
- * @param {number} start when the pump was told to end, or before
+ * @param {number} start when the pump was aborted, or before
  * @param {() => string[]} [files] what it had opened that is still open
  */
 async function leftNothing(pool, start, files = () => openFiles(folder)) {
@@ -440,7 +440,7 @@ describe('pumpFile', () => {
       await assert.rejects(pumping, { message: 'mine' })
       await until(() => openFiles(folder).length === 0, 'no file is open')
       pool.release(block)
-      // Nobody stands in line any more.
+      // The queue of waiters is empty.
       const last = recorder()
       await pumpFile(pool, file, last, options)
       assertBytes(Buffer.concat(last.kept), contents)

@@ -3,7 +3,8 @@
 /**
  * `pumpFile` with real files, servers and clients:
  *
- * - The bytes that arrive are the file's, by their hash, however much others use and overwrite the pool's memory.
+ * - The bytes that arrive are the file's, by their hash, however much others use and overwrite the
+ *   pool's memory.
  * - A block is released once nobody reads or writes it any more, and not before.
  */
 
@@ -190,7 +191,7 @@ describe('pumpFile', () => {
         // Its end would tell that the memory is free.
         const { close, ...others } = listenersOf(socket)
         assert.deepEqual({ ...others, close: close - (writable === socket ? 0 : 1) }, before[1])
-        // What was read ahead is released, what is under way is not.
+        // A chunk that was read ahead is released, one that is being read is not.
         await until(() => pool.stats().inUseCount === 1, 'the read has ended')
         await sleep(20)
         assert.equal(pool.stats().inUseCount, 1)

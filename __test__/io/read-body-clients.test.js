@@ -1,6 +1,8 @@
 'use strict'
 
-/** `readBody` with clients that misbehave, at the ceiling, in a storm of clients, and in frameworks. */
+/**
+ * `readBody` with clients that misbehave, at the ceiling, in a storm of clients, and in frameworks.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -21,7 +23,7 @@ const {
 } = require('../support/io-servers')
 const { MIB, hashing, head, onlyOutcome, plain, say } = require('../support/read-body')
 
-/** What clients do in a storm, to a server that echoes. */
+/** The clients of a storm, and what each does to a server that echoes. */
 const CLIENTS_HTTP1 = {
   good: async ({ transport, port, body }) => {
     const headers = { 'content-length': body.length, 'x-hash': hash(body) }
@@ -135,7 +137,9 @@ const CLIENTS_HTTP2 = {
 }
 
 describe('readBody, from clients that misbehave', () => {
-  /** What a client does to its connection in the middle of its body, and what comes of it. */
+  /**
+   * Ways in which a client breaks its connection in the middle of its body, each with the outcome.
+   */
   const ABORTS = {
     'resets it': (socket) => socket.resetAndDestroy(),
     'ends it': (socket) => socket.end(),
@@ -328,7 +332,7 @@ describe("readBody at the pool's ceiling", () => {
       for (const { socket } of clients) socket.destroy()
       await until(() => outcomes.length === 10, 'all are told')
       for (const { error } of outcomes) assert.equal(error.code, 'ECONNRESET')
-      // It has left the line: nobody is before this one.
+      // It has left the queue: no waiter is before this one.
       pool.release(others)
       pool.release(await pool.acquire(MIB))
     })

@@ -36,7 +36,8 @@ async function start(name, ...args) {
 }
 
 /**
- * The most memory that a process had resident so far, in bytes. Only Linux tells: elsewhere it is 0.
+ * The most memory that a process had resident so far, in bytes. Only Linux tells: elsewhere it is
+ * 0.
  *
  * @param {import('node:child_process').ChildProcess} child
  */
@@ -151,7 +152,8 @@ describe('the upload server under attack', () => {
         if (!chunked) assert.ok(statuses.every((status) => status === 200))
         const { unpooledCount, maxBytes } = await statsOf(url)
         assert.equal(unpooledCount, 0)
-        // Beside the ceiling there is Node itself, what its sockets have read, and what waits for larger blocks.
+        // Beside the ceiling there is Node itself, what its sockets have read, and what waits for
+        // larger blocks.
         const waiting = chunked ? 0 : (30 * SIZE) / 3
         // V8 keeps its own for a while when it is given back.
         const late = external ? 0 : 64 * MIB
@@ -239,8 +241,9 @@ describe('the file server under attack', () => {
   })
 
   /**
-   * Asks for a file, and changes that when its beginning has come, while the rest waits for the client. The second
-   * request lies behind it. Resolves to all that came once the connection is closed.
+   * Asks for a file, and changes that when its beginning has come, while the rest waits for the
+   * client. The second request lies behind it. Resolves to all that came once the connection is
+   * closed.
    */
   async function getWhileChanging(name, change) {
     const file = path.join(root, name)

@@ -1,12 +1,15 @@
 'use strict'
 
-/** `acquire` and `acquireLease`: the lease that they resolve with, and what `stats()` tells of waits. */
+/**
+ * `acquire` and `acquireLease`: the lease that they resolve with, and what `stats()` tells of
+ * waits.
+ */
 
 const assert = require('node:assert/strict')
 const { constants } = require('node:buffer')
 const { describe, test } = require('node:test')
 const { BufferPool } = require('../..')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const {
   balanced,
   external,
@@ -157,7 +160,7 @@ describe('acquire', LIMIT, () => {
     assert.equal(runScript(script, { flags: ['--zero-fill-buffers'] }).trim(), 'true true 1')
     const [wasZero, isZero, waitCount] = runScript(script).trim().split(' ')
     assert.deepEqual([wasZero, waitCount], ['false', '1'], 'and costs nothing without')
-    // What V8 gets anew may be zero.
+    // V8's new memory may be zero.
     if (external) assert.equal(isZero, 'false')
   })
 
@@ -305,7 +308,7 @@ describe('stats()', LIMIT, () => {
     const [first, second] = [new AbortController(), new AbortController()]
     const promise = assert.rejects(pool.acquire(1, { signal: first.signal }), ABORTED)
     assert.equal(waits(pool).waitingCount, 1)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       globalThis.served = pool.acquireLease(1)
     })
@@ -329,7 +332,7 @@ describe('stats()', LIMIT, () => {
   test('tells of no wait that has ended with its thread, or with the pool', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       for (let i = 0; i < 3; i++) pool.acquire(1)
     })
@@ -346,7 +349,7 @@ describe('stats()', LIMIT, () => {
   test('counts who was granted a block and has not heard of it', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const flag = new Int32Array(new SharedArrayBuffer(8))
     const served = thread.run(async ({ pool }, flag) => {
       const promise = pool.acquire(1)
@@ -366,7 +369,7 @@ describe('stats()', LIMIT, () => {
 
   test('never has a peak above the ceiling, and none below what was leased', async (context) => {
     const pool = new BufferPool({ maxBytes: Math.floor(25.2 * MIB), leakSampleRate: 0 })
-    const threads = await crew(context, pool, 3)
+    const threads = await attachThreads(context, pool, 3)
     const used = threads.map((thread, index) =>
       thread.run(async ({ pool, random }, seed) => {
         const next = random(seed)
@@ -401,7 +404,7 @@ describe('stats()', LIMIT, () => {
 
   test('has a peak of no more than the threads had at a time, one after the other', async (context) => {
     const pool = new BufferPool({ maxBytes: 64 * MIB })
-    for (const thread of await crew(context, pool, 3)) {
+    for (const thread of await attachThreads(context, pool, 3)) {
       await thread.run(async ({ pool }) => {
         const all = Array.from({ length: 4 }, () => pool.allocUnsafe(2 ** 20))
         for (const buffer of all) pool.release(buffer)

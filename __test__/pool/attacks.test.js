@@ -1,10 +1,10 @@
 'use strict'
 
 /**
- * Code that means harm, or that does by accident what such code would: own properties on Buffers
- * and ArrayBuffers, patched prototypes, marks, and memory that moves by ways of Node's own.
+ * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers,
+ * patched prototypes, marks, and memory that Node itself moves.
  *
- * What must hold whatever it does: no two owners of one block, no crash, books in balance.
+ * Whatever such code does, no block has two owners, nothing crashes, and the totals balance.
  */
 
 const assert = require('node:assert/strict')
@@ -517,14 +517,15 @@ describe('Blocks that are moved away, through stale views, while they lie idle',
     })
   }
 
-  // What can't be moved away keeps its row.
+  // A block that cannot be moved away still has its row.
   test('are let go of when their rows have gone', { skip: !external || !posts }, async () => {
     const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
     const kept = pool.allocUnsafe(64)
     moveAway(pool, 1000)
     const { words } = cacheOf(pool)
     await collectUntil(() => words[SEGMENTS_GONE] > 0, 'rows have gone')
-    // Idle slots without memory are all that this thread has. An error in a later turn would end the process.
+    // Idle slots without memory are all that this thread has. An error in a later turn would end
+    // the process.
     pool.trim()
     pool.close()
     await settle()

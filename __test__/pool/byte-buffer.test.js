@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The growable buffer, and what seed programs in Go taught: a buffer that grew large is not kept for
- * ever, sizes are learned, and what is never released leaks nothing.
+ * The growable buffer, with the lessons of similar programs in Go. A pool does not store a buffer
+ * that grew large for ever, it learns sizes, and a buffer that is never released leaks nothing.
  */
 
 const assert = require('node:assert/strict')

@@ -18,7 +18,7 @@ const { BLOCK_SIZE, LIB, SIZE, collected, tellsOfOne, told } = require('../suppo
 
 describe('the user’s Error', () => {
   /**
-   * What a leak under certain settings of `Error` tells.
+   * Returns the stacks that leaks report under certain settings of `Error`.
    *
    * @param {(use: () => void) => void} during
    * @returns {Promise<string[]>} the stacks
@@ -34,7 +34,7 @@ describe('the user’s Error', () => {
     })
     await collected(pool, 1)
     assert.equal(pool.stats().releaseCount, 1)
-    // Whatever else there was to tell comes before this.
+    // All earlier reports come before this one.
     await tellsOfOne(pool)
     return told.splice(0).map(({ stack }) => stack)
   }

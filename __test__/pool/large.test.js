@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Pools of many GiB: sums of bytes, and of units of 64 bytes, are beyond 32 bits. Nobody touches the memory, so it
- * takes only addresses.
+ * Pools of many GiB: sums of bytes, and of units of 64 bytes, are beyond 32 bits. Nobody touches
+ * the memory, so it takes only addresses.
  */
 
 const assert = require('node:assert/strict')
@@ -25,7 +25,9 @@ const OPTIONS = { maxBytes: Infinity, maxBlockSize: GIB, leakSampleRate: 0 }
 /** Scrubbing touches all of it. */
 const WAYS = MODES.filter(({ options }) => !options.zeroOnRelease)
 
-/** Where V8 has the memory, or a checker follows it, so much can't be had; without 64 bits neither. */
+/**
+ * Where V8 has the memory, or a checker follows it, so much can't be had; without 64 bits neither.
+ */
 const skip = !external || isChecked || !['x64', 'arm64'].includes(process.arch)
 
 /**

@@ -3,8 +3,8 @@
 /**
  * Leases that are dropped: which of them `cistern:leak` reports.
  *
- * With every lease sampled, each lease that the collector ends is reported once, with its call site. No lease that was
- * released is reported. Sampling changes nothing else for anyone.
+ * With every lease sampled, each lease that the collector ends is reported once, with its call
+ * site. No lease that was released is reported. Sampling changes nothing else for anyone.
  */
 
 const assert = require('node:assert/strict')
@@ -492,7 +492,7 @@ describe('leakSampleRate, however small,', () => {
 })
 
 describe('without a subscriber', () => {
-  /** What a script and its threads have been warned of: the codes, and the pools named. */
+  /** Returns the warnings of a script and its threads: the codes, and the pools that they name. */
   const COUNT_WARNINGS = `
     const warnings = []
     process.on('warning', ({ code, message }) => warnings.push([code, message]))
@@ -588,7 +588,8 @@ describe('without a subscriber', () => {
     `)
     const [warnings, collectedCount] = JSON.parse(output)
     assert.equal(collectedCount, 100)
-    // One is of the main thread's call site, the other of that of the workers, which have the same code.
+    // One is of the main thread's call site, the other of that of the workers, which have the same
+    // code.
     assert.deepEqual(
       warnings.map(([code]) => code),
       ['CISTERN_LEAK', 'CISTERN_LEAK']

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What V8 serves: at the ceiling, above `maxBlockSize`, and for no bytes. It is released like any other lease, in
- * whichever thread it is, and its lease ends in the books.
+ * Memory that V8 serves: at the ceiling, above `maxBlockSize`, and for no bytes. It is released
+ * like any other lease, in any thread, and the totals count the end of its lease.
  */
 
 const assert = require('node:assert/strict')

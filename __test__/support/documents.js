@@ -1,6 +1,8 @@
 'use strict'
 
-/** The documents as the tests see them: their code blocks, their links, what these lead to. */
+/**
+ * The documents as the tests see them: their code blocks, their links, and the targets of these.
+ */
 
 const { existsSync, readdirSync, readFileSync } = require('node:fs')
 const path = require('node:path')
@@ -38,7 +40,8 @@ function blocksOf(name) {
 }
 
 /**
- * The links of a document, but for those out of the project: the files, by their paths from the root, and the headings.
+ * The links of a document, but for those out of the project: the files, by their paths from the
+ * root, and the headings.
  *
  * @param {string} name
  */
@@ -55,7 +58,7 @@ function linksOf(name) {
 }
 
 /**
- * What is wrong with the links of a document, one sentence each.
+ * Returns one sentence for each broken link of a document.
  *
  * @param {string} name
  */

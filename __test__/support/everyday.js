@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * What a program does with cistern day by day: one scenario, to be run wherever it must hold. It waits for events
+ * An everyday program on cistern: one scenario, to be run in every environment. It waits for events
  * alone, so it needs no timer.
  */
 

@@ -1,6 +1,8 @@
 'use strict'
 
-/** What the tests of metrics share: the series that a pool should show, and a server that shows them. */
+/**
+ * Shared by the tests of metrics: the series that a pool should show, and a server that shows them.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')

@@ -140,7 +140,7 @@ describe('a pool that is attached', () => {
         self.pool.release(self.kept[0])
       })
     }
-    // What the pool costs besides its blocks may change at any moment.
+    // The overhead of the pool may change at any moment.
     const withoutCost = ({ overheadBytes, ...books }) => books
     const here = await balanced(pool)
     for (const thread of [first, second]) {
@@ -192,7 +192,8 @@ describe('a pool that is attached', () => {
 
   test('has a peak that is the sum of the threads’ peaks, and stays', async () => {
     const pool = new BufferPool()
-    // Where release gives the block back, no more than the last thread's four were ever lent at a time.
+    // Where release gives the block back, no more than the last thread's four were ever lent at a
+    // time.
     const peak = (posts ? 2 + 3 + 4 : 4) * 65_536
     const some = [startThread(pool.handle), startThread(pool.handle)]
     const leaseAndRelease = (count) => {
@@ -298,7 +299,7 @@ describe('a block that is released in one thread', { skip: !external }, () => {
       }
       const { allocCount, freshCount, releaseCount } = await balanced(pool)
       assert.deepEqual([allocCount, releaseCount], [200, 200])
-      // A block that comes just when another is got may have to give way to that.
+      // A block that returns just as a fresh one is allocated may have to be freed for it.
       assert.ok(freshCount < 50, `${freshCount} blocks for 200 leases`)
       await thread.terminate()
     })

@@ -3,8 +3,8 @@
 /**
  * Several threads and contexts at once, and threads that end at any moment.
  *
- * What must hold: a block has one owner. One that was with a thread when it ended, and that
- * another thread may still read, is never handed out again.
+ * A block has one owner. A block that an ended thread had, and that another thread may still read,
+ * is never handed out again.
  */
 
 const assert = require('node:assert/strict')

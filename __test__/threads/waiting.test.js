@@ -19,7 +19,7 @@ const MIB = 1024 * KIB
 /** For what waits in vain: in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
-/** What a thread ends with that awaits what never comes. */
+/** The exit code of a thread that awaits a promise that never settles. */
 const UNSETTLED = { cjs: 0, mjs: 13 }
 
 const ROOT = path.join(__dirname, '..', '..')
