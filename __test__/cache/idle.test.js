@@ -212,7 +212,7 @@ describe('surplus', () => {
 
 describe('idleTimeout: 0', () => {
   test(
-    'keeps nothing past the turn',
+    'leaves nothing idle after the turn',
     inEveryMode(
       async (pool) => {
         use(pool, 20, 64 * KIB)
@@ -238,7 +238,7 @@ describe('idleTimeout: 0', () => {
     )
   )
 
-  test('keeps nothing in the depot, either', async (context) => {
+  test('leaves nothing idle in the depot, either', async (context) => {
     const pool = new BufferPool({ idleTimeout: 0, leakSampleRate: 0 })
     for (let i = 0; i < 20; i++) pool.allocUnsafe(64 * KIB)
     await collectUntil(() => pool.stats().inUseCount === 0, 'all are back')
@@ -258,7 +258,7 @@ describe('idleTimeout: 0', () => {
 })
 
 describe('idleTimeout: Infinity', () => {
-  test('keeps all, until it is told to trim', async (context) => {
+  test('leaves all idle, until trim is called', async (context) => {
     const name = 'forever'
     const messages = trims(context, name)
     const pool = new BufferPool({ name, idleTimeout: Infinity, leakSampleRate: 0 })
@@ -281,7 +281,7 @@ describe('idleTimeout: Infinity', () => {
 
 describe('cistern:trim', () => {
   for (const { mode, options } of MODES.slice(0, 2)) {
-    test(`tells of all that goes, by time and by call, ${mode}`, async (context) => {
+    test(`reports all freed memory, by time and by call, ${mode}`, async (context) => {
       const name = `told, ${mode}`
       const messages = trims(context, name)
       const pool = new BufferPool({ ...options, name, idleTimeout: 600, leakSampleRate: 0 })
@@ -300,7 +300,7 @@ describe('cistern:trim', () => {
           await collectUntil(() => pool.stats().inUseCount === 0, 'the dropped ones are back')
         }
         await until(() => pool.stats().idleBytes === 0, 'nothing is idle any more')
-        await until(isAllTold, 'all that was freed was told')
+        await until(isAllTold, 'all freed memory was reported')
       }
       for (const message of messages) {
         assert.deepEqual(Object.keys(message).sort(), ['bytes', 'pool', 'reason'])
@@ -328,7 +328,7 @@ describe('cistern:trim', () => {
     await until(async () => {
       const there = await thread.run(({ held }) => held)
       return bytesOf(messages) + bytesOf(there) === pool.stats().freedBytes
-    }, 'all that was freed was told, in one thread or the other')
+    }, 'all freed memory was reported, in one thread or the other')
     const there = await thread.run(({ held }) => held)
     // Else what is released is the depot's, and one thread is enough to tell of that.
     if (keepsPace) assert.ok(bytesOf(there) > 0 && bytesOf(messages) > 0)
@@ -376,7 +376,7 @@ describe('trim', () => {
     })
   }
 
-  test('leaves another thread as much as it is told to', async (context) => {
+  test('leaves another thread as much idle as it is asked to', async (context) => {
     const pool = new BufferPool({ idleTimeout: Infinity })
     const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {

@@ -111,7 +111,7 @@ describe('A mix of sizes', () => {
   })
 })
 
-test('Blocks of sizes that nobody takes any more give way to those that are taken', async () => {
+test('Idle blocks of sizes that are no longer leased make room for other sizes', async () => {
   const pool = new BufferPool({ maxBytes: 1024 * MIB })
   for (const size of [MIB, 8 * MIB, 100 * KIB, 3 * MIB]) {
     const buffers = Array.from({ length: Math.floor((48 * MIB) / size) }, () =>
@@ -127,7 +127,7 @@ test('Blocks of sizes that nobody takes any more give way to those that are take
   )
 })
 
-test('What was needed stays so where the rest of its class gives way', () => {
+test('Needed blocks still count as needed where the rest of their class is freed', () => {
   const magazine = new Magazine(0, 64)
   const slots = Array.from({ length: 5 }, () => /** @type {any} */ ({ magazine, next: null }))
   const cache = /** @type {any} */ ({
@@ -147,7 +147,7 @@ test('What was needed stays so where the rest of its class gives way', () => {
   assert.equal(magazine.takeUnused(), 0)
 })
 
-test('With idleTimeout: Infinity all is kept', async () => {
+test('With idleTimeout: Infinity all blocks stay idle', async () => {
   const pool = new BufferPool({ maxBytes: 1024 * MIB, idleTimeout: Infinity })
   let bytes = 0
   for (const size of [MIB, 2 * MIB, 4 * MIB]) {

@@ -110,7 +110,7 @@ describe('trim()', () => {
     )
   )
 
-  test('keeps what it is told to keep', async () => {
+  test('leaves as much idle as it is asked to', async () => {
     const pool = new BufferPool({ idleTimeout: Infinity })
     use(pool, COUNT, 64)
     await settle()
@@ -285,7 +285,7 @@ const isGlibc =
   process.platform === 'linux' &&
   /** @type {any} */ (process.report.getReport()).header.glibcVersionRuntime !== undefined
 
-test('What the C library kept of many Buffers goes back to the operating system', {
+test('The C library returns the memory of many Buffers to the operating system', {
   skip: !isGlibc || !external || isChecked
 }, () => {
   runScript(`

@@ -64,28 +64,32 @@ describe('A call is refused', onlyLinux, () => {
     })
   })
 
-  test('mmap, for who waited: it is told, and the next is served', onOwnMemory, (context) => {
-    withShim(context, async (faults) => {
-      const { BufferPool, allow, assert, assertWhole, refuse } = faults
-      const MIB = 2 ** 20
-      const pool = new BufferPool({ maxBytes: 4 * MIB })
-      const full = pool.allocUnsafe(4 * MIB)
-      const waiting = [1, 2, 3].map(() => pool.acquire(MIB))
-      const settled = Promise.allSettled(waiting)
-      refuse('mmap', 2, 2, MIB)
-      pool.release(full)
-      const results = await settled
-      allow()
-      assert.deepEqual(
-        results.map(({ status }) => status),
-        ['fulfilled', 'rejected', 'fulfilled']
-      )
-      assert.equal(results[1].reason.code, 'ERR_MEMORY_ALLOCATION_FAILED')
-      assert.equal(pool.stats().inUseCount, 2)
-      for (const { value } of results) if (value !== undefined) pool.release(value)
-      await assertWhole(pool)
-    })
-  })
+  test(
+    'mmap, for a waiter: it is rejected, and the next waiter is served',
+    onOwnMemory,
+    (context) => {
+      withShim(context, async (faults) => {
+        const { BufferPool, allow, assert, assertWhole, refuse } = faults
+        const MIB = 2 ** 20
+        const pool = new BufferPool({ maxBytes: 4 * MIB })
+        const full = pool.allocUnsafe(4 * MIB)
+        const waiting = [1, 2, 3].map(() => pool.acquire(MIB))
+        const settled = Promise.allSettled(waiting)
+        refuse('mmap', 2, 2, MIB)
+        pool.release(full)
+        const results = await settled
+        allow()
+        assert.deepEqual(
+          results.map(({ status }) => status),
+          ['fulfilled', 'rejected', 'fulfilled']
+        )
+        assert.equal(results[1].reason.code, 'ERR_MEMORY_ALLOCATION_FAILED')
+        assert.equal(pool.stats().inUseCount, 2)
+        for (const { value } of results) if (value !== undefined) pool.release(value)
+        await assertWhole(pool)
+      })
+    }
+  )
 
   test('pthread_create: what is idle stays, until there is a thread to free it', (context) => {
     withShim(context, async (faults) => {
@@ -254,7 +258,7 @@ describe('A call is refused', onlyLinux, () => {
     }
   )
 
-  test('napi_create_threadsafe_function: the next call makes the bell that tells who waits', (context) => {
+  test('napi_create_threadsafe_function: the next call creates the waker that wakes waiters', (context) => {
     withShim(context, async ({ BufferPool, allow, assert, eventually, refuse }) => {
       const SIZE = 65_536
       const pool = new BufferPool({ maxBytes: SIZE })
@@ -318,7 +322,7 @@ describe('A call is refused', onlyLinux, () => {
 })
 
 describe('A full depot', () => {
-  test('gives back what it does not keep, and counts it', { skip: !external }, async () => {
+  test('frees the blocks beyond its bounds, and counts them', { skip: !external }, async () => {
     // 128 MiB of a class, 256 MiB of all.
     const pool = new BufferPool({ idleTimeout: Infinity })
     const counts = { [8 * MIB]: 40, [12 * MIB]: 12, [16 * MIB]: 10 }
@@ -374,7 +378,7 @@ describe('A full depot', () => {
 
 describe('The operating system refuses memory', { skip: onlyLinux.skip || isChecked }, () => {
   for (const detachOnRelease of [true, false]) {
-    test(`at the n-th block, whoever asks (detachOnRelease: ${detachOnRelease})`, () => {
+    test(`at the n-th block, for every call (detachOnRelease: ${detachOnRelease})`, () => {
       inChild(
         async (
           {
@@ -436,7 +440,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
     })
   }
 
-  test('to a ByteBuffer that grows: it keeps what it has, and grows later', () => {
+  test('to a ByteBuffer that grows: its contents stay, and it grows later', () => {
     inChild(async ({ BufferPool, assert, assertWhole, leave, lift }) => {
       const SIZE = 32 * 2 ** 20
       const pool = new BufferPool({ maxBlockSize: 2 * SIZE })

@@ -520,7 +520,7 @@ describe('readBody, with a signal', () => {
     await allBack(pool)
   })
 
-  test('that throws, or leases, as it is let go of, keeps the outcome', async () => {
+  test('that throws, or leases, as its listener is removed, does not change the outcome', async () => {
     const pool = new BufferPool()
     let stale
     const removeEventListener = () => {

@@ -193,7 +193,7 @@ async function round(seed) {
   pool.release(await pool.acquire(100))
 }
 
-test('readBody keeps nothing, and ends no lease of others, whatever code runs within it', async () => {
+test('readBody leaves nothing leased, and ends no lease of others, whatever code runs within it', async () => {
   for (let seed = SEED; seed < SEED + ROUNDS; seed++) {
     try {
       await round(seed * 7919)

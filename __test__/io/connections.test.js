@@ -245,7 +245,7 @@ describe('readBody', () => {
 })
 
 describe('pumpFile', () => {
-  test('is rejected by a response in line whose connection is closed already', async (context) => {
+  test('is rejected by a queued response whose connection is closed already', async (context) => {
     const pool = new BufferPool()
     const file = fileOf(3 * MIB)
     const failed = withResolvers()
@@ -283,7 +283,7 @@ describe('pumpFile', () => {
     await allBack(pool)
   })
 
-  test('to many responses in line listens to their connection once', async (context) => {
+  test('to many queued responses listens to their connection once', async (context) => {
     const pool = new BufferPool()
     const file = fileOf(1000)
     const warnings = []
@@ -312,7 +312,7 @@ describe('pumpFile', () => {
     )
   })
 
-  test("from another's handle whose read throws is rejected, and keeps nothing", async () => {
+  test("from another's handle whose read throws is rejected, and nothing stays leased", async () => {
     const pool = new BufferPool()
     const throws = () => {
       throw new Error('mine')
@@ -330,7 +330,7 @@ describe('pumpFile', () => {
 
 describe('chunks', () => {
   for (const onExhausted of ['throw', 'unpooled']) {
-    test(`read ahead gives way to who waits (onExhausted: '${onExhausted}')`, async () => {
+    test(`read ahead is released for a waiter (onExhausted: '${onExhausted}')`, async () => {
       const pool = new BufferPool({ maxBytes: 2 * 65_536, onExhausted })
       const contents = Buffer.alloc(10 * 65_536 + 5, OURS)
       const file = fileOf(contents.length)

@@ -352,7 +352,7 @@ describe('end', () => {
     await allBack(pool)
   })
 
-  test('sends responses that stand in line behind others, and releases those that never go', async () => {
+  test('sends responses that are queued behind others, and releases those that are never sent', async () => {
     const pool = new BufferPool()
     const waiting = []
     const server = http.createServer((req, res) => {
@@ -584,7 +584,7 @@ describe('end', () => {
     await allBack(pool)
   })
 
-  test('keeps what Node has taken, though it throws', async () => {
+  test('leaves the memory that Node has taken, though it throws', async () => {
     const pool = new BufferPool()
     let isReleased
     const server = http.createServer((req, res) => {
@@ -611,7 +611,7 @@ describe('end', () => {
     await allBack(pool)
   })
 
-  test('keeps what is under way when a listener of the end throws', async () => {
+  test('holds the block of a read under way when a listener of the end throws', async () => {
     const pool = new BufferPool({ maxBytes: 512 * MIB })
     const content = randomBytes(10 * MIB)
     const server = http.createServer((_req, res) => {

@@ -170,7 +170,7 @@ describe('onread', () => {
     }
   )
 
-  inBothModes('is collected where nobody listens for the end any more', async (pool) => {
+  inBothModes('is collected where nobody listens for its end any more', async (pool) => {
     const server = net.createServer((socket) => {
       socket.on('error', () => {})
       socket.end(CONTENT.subarray(0, 1000))
@@ -186,7 +186,7 @@ describe('onread', () => {
     })
   })
 
-  inBothModes('destroys a socket that can not be listened to, and keeps nothing', async (pool) => {
+  inBothModes('destroys a socket that refuses listeners, and holds nothing', async (pool) => {
     const server = net.createServer((socket) => {
       socket.on('error', () => {})
       socket.end(CONTENT)

@@ -213,7 +213,7 @@ describe('pumpFile', () => {
       await atRest(pool)
     })
 
-    test('A response in line behind another, when their connection is closed', async (context) => {
+    test('A response queued behind another, when their connection is closed', async (context) => {
       const pool = new BufferPool()
       const server = http.createServer()
       const responses = []
@@ -228,7 +228,7 @@ describe('pumpFile', () => {
       await atRest(pool)
     })
 
-    test('A response in line behind another gets its file when it is its turn', async (context) => {
+    test('A response queued behind another gets its file when it is its turn', async (context) => {
       const pool = new BufferPool()
       disturb(pool, context)
       const server = http.createServer()
@@ -364,7 +364,7 @@ describe('pumpFile', () => {
     assert.equal(getEventListeners(signal, 'abort').length, 0)
   })
 
-  test('A signal that can not be listened to: rejected, and nobody listens', async () => {
+  test('A signal that refuses listeners: the pump rejects, and nobody listens', async () => {
     const pool = new BufferPool()
     const sink = new PassThrough()
     const before = sink.eventNames()

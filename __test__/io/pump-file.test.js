@@ -264,7 +264,7 @@ describe('pumpFile', () => {
     })
   }
 
-  test('A FIFO that says nothing does not keep an abort from coming', onlyLinux, async () => {
+  test('A silent FIFO does not delay an abort', onlyLinux, async () => {
     const pool = new BufferPool()
     const name = fifo()
     const writer = fs.openSync(name, 'r+')
@@ -280,7 +280,7 @@ describe('pumpFile', () => {
     await atRest(pool)
   })
 
-  test('A FIFO that nobody writes does not either', onlyLinux, async () => {
+  test('A FIFO without a writer does not delay an abort', onlyLinux, async () => {
     const pool = new BufferPool()
     const name = fifo()
     const signal = abortedAfter(20)

@@ -298,7 +298,7 @@ describe('readBody, from clients that misbehave', () => {
 })
 
 describe("readBody at the pool's ceiling", () => {
-  test('waits in line for memory, and the clients with it', async () => {
+  test('waits in the queue for memory, and the clients with it', async () => {
     const pool = new BufferPool({ maxBytes: 2 * MIB, onExhausted: 'throw' })
     const { server, outcomes } = hashing(plain, pool)
     const bodies = Array.from({ length: 30 }, () => randomBytes(MIB))
@@ -320,7 +320,7 @@ describe("readBody at the pool's ceiling", () => {
     assert.equal(unpooledCount, 0)
   })
 
-  test('leaves the line when the client does', async () => {
+  test('leaves the queue when the client leaves', async () => {
     const pool = new BufferPool({ maxBytes: MIB })
     const { server, outcomes } = hashing(plain, pool)
     await serving(server, async (port) => {
@@ -339,7 +339,7 @@ describe("readBody at the pool's ceiling", () => {
     await allBack(pool)
   })
 
-  test('never deadlocks: who has a block waits for no other', async () => {
+  test('never deadlocks: a reader that has a block waits for no other', async () => {
     for (const onExhausted of ['throw', 'unpooled']) {
       const pool = new BufferPool({ maxBytes: 4 * MIB, onExhausted })
       const { server, outcomes } = hashing(plain, pool)

@@ -99,7 +99,7 @@ describe('a scrape', () => {
     })
   })
 
-  test('reads the books once, and only then', async () => {
+  test('reads the totals once, and only then', async () => {
     const registry = new Registry()
     const pools = ['one', 'other'].map((name) => new Saying({ name }))
     for (const pool of pools) register(pool, promClient, { registry })

@@ -122,7 +122,7 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
       await eventually(async () => (await inUse()) === 0, 'nothing is leased')
     })
 
-    test('answers 413 to what is too long, and keeps nothing of it', async () => {
+    test('answers 413 to a body that is too long, and holds nothing of it', async () => {
       const body = Buffer.alloc(4 * MIB)
       for (const headers of [{}, { 'content-length': body.length }]) {
         const outcome = await post(`${url}hash`, body, headers).catch(({ code }) => ({ code }))
@@ -146,7 +146,7 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
       await eventually(async () => (await inUse()) === 0, 'nothing is leased')
     })
 
-    test('keeps nothing for clients that break off, and serves the next', async () => {
+    test('holds nothing for clients that break off, and serves the next', async () => {
       const head = (method, target, length) =>
         `${method} ${target} HTTP/1.1\r\nhost: x\r\n` +
         (length

@@ -96,7 +96,7 @@ describe('the upload server', () => {
   })
   after(() => stop(child))
 
-  test('tells length and hash of each body', async () => {
+  test('prints length and hash of each body', async () => {
     const sizes = [0, 1, 1000, 65_536, 100_001, 3 * MIB]
     const check = async (size, chunked) => {
       const body = randomBytes(size)
@@ -118,7 +118,7 @@ describe('the upload server', () => {
     req.destroy()
   })
 
-  test('keeps nothing of who goes away', async () => {
+  test('holds nothing of a client that goes away', async () => {
     for (let i = 0; i < 10; i++) await sendAndLeave(url, HALF_AN_UPLOAD)
     await eventually(async () => (await statsOf(url)).inUseCount === 0, 'all is released')
     const { name, freshCount } = await statsOf(url)

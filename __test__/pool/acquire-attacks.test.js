@@ -186,7 +186,7 @@ describe('A signal that fires as it is no longer listened to', () => {
   )
 })
 
-describe('A lease that nobody has been given yet', () => {
+describe('A lease that nobody has received yet', () => {
   test('can not be released by a stale view, from a formatter of stacks', async () => {
     const pool = new BufferPool({ detachOnRelease: false, ...SAMPLED })
     for (const lease of [

@@ -164,7 +164,7 @@ describe('acquire', LIMIT, () => {
     if (external) assert.equal(isZero, 'false')
   })
 
-  test('gives what is empty or larger than maxBlockSize at once, whoever waits', async () => {
+  test('serves an empty request, or one above maxBlockSize, at once, though others wait', async () => {
     const pool = new BufferPool({ maxBytes: MIB, maxBlockSize: 64 * KIB })
     const held = fill(pool)
     const first = watch(pool.acquire(100))
@@ -203,7 +203,7 @@ describe('acquire', LIMIT, () => {
     }
   })
 
-  test('that is refused at once holds nobody up, and nobody it', async () => {
+  test('that is refused at once delays no other, and no other delays it', async () => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     const first = pool.acquire(MIB)
@@ -300,7 +300,7 @@ describe('stats()', LIMIT, () => {
   }
   const NOBODY = { waitingCount: 0, longestWaitMs: 0 }
 
-  test('tells how many wait in all threads, and for how long the oldest has', async (context) => {
+  test('shows how many waiters all threads have, and how long the oldest has waited', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     assert.deepEqual(waits(pool), NOBODY)
@@ -329,7 +329,7 @@ describe('stats()', LIMIT, () => {
     assert.deepEqual(waits(pool), NOBODY)
   })
 
-  test('tells of no wait that has ended with its thread, or with the pool', async (context) => {
+  test('shows no wait that has ended with its thread, or with the pool', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     const [thread] = await attachThreads(context, pool)
@@ -346,7 +346,7 @@ describe('stats()', LIMIT, () => {
     pool.release(held)
   })
 
-  test('counts who was granted a block and has not heard of it', async (context) => {
+  test('counts a waiter that was granted a block and does not know it yet', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     const [thread] = await attachThreads(context, pool)
@@ -467,7 +467,7 @@ describe('acquire with wrong arguments', LIMIT, () => {
     await assert.rejects(pool.acquire(10, options), { message: 'on purpose' })
   })
 
-  test('or a signal that can not be listened to leaves the line as it is', async () => {
+  test('or a signal that refuses listeners leaves the queue as it is', async () => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     const signal = {

@@ -352,7 +352,7 @@ describe('The class of Buffers, made to show what it is given,', () => {
 })
 
 describe('A signal of one that waits', () => {
-  test('may release when it is let go of, and both get their memory', async () => {
+  test('may release when its listener is removed, and both get their memory', async () => {
     const pool = new BufferPool({ maxBytes: 256, maxBlockSize: 128 })
     const leases = [pool.allocUnsafe(128), pool.allocUnsafe(128)]
     const signal = {
@@ -368,7 +368,7 @@ describe('A signal of one that waits', () => {
     await balanced(pool)
   })
 
-  test('may be aborted as it is listened to, and nobody waits', async () => {
+  test('may be aborted as its listener is added, and nobody waits', async () => {
     const pool = new BufferPool({ maxBytes: 128, maxBlockSize: 128 })
     const lease = pool.allocUnsafe(128)
     const signal = {
@@ -518,7 +518,7 @@ describe('Blocks that are moved away, through stale views, while they lie idle',
   }
 
   // A block that cannot be moved away still has its row.
-  test('are let go of when their rows have gone', { skip: !external || !posts }, async () => {
+  test('are forgotten when their rows are gone', { skip: !external || !posts }, async () => {
     const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
     const kept = pool.allocUnsafe(64)
     moveAway(pool, 1000)
@@ -536,7 +536,7 @@ describe('Blocks that are moved away, through stale views, while they lie idle',
   })
 })
 
-test('A signal that a formatter of stacks aborts leaves nobody in line', async (context) => {
+test('A signal that a formatter of stacks aborts leaves no waiter behind', async (context) => {
   const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, leakSampleRate: 1 })
   const held = pool.allocUnsafe(1024)
   const controller = new AbortController()
@@ -656,7 +656,7 @@ describe('A pool shows nothing of another', () => {
   })
 })
 
-test('A ticket that nobody knows any more keeps no block', async () => {
+test('A ticket that nobody has any more holds no block', async () => {
   const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
   const held = pool.allocUnsafe(64)
   // As where code is ended in the midst of `acquire`, by the timeout of vm.

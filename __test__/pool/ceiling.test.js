@@ -79,7 +79,7 @@ describe('maxBytes', () => {
     assert.equal(maxBytes, Math.floor(Math.min(...limits) / 4))
   })
 
-  test('is told by stats, in all threads', async (context) => {
+  test('is shown by stats, in all threads', async (context) => {
     const pool = new BufferPool({ maxBytes: 12_345 })
     const [thread] = await attachThreads(context, pool)
     assert.equal(pool.stats().maxBytes, 12_345)
@@ -109,7 +109,7 @@ describe('maxBytes', () => {
     assert.equal(pool.allocUnsafe(48 * KIB).length, 48 * KIB)
   })
 
-  test('tells what can never have room from what has none now', async () => {
+  test('distinguishes a request that can never fit from one that does not fit now', async () => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     const never = { ...EXHAUSTED, message: /can never hold/ }
     assert.throws(() => pool.allocUnsafe(MIB + 1), never)
@@ -242,7 +242,7 @@ describe('maxBytes', () => {
     })
   }
 
-  test('is not passed in any snapshot of the books, while blocks move', async (context) => {
+  test('is not exceeded in any snapshot of the totals, while blocks move', async (context) => {
     const most = [0, 0]
     await hammered(context, {}, 0.01, (stats) => {
       heldBytes(stats).forEach((bytes, i) => {
@@ -310,7 +310,7 @@ describe('maxBytes', () => {
   })
 })
 
-describe('what is idle gives way at the ceiling', () => {
+describe('idle memory makes room at the ceiling', () => {
   test(
     'at once, where this thread has it',
     inEveryMode(
@@ -389,7 +389,7 @@ describe('what is idle gives way at the ceiling', () => {
     // Else what the other thread has released is the depot's a turn later.
     const isInMagazine = posts || options.detachOnRelease === false
 
-    test(`a little later, where another thread has it, to who waits, ${mode}`, async (context) => {
+    test(`a little later, where another thread has it, for a waiter, ${mode}`, async (context) => {
       const pool = new BufferPool({ ...options, maxBytes: MIB, idleTimeout: Infinity })
       const [thread] = await attachThreads(context, pool)
       const idle = await thread.run(({ pool }) => {
@@ -502,7 +502,7 @@ describe('a ceiling smaller than any block', () => {
   })
 })
 
-describe('what comes back late', () => {
+describe('blocks that return late', () => {
   test('makes room when it is collected', { skip: !external }, async () => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw', leakSampleRate: 0 })
     for (let i = 0; i < 4; i++) pool.allocUnsafe(256 * KIB)

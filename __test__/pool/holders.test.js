@@ -171,7 +171,7 @@ describe('holders', () => {
     )
   )
 
-  test('tells nobody of a leak while it is asked, and does so later', () => {
+  test('reports no leak while a call of the pool runs, and reports it later', () => {
     const output = runScript(`
       const { subscribe } = require('node:diagnostics_channel')
       const pool = new cistern.BufferPool({ leakSampleRate: 1 })

@@ -79,7 +79,7 @@ for (const count of [65, 130, 300]) {
         await until(() => pool.stats().idleBytes === 0, 'the small block is freed')
       })
 
-      test(`serve who waits when they are released: ${mode}`, async (context) => {
+      test(`serve a waiter when they are released: ${mode}`, async (context) => {
         const pool = new BufferPool({ ...OPTIONS, ...options, maxBytes: count * GIB })
         const buffers = leaseAll(pool, count)
         if (buffers === undefined) return context.skip('the system refuses so many addresses')
@@ -99,7 +99,7 @@ for (const count of [65, 130, 300]) {
       })
     }
 
-    test('come back when they are dropped', { skip: !endsShow }, async (context) => {
+    test('return to the pool when they are dropped', { skip: !endsShow }, async (context) => {
       const pool = new BufferPool({ ...OPTIONS, idleTimeout: 0 })
       let buffers = leaseAll(pool, count)
       if (buffers === undefined) return context.skip('the system refuses so many addresses')

@@ -25,13 +25,13 @@ const {
   MIB,
   fill,
   handedOn,
-  Line,
+  WaiterQueue,
   microtasks,
   releaseAll,
   watch
 } = require('../support/waiters')
 
-describe('the line', LIMIT, () => {
+describe('the queue of waiters', LIMIT, () => {
   test(
     'is served in the order of arrival, whatever the sizes',
     inEveryMode(
@@ -40,7 +40,7 @@ describe('the line', LIMIT, () => {
         const below = (/** @type {number} */ limit) => Math.floor(next() * limit)
         const held = fill(pool)
         const sizes = Array.from({ length: 60 }, () => 1 + below(next() < 0.2 ? MIB : 100 * KIB))
-        const line = new Line(0)
+        const line = new WaiterQueue(0)
         const order = []
         const expected = []
         const promises = sizes.map(async (size, id) => {
@@ -109,7 +109,7 @@ describe('the line', LIMIT, () => {
     const sizes = Array.from({ length: 40 }, () => 1 + below(next() < 0.2 ? MIB : 100 * KIB))
     const flags = new Int32Array(new SharedArrayBuffer(4 * sizes.length))
     const served = () => [...flags.keys()].filter((id) => Atomics.load(flags, id) === 1)
-    const line = new Line(0)
+    const line = new WaiterQueue(0)
     const expected = []
     for (const [id, size] of sizes.entries()) {
       await threads[id % 3].run(
@@ -204,7 +204,7 @@ describe('the line', LIMIT, () => {
     await balanced(pool)
   })
 
-  test('does not let those pass it who have not heard of it yet', async (context) => {
+  test('is not overtaken by threads that do not know of it yet', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, idleTimeout: Infinity })
     const [thread] = await attachThreads(context, pool)
     const held = fill(pool)
@@ -352,7 +352,7 @@ describe('an AbortSignal', LIMIT, () => {
     )
   )
 
-  test('that fires leaves no trace in a line across threads', async (context) => {
+  test('that fires leaves no trace in a queue across threads', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const [thread] = await attachThreads(context, pool)
     const held = fill(pool)
@@ -561,7 +561,7 @@ describe('close', LIMIT, () => {
     }
   })
 
-  test('leaves nobody with what was granted at that moment', async (context) => {
+  test('leaves no thread with a block that was granted at that moment', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))

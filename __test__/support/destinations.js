@@ -110,7 +110,7 @@ const DESTINATIONS = {
       context,
       { server: http.createServer(), get: (port) => getHttp(http, port) }
     ),
-  'an http response on a stream that keeps what it gets': async (serve) => {
+  'an http response on a stream that stores its chunks': async (serve) => {
     const kept = []
     const stream = new Duplex({
       read: () => {},
@@ -224,7 +224,7 @@ const DESTINATIONS = {
     assert.ifError(await written)
     return { bytes: fs.readFileSync(target), total }
   },
-  'a Writable that keeps what it gets': async (serve) => {
+  'a Writable that stores its chunks': async (serve) => {
     const kept = []
     const sink = new Writable({
       write(chunk, _encoding, callback) {

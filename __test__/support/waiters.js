@@ -71,7 +71,7 @@ function releaseAll(pool, buffers) {
  * The queue of waiters as it should be: its first waiter is served once its block fits, and no
  * other.
  */
-class Line {
+class WaiterQueue {
   /** @type {{ id: number, bytes: number }[]} */
   #waiting = []
 
@@ -115,7 +115,7 @@ class Line {
 
 /** One thread's waits and what should become of them, for fast-check. */
 class Model {
-  line = new Line(Model.CEILING)
+  line = new WaiterQueue(Model.CEILING)
   /** @type {Map<number, { size: number, watched: ReturnType<typeof watch>, abort: () => void }>} */
   waiting = new Map()
   /** @type {{ buffer: Buffer, size: number, byte: number }[]} */
@@ -266,7 +266,7 @@ function calls() {
           assert.equal(watched.error?.code, CLOSED.code)
         }
         model.waiting.clear()
-        model.line = new Line(model.line.free)
+        model.line = new WaiterQueue(model.line.free)
       }
     )
   )
@@ -285,7 +285,7 @@ module.exports = {
   calls,
   fill,
   handedOn,
-  Line,
+  WaiterQueue,
   microtasks,
   Model,
   releaseAll,

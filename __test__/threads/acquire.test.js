@@ -248,7 +248,7 @@ describe('a thread', LIMIT, () => {
   })
 })
 
-describe('what is dropped', LIMIT, () => {
+describe('a dropped block', LIMIT, () => {
   test(
     'serves who waits, once it is collected',
     inEveryMode(
@@ -412,7 +412,7 @@ describe('several threads that wait, abort, lease and release for two seconds', 
 })
 
 for (const { mode, options } of MODES) {
-  test(`A line agrees with its model, ${mode}`, async () => {
+  test(`A queue of waiters agrees with its model, ${mode}`, async () => {
     const pools = []
     await fc.assert(
       fc.asyncProperty(calls(), async (commands) => {

@@ -90,7 +90,7 @@ describe('a pool that is attached', () => {
   }
 
   for (const idleTimeout of [0, Infinity]) {
-    test(`keeps what is idle as long, idleTimeout: ${idleTimeout}`, {
+    test(`leaves blocks idle as long, idleTimeout: ${idleTimeout}`, {
       skip: !external
     }, async () => {
       const pool = new BufferPool({ idleTimeout })
@@ -127,7 +127,7 @@ describe('a pool that is attached', () => {
     })
   }
 
-  test('has the same books', async () => {
+  test('has the same totals', async () => {
     const pool = new BufferPool({ name: 'booked' })
     const first = startThread(pool.handle)
     const second = startThread(pool.handle)
@@ -379,7 +379,7 @@ describe('close', () => {
     await thread.terminate()
   })
 
-  test('refuses who comes later', async () => {
+  test('refuses later requests', async () => {
     const pool = new BufferPool({ name: 'shut' })
     const thread = startThread()
     pool.close()

@@ -301,7 +301,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       }
     })
 
-    test(`is in a third thread as it was posted, and comes back when that ends, ${mode}`, async () => {
+    test(`is in a third thread as it was posted, and returns when that thread ends, ${mode}`, async () => {
       const pool = new BufferPool({ detachOnRelease })
       const receiver = startThread(pool)
       const buffer = await received(pool)
@@ -317,7 +317,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       await balanced(pool)
     })
 
-    test(`comes to who waits for it when it is dropped, ${mode}`, {
+    test(`reaches a waiter when it is dropped, ${mode}`, {
       skip: !external || !endsShow
     }, async () => {
       const pool = new BufferPool({ detachOnRelease, maxBytes: 2 * blockSize })
@@ -343,7 +343,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
     })
   }
 
-  test('leads to the pool although nobody else has it', {
+  test('leads to the pool although no other thread has it', {
     skip: !external || !endsShow
   }, async () => {
     const thread = startThread()

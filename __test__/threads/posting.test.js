@@ -505,7 +505,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
     })
   )
 
-  test('is scrubbed before the next owner, however it comes home', {
+  test('is scrubbed before the next owner, however it was released', {
     skip: !external
   }, async () => {
     for (const detachOnRelease of [true, false]) {

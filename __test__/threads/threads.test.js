@@ -138,7 +138,7 @@ const ENDS = {
 
 describe('a worker that ends', () => {
   for (const [name, script] of Object.entries(ENDS)) {
-    test(`and ${name} leaves the books in balance, and its idle blocks`, async () => {
+    test(`and ${name} leaves the totals in balance, and its idle blocks`, async () => {
       const before = await balanced(shared)
       const worker = startWorker(`
         const idle = Array.from({ length: 30 }, () => shared.allocUnsafe(20_000))

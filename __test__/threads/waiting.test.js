@@ -240,7 +240,7 @@ for (const kind of /** @type {const} */ (['cjs', 'mjs'])) {
         }
       })
 
-      test('hears of a signal, which keeps no thread alive by itself', async () => {
+      test('heeds a signal, which keeps no thread alive by itself', async () => {
         const pool = new BufferPool({ maxBytes: MIB })
         const held = pool.allocUnsafe(MIB)
         const { told, ended } = start(
@@ -313,7 +313,7 @@ for (const kind of /** @type {const} */ (['cjs', 'mjs'])) {
         assert.ok(fs.readFileSync(copy).equals(fs.readFileSync(__filename)))
       })
 
-      test('and is terminated leaves nobody in line', async () => {
+      test('and is terminated leaves no waiter behind', async () => {
         const pool = new BufferPool({ maxBytes: MIB })
         const held = pool.allocUnsafe(MIB)
         const { worker } = start(pool, kind, 'await pool.acquire(1)')
