@@ -45,6 +45,7 @@ const TESTS = [
   'pool/call-site',
   'pool/leak',
   'pool/lease',
+  'pool/moved-memory',
   'pool/release',
   'pool/totals',
   'pool/unpooled',

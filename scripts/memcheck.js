@@ -19,7 +19,14 @@ if (spawnSync('valgrind', ['--version']).status !== 0) {
  * It is some thirty times slower, so these few. The others run by name, unless they depend on a
  * clock.
  */
-const TESTS = ['pool/attacks', 'pool/lease', 'pool/release', 'cache/thread-cache', 'model/torture']
+const TESTS = [
+  'pool/attacks',
+  'pool/lease',
+  'pool/moved-memory',
+  'pool/release',
+  'cache/thread-cache',
+  'model/torture'
+]
 
 /** @type {import('./checked').Checker} */
 const memcheck = {
