@@ -171,7 +171,7 @@ function installNode() {
 }
 
 /**
- * Runs a file, prints its line, and tells whether it has passed.
+ * Runs a file and prints its line. Returns true where it has passed.
  *
  * @param {string} wine
  * @param {string} test

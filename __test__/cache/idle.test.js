@@ -330,7 +330,7 @@ describe('cistern:trim', () => {
       return bytesOf(messages) + bytesOf(there) === pool.stats().freedBytes
     }, 'all freed memory was reported, in one thread or the other')
     const there = await thread.run(({ held }) => held)
-    // Else what is released is the depot's, and one thread is enough to tell of that.
+    // Else released blocks belong to the depot, and one thread is enough to report that.
     if (keepsPace) assert.ok(bytesOf(there) > 0 && bytesOf(messages) > 0)
   })
 

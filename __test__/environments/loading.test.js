@@ -51,7 +51,7 @@ function aProject({ addon, binding } = {}) {
   return project
 }
 
-/** Uses cistern, and tells how it could not be loaded. */
+/** Uses cistern, and prints why it could not be loaded. */
 const TRIAL = `
   try {
     const { BufferPool } = require('cistern')

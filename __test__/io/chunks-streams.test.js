@@ -31,7 +31,7 @@ const {
 } = require('../support/files')
 
 describe('chunks', () => {
-  test('What came before an error is given before it, as for await gives it', async () => {
+  test('Pieces that came before an error are given before it, as for await gives them', async () => {
     const pool = new BufferPool()
     const broken = async function* broken() {
       yield 'a'

@@ -44,7 +44,7 @@ function sink() {
   }
 }
 
-/** A server that sends a body to whoever comes. */
+/** A server that sends a body to each client. */
 const sending = (protocol, body) =>
   protocol.createServer((socket) => {
     socket.on('error', () => {})

@@ -174,7 +174,7 @@ describe('pumpFile', () => {
     'an http response': { serve: responding, sent: dechunked }
   })) {
     test(
-      `What ${name} has when a pump is aborted stays as it is until it is sent`,
+      `The bytes that ${name} has when a pump is aborted stay as they are until they are sent`,
       onDisturbedPools(async (pool, context) => {
         const { writable, client } = await serve(context)
         const socket = writable.socket ?? writable
@@ -188,7 +188,7 @@ describe('pumpFile', () => {
         await assert.rejects(pumping, { name: 'AbortError', code: 'ABORT_ERR', cause: 'enough' })
         assert.equal(getEventListeners(signal, 'abort').length, 0)
         assert.deepEqual(listenersOf(writable), before[0])
-        // Its end would tell that the memory is free.
+        // Its end would say that the memory is free.
         const { close, ...others } = listenersOf(socket)
         assert.deepEqual({ ...others, close: close - (writable === socket ? 0 : 1) }, before[1])
         // A chunk that was read ahead is released, one that is being read is not.

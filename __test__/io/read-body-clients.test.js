@@ -128,7 +128,7 @@ const CLIENTS_HTTP2 = {
     socket.end()
   },
   'sends garbage': async ({ open, body }) => {
-    // Node 20 forgets such a connection, and tells of its end nobody.
+    // Node 20 forgets such a connection, and reports its end to nobody.
     if (process.version.startsWith('v20.')) return
     const socket = await open(frames.opening(), frames.headers(1, { path: '/none' }))
     socket.write(frames.data(1, body.subarray(0, 3000)))

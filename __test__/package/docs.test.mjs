@@ -50,7 +50,7 @@ for (const name of INSTALLED) {
   symlinkSync(target, link, 'junction')
 }
 
-/** Puts a block into the project, and tells its path. */
+/** Writes a block into the project. Returns its path. */
 function save({ at, code }, ending) {
   const file = path.join(project, `${at.replaceAll(/[/:]/g, '-')}.${ending}`)
   writeFileSync(file, code)
@@ -228,7 +228,7 @@ async function use(child, { at, document, code }, file) {
     assert.ok(server, `the server of ${at} has no check here`)
     const ended = once(child, 'exit').then(() => [])
     const [port] = await Promise.race([once(child, 'message'), ended])
-    // Its status and what it has printed tell more.
+    // Its status and its output show more.
     if (port === undefined) return true
     await server.check(`http://127.0.0.1:${port}/`, code, file)
     return server.endsInOrder ?? false

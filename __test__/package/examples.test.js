@@ -36,8 +36,8 @@ async function start(name, ...args) {
 }
 
 /**
- * The most memory that a process had resident so far, in bytes. Only Linux tells: elsewhere it is
- * 0.
+ * Returns the most memory that a process had resident so far, in bytes. Only Linux tells; elsewhere
+ * it is 0.
  *
  * @param {import('node:child_process').ChildProcess} child
  */
@@ -521,7 +521,7 @@ describe('the log writer under attack', { skip: process.platform !== 'linux' }, 
   })
 })
 
-// A child of Windows can be ended, and not be told to end.
+// On Windows a process can be killed, but not asked to end.
 describe('the log writer', { skip: process.platform === 'win32' }, () => {
   test('has every request in its file, each on a line, also what came last', async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-examples-'))

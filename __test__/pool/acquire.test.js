@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * `acquire` and `acquireLease`: the lease that they resolve with, and what `stats()` tells of
+ * `acquire` and `acquireLease`: the lease that they resolve with, and the figures of `stats()` on
  * waits.
  */
 

@@ -4,7 +4,7 @@
  * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers, patched prototypes,
  * and watched classes.
  *
- * Whatever such code does, no block has two owners, nothing crashes, and the totals balance.
+ * No block ever has two owners, nothing crashes, and the totals balance.
  */
 
 const assert = require('node:assert/strict')
@@ -377,7 +377,7 @@ describe('A signal of one that waits', () => {
   })
 })
 
-test('What can not be shown in an error message is refused all the same', () => {
+test('A value that an error message can not show is refused all the same', () => {
   const pool = new BufferPool()
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
@@ -514,7 +514,7 @@ test('A ticket that nobody has any more holds no block', async () => {
   native.wait(cacheOf(pool).attachment, 0)
   assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
   pool.release(held)
-  // To the depot, and to who waits.
+  // To the depot, and to a waiter.
   pool.trim()
   await until(() => {
     try {

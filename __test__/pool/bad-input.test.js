@@ -619,7 +619,7 @@ const BAGS = [
 /** Properties of streams, handles and registries, which may have others. */
 const NO_OPTIONS = ['on', 'write', 'fd', 'getReader', 'Gauge']
 
-describe('What a getter throws comes through, and nothing happens', () => {
+describe('The error of a getter comes through, and nothing happens', () => {
   const method = () => assert.fail('it was called')
   const rest = { on: method, Counter: method }
   for (const [name, property, run] of BAGS) {
@@ -698,7 +698,7 @@ test('owns says no to all of it', () => {
   for (const [value, shown] of VALUES) assert.equal(pool.owns(value), false, shown)
 })
 
-test('What takes no argument heeds none', async () => {
+test('A function without parameters ignores its arguments', async () => {
   const { bytes, lease, leased, pool } = new World()
   const stats = pool.stats()
   for (const [value, shown] of VALUES) {

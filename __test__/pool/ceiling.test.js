@@ -73,7 +73,8 @@ describe('maxBytes', () => {
     skip: process.platform === 'win32'
   }, () => {
     const limits = [os.totalmem(), ...groupLimits()]
-    // 0 or undefined where the runtime can't tell; more than the machine has where there is none.
+    // 0 or undefined where the runtime does not know it; more than the machine has where there is
+    // no limit.
     if (process.constrainedMemory?.() > 0) limits.push(process.constrainedMemory())
     const { maxBytes } = new BufferPool().stats()
     assert.equal(maxBytes, Math.floor(Math.min(...limits) / 4))

@@ -3,7 +3,7 @@
 /**
  * Memory that user code marks, posts, or moves by ways of Node's own, also through stale views.
  *
- * Whatever such code does, no block has two owners, nothing crashes, and the totals balance.
+ * No block ever has two owners, nothing crashes, and the totals balance.
  */
 
 const assert = require('node:assert/strict')

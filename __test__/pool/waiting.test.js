@@ -566,7 +566,7 @@ describe('close', LIMIT, () => {
     const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))
     const promise = pool.acquire(MIB)
-    // From then on it gives up what comes back to it.
+    // From then on it gives up the blocks that are released to it.
     await thread.run(({ settle }) => settle())
     const flag = new Int32Array(new SharedArrayBuffer(4))
     const released = thread.run(({ pool, held }, flag) => {

@@ -291,7 +291,7 @@ function vandalize(pool, size) {
 }
 
 /**
- * Asserts that everything comes back to a pool, and by release: no garbage is collected here.
+ * Asserts that every lease of a pool ends, and by release: no garbage is collected here.
  *
  * @param {import('../..').BufferPool} pool
  */

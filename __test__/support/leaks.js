@@ -16,7 +16,7 @@ const BLOCK_SIZE = 1024
 
 const LIB = path.join(__dirname, '..', '..', 'lib') + path.sep
 
-/** @type {import('../..').LeakMessage[]} what was told in this thread since the test began */
+/** @type {import('../..').LeakMessage[]} the reports in this thread since the test began */
 const told = []
 
 const tell = (message) => told.push(message)

@@ -271,7 +271,7 @@ describe('a block that is released in one thread', { skip: !external }, () => {
         for (const buffer of buffers) pool.release(buffer)
       })
       await thread.terminate()
-      // Views of these may be left, and only a witness tells that there are none.
+      // Views of these may be left, and only a witness shows that there are none.
       const isSetAside = !detachOnRelease && !endsShow
       if (!isSetAside) {
         await eventually(() => pool.stats().quarantinedBytes === 0, 'no view of theirs is left')

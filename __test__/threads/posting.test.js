@@ -3,8 +3,8 @@
 /**
  * Pooled Buffers that are posted to another thread while their lender lives.
  *
- * The bytes stay as they are for whoever has them. The block returns to the pool once nobody has it
- * any more, or once its holder releases it.
+ * The bytes stay as they are for each thread that has them. The block returns to the pool once
+ * nobody has it any more, or once its holder releases it.
  */
 
 const assert = require('node:assert/strict')

@@ -78,7 +78,7 @@ function start(pool, kind, body, data) {
 function runProcess(kind, body) {
   const flags = ['--expose-gc', '--no-warnings']
   const { status, stdout, stderr } = runProgram(write(kind, body), flags)
-  // Node tells of an await that never came.
+  // Node warns of an await that never settled.
   assert.ok(status === 0 || status === 13, stderr)
   return { status, stdout: stdout.trim() }
 }

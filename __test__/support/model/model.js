@@ -20,7 +20,7 @@ const FIRST_SIZE = 1024
 /** Garbage collections after which what was dropped must be back. */
 const COLLECTIONS = 30
 
-/** How often both threads are heard before who waits must be served. */
+/** The number of times that both threads are heard before a waiter must be served. */
 const TURNS = 100
 
 /** Ways in which a thread ends. */
@@ -119,7 +119,7 @@ class Model {
   #dropped = []
   /** How many leases of V8's memory were dropped since. */
   #droppedOfV8 = 0
-  /** How many of them were dropped where nothing tells of it. */
+  /** The number of them that were dropped where nothing shows it. */
   #unwatched = 0
   /** In which threads something may be idle. @type {Set<Place>} */
   #idle = new Set()
@@ -374,7 +374,7 @@ class Model {
   }
 
   /**
-   * Has who waits be served, or fail.
+   * Waits until each waiter is served or rejected.
    *
    * @param {Place} place
    * @param {number} id
