@@ -328,7 +328,7 @@ describe('an AbortSignal', LIMIT, () => {
   }
 
   test(
-    'that fires lets the next in line be served',
+    'that fires has the next waiter served',
     inEveryMode(
       async (pool) => {
         const held = fill(pool)

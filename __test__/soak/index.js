@@ -161,7 +161,7 @@ class Soak {
     }
     const { freshBytes, inUseBytes, idleBytes, freedBytes, quarantinedBytes } = this.#pool.stats()
     if (freshBytes !== inUseBytes + idleBytes + freedBytes + quarantinedBytes) {
-      throw new Error(`the books do not balance: ${JSON.stringify(this.#pool.stats())}`)
+      throw new Error(`the totals do not balance: ${JSON.stringify(this.#pool.stats())}`)
     }
     this.#pool.trim()
     await sleep(200)

@@ -145,12 +145,12 @@ async function serving(registry, use) {
  */
 async function shows(scrape, ...pools) {
   await settle()
-  const books = () => pools.map((pool) => pool.stats())
-  let before = books()
+  const totals = () => pools.map((pool) => pool.stats())
+  let before = totals()
   let { series } = await scrape()
   // Finalizers and timers may have come in between.
-  for (let i = 0; i < 10 && !isDeepStrictEqual(books(), before); i++) {
-    before = books()
+  for (let i = 0; i < 10 && !isDeepStrictEqual(totals(), before); i++) {
+    before = totals()
     series = (await scrape()).series
   }
   const expected = before.flatMap((stats) => [...seriesOf(stats)])

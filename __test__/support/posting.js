@@ -57,7 +57,7 @@ function held(received) {
  * @param {BufferPool} pool
  */
 function closed(pool) {
-  return eventually(() => pool.stats().inUseCount === 0, 'the books are closed')
+  return eventually(() => pool.stats().inUseCount === 0, 'nothing is in use')
 }
 
 /**

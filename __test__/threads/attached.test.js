@@ -141,7 +141,7 @@ describe('a pool that is attached', () => {
       })
     }
     // The overhead of the pool may change at any moment.
-    const withoutCost = ({ overheadBytes, ...books }) => books
+    const withoutCost = ({ overheadBytes, ...totals }) => totals
     const here = await balanced(pool)
     for (const thread of [first, second]) {
       const there = await thread.run(({ pool }) => pool.stats())

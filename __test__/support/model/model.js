@@ -775,7 +775,7 @@ class Model {
     for (const [name, count] of Object.entries(this.#counts)) assert.equal(stats[name], count, name)
     const { freshBytes, inUseBytes, idleBytes, freedBytes, quarantinedBytes } = stats
     const sum = inUseBytes + idleBytes + freedBytes + quarantinedBytes
-    assert.equal(freshBytes, sum, 'the books are in balance')
+    assert.equal(freshBytes, sum, 'the totals balance')
     const { allocCount, hitCount, missCount, unpooledCount, collectedCount } = stats
     assert.equal(allocCount, hitCount + missCount + unpooledCount)
     assert.ok(inUseBytes + idleBytes + quarantinedBytes <= this.maxBytes, 'the ceiling holds')
