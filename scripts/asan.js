@@ -1,10 +1,12 @@
 'use strict'
 
 /**
- * `npm run test:asan [-- --node PATH] [-- FILES]`: Rust's tests and JavaScript's under AddressSanitizer.
+ * `npm run test:asan [-- --node PATH] [-- FILES]`: Rust's tests and JavaScript's under
+ * AddressSanitizer.
  *
- * It sees what the addon does, and what Node and libc do with a block by the functions that it replaces (memcpy,
- * memset, memcmp, read, write). What JavaScript itself reads and writes only memcheck sees.
+ * It checks the addon, and Node's and libc's accesses to a block through the functions that it
+ * replaces (memcpy, memset, memcmp, read, write). Only memcheck sees JavaScript's own reads and
+ * writes.
  */
 
 require('./check-node')
@@ -13,7 +15,9 @@ const path = require('node:path')
 const { cargoFor, check, options } = require('./checked')
 const { fail } = require('./project')
 
-/** rustc's runtime is for programs of Rust's; into Node goes the compiler's, which speaks the same. */
+/**
+ * rustc's runtime is for Rust programs. Node gets the C compiler's, which has the same interface.
+ */
 function findRuntime() {
   const { stdout } = spawnSync('gcc', ['-print-file-name=libasan.so'], { encoding: 'utf8' })
   const runtime = stdout?.trim() ?? ''
@@ -25,7 +29,10 @@ if (spawnSync('cargo', ['+nightly', '--version']).status !== 0) {
   fail('This takes a nightly Rust: rustup toolchain install nightly --profile minimal.')
 }
 
-/** What a block goes through; not the documents, the metrics, the package, nor what waits for a clock. */
+/**
+ * The tests that move blocks; not the documents, the metrics, the package, nor tests that wait for
+ * a clock.
+ */
 const TESTS = [
   'pool/acquire',
   'pool/acquire-attacks',
@@ -38,6 +45,7 @@ const TESTS = [
   'pool/call-site',
   'pool/leak',
   'pool/lease',
+  'pool/moved-memory',
   'pool/release',
   'pool/totals',
   'pool/unpooled',

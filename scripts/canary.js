@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A user's mistake, made on purpose: a Buffer is released while a read into it waits for the one thread that
- * could do it. A memory checker has to see what that read does.
+ * A user's mistake, made on purpose: a Buffer is released while a read into it waits for the one
+ * thread that could do it. A memory checker has to see what that read does.
  */
 
 process.env.UV_THREADPOOL_SIZE = '1'
@@ -20,10 +20,10 @@ const ends = openSync(fifo, 'r+')
 rmSync(folder, { recursive: true })
 
 const pool = new BufferPool()
-// Keeps the chunk in which the other one lies.
+// Holds the chunk in which the other one lies.
 const neighbour = pool.allocUnsafe(100)
 const buffer = pool.allocUnsafe(100)
-// Has the thread until something is written.
+// Occupies the thread until something is written.
 read(ends, Buffer.alloc(1), 0, 1, null, () => {})
 read(openSync(__filename, 'r'), buffer, 0, buffer.length, 0, () => pool.release(neighbour))
 pool.release(buffer)

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * JavaScript's tests under a memory checker, with an addon built for it. Whatever a checker finds, in whichever
+ * JavaScript's tests under a memory checker, with an addon built for it. Each finding, of any
  * process, is a file in a folder, so that no test can swallow it.
  */
 
@@ -19,16 +19,19 @@ const TARGET = 'x86_64-unknown-linux-gnu'
 /** Operations of the torture test where `CISTERN_TORTURE` sets no number. */
 const TORTURE = { asan: 1_000_000, memcheck: 100_000 }
 
-/** Under memcheck a test file takes minutes: one that takes this long hangs, and is told by its name. */
+/**
+ * Under memcheck a test file takes minutes. One that takes this long hangs, and the runner names
+ * it.
+ */
 const LONGEST_MS = 1_800_000
 
-/** Has a block written to that is not lent: each checker must see that before its word counts. */
+/** Writes to a block that is not lent: each checker must see that before its results count. */
 const CANARY = path.join(__dirname, 'canary.js')
 
 /**
  * @typedef {object} Checker
  * @property {'asan' | 'memcheck'} name
- * @property {string[]} toolchain what cargo is told first
+ * @property {string[]} toolchain cargo's first argument
  * @property {string} rustflags beyond the name
  * @property {(log: string) => { command: string[], env: NodeJS.ProcessEnv }} around what starts Node so that
  *   findings go to files whose names begin with `log`
@@ -120,7 +123,7 @@ function check(checker, { node, tests }) {
 }
 
 /**
- * What the command line asks for: all of a checker's tests, or these files.
+ * Returns the tests that the command line asks for: all of a checker's, or these files.
  *
  * @param {string[]} names of its tests
  */

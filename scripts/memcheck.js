@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run test:memcheck [-- --node PATH] [-- FILES]`: JavaScript's tests under valgrind's memcheck. It sees
- * everything that is read or written, by the code that V8 compiles, too.
+ * `npm run test:memcheck [-- --node PATH] [-- FILES]`: JavaScript's tests under valgrind's
+ * memcheck. It sees everything that is read or written, by the code that V8 compiles, too.
  */
 
 require('./check-node')
@@ -15,8 +15,18 @@ if (spawnSync('valgrind', ['--version']).status !== 0) {
   fail('This takes valgrind: apt-get install valgrind.')
 }
 
-/** It is some thirty times slower, so these few; the others run by name, as long as no clock looks at them. */
-const TESTS = ['pool/attacks', 'pool/lease', 'pool/release', 'cache/thread-cache', 'model/torture']
+/**
+ * It is some thirty times slower, so these few. The others run by name, unless they depend on a
+ * clock.
+ */
+const TESTS = [
+  'pool/attacks',
+  'pool/lease',
+  'pool/moved-memory',
+  'pool/release',
+  'cache/thread-cache',
+  'model/torture'
+]
 
 /** @type {import('./checked').Checker} */
 const memcheck = {
@@ -30,14 +40,14 @@ const memcheck = {
       `--log-file=${log}.%p`,
       `--suppressions=${path.join(__dirname, 'memcheck.supp')}`,
       '--trace-children=yes',
-      // What a block holds when it is leased is unspecified, and V8 compares bytes that nobody has set.
+      // The content of a leased block is unspecified, and V8 compares bytes that nobody has set.
       '--undef-value-errors=no',
-      // Only one thread runs at a time: else one that never waits can keep the others from their turn.
+      // Only one thread runs at a time: without this, one that never waits can stop the others.
       '--fair-sched=yes'
     ],
     env: {}
   }),
-  // What it says of large mappings, and of processes that a test ends on purpose, is none.
+  // Its messages on large mappings, and on processes that a test ends on purpose, are no findings.
   isFinding: (report) =>
     /^==\d+== +(Invalid|Syscall param|Jump to the invalid|Mismatched|Source and)/m.test(report)
 }

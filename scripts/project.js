@@ -74,10 +74,10 @@ function installDependencies() {
 }
 
 /**
- * The flags with which a Node runs what ends threads at any moment, because of two races of Node's own. A
- * process may crash where a thread ends while V8 frees what that has dropped in the background (SECURITY.md); and Node 20
- * aborts where V8 compiles in the background for a thread that is terminated ("Assertion failed: (data.first) !=
- * nullptr").
+ * Returns the flags for runs in which threads end at any moment, because of two races of Node's
+ * own. A process may crash where a thread ends while V8 frees its dropped memory in the background
+ * (SECURITY.md). Node 20 aborts where V8 compiles in the background for a thread that is terminated
+ * ("Assertion failed: (data.first) != nullptr").
  *
  * @param {string} node the program
  */

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run test:install`: builds the addon, and installs the package as npm would publish it into empty
- * projects: with its binary, without, and without cargo as well.
+ * `npm run test:install`: builds the addon, and installs the package as npm would publish it into
+ * empty projects: with its binary, without, and without cargo as well.
  */
 
 require('./check-node')

@@ -3,11 +3,10 @@
 /**
  * `npm test`: sets up what is missing, then runs every test.
  *
- * `npm test -- --node PATH` runs only the addon's JavaScript tests, with another Node;
- * `npm test -- --debug` runs only them on a debug build, with the ownership assertions, and
- * leaves the addon as `npm run build` makes it;
- * `npm test -- --no-witness` runs only them on a build that knows as little of V8's memory as one for macOS
- * or Windows does.
+ * `npm test -- --node PATH` runs only the addon's JavaScript tests, with another Node; `npm test --
+ * --debug` runs only them on a debug build, with the ownership assertions, and leaves the addon as
+ * `npm run build` makes it; `npm test -- --no-witness` runs only them on a build that knows as
+ * little of V8's memory as one for macOS or Windows does.
  */
 
 require('./check-node')
@@ -18,7 +17,7 @@ const { commandLine } = require('./command-line')
 const { crates, root, run, envWith, fail, flagsFor, installDependencies } = require('./project')
 const { buildAddon, place } = require('./addon')
 
-/** No test file takes a tenth of that: one that does hangs, and is told by its name. */
+/** No test file takes a tenth of that. One that does hangs, and the runner names it. */
 const LONGEST_MS = 600_000
 
 /** `npm run test:install` runs this one: it builds the addon anew, again and again. */
@@ -54,7 +53,9 @@ const node = values.node ?? process.execPath
 const env = isBlind ? { ...process.env, ...envWith(buildWithoutWitness()) } : process.env
 run(node, [...runner, '--expose-gc', ...flagsFor(node), ...testsIn('__test__')], { env })
 
-/** Builds the addon without a witness, apart from the one that `npm run build` makes. Where it is. */
+/**
+ * Builds the addon without a witness, apart from the one that `npm run build` makes. Where it is.
+ */
 function buildWithoutWitness() {
   const target = path.join(root, 'target', 'no_witness')
   const args = ['build', '--lib', '--release', '--locked', '--quiet', '--target-dir', target]

@@ -16,7 +16,10 @@ const { envWith, fail, flagsOf, installDependencies, npm, root, run } = require(
 const { place } = require('./addon')
 const { crossFor, howToGet } = require('./toolchains')
 
-/** Rust calls what Debian's compiler links `gnu`. Windows' Node has functions of C alone for an addon, as any. */
+/**
+ * Rust's name `gnu` stands for what Debian's compiler links. Node for Windows offers addons
+ * functions of C alone, as any Node.
+ */
 const TARGET = 'x86_64-pc-windows-gnu'
 
 const GCC = 'x86_64-w64-mingw32-gcc'
@@ -28,8 +31,8 @@ const WINES = ['wine64', '/usr/lib/wine/wine64']
 const NODES = ['20', '22']
 
 /**
- * Not the others: what they look for is not there (npm, cgroups, junctions), or is Wine's to mend (`fetch`), or they
- * take a witness.
+ * The others need something that is not there (npm, cgroups, junctions), that Wine has broken
+ * (`fetch`), or a witness.
  */
 const TESTS = [
   'pool/bad-input',
@@ -48,13 +51,16 @@ const TESTS = [
 /** The comparison's that ask the system for something: programs, processes, their memory. */
 const COMPARISON = ['byte-buffer', 'child', 'heap']
 
-/** What `node:test` counts at the end of a file. */
+/** The counts that `node:test` prints at the end of a file. */
 const COUNTS = ['pass', 'fail', 'cancelled', 'skipped']
 
-/** So long a file may take, in ms. */
+/** The longest time that a file may take, in ms. */
 const PATIENCE = 300_000
 
-/** What Rust's standard library asks for random numbers, which Wine 8 has under another name alone. */
+/**
+ * Rust's standard library calls this function for random numbers. Wine 8 has it under another name
+ * only.
+ */
 const RANDOM = `
 #include <windows.h>
 BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);
@@ -131,7 +137,8 @@ function makeLibrary(library, source) {
  * @param {import('./toolchains').Cross} cross
  */
 function buildAndTestRust(wine, { cargo, args, folder: built }) {
-  // Linked against, and never loaded: the addon asks the program that has loaded it for Node's functions.
+  // Linked against, and never loaded: the addon asks the program that has loaded it for Node's
+  // functions.
   makeLibrary(path.join(folder, 'libnode.dll'), '')
   const name = TARGET.toUpperCase().replaceAll('-', '_')
   const settings = {
@@ -164,7 +171,7 @@ function installNode() {
 }
 
 /**
- * Runs a file, prints its line, and tells whether it has passed.
+ * Runs a file and prints its line. Returns true where it has passed.
  *
  * @param {string} wine
  * @param {string} test

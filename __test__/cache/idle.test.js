@@ -1,13 +1,15 @@
 'use strict'
 
-/** Idle memory: when it goes back to the operating system, and what looks after it meanwhile. */
+/**
+ * Idle memory: when it goes back to the operating system, and the trimmer thread that sees to it.
+ */
 
 const assert = require('node:assert/strict')
 const diagnostics = require('node:diagnostics_channel')
 const { describe, test } = require('node:test')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('../..')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const {
   MODES,
   balanced,
@@ -29,7 +31,7 @@ const MIB = 1024 * KIB
 
 const ENTRY = JSON.stringify(require.resolve('../..'))
 
-/** Whether a loop can have all its blocks again in the turn in which it releases them. */
+/** True where a loop can lease its blocks again in the turn in which it releases them. */
 const keepsPace = moves || posts
 
 /**
@@ -67,8 +69,8 @@ function trims(context, name) {
 const bytesOf = (messages) => messages.reduce((sum, { bytes }) => sum + bytes, 0)
 
 /**
- * Whether something was freed because the machine runs short of memory: then it may have been too early
- * for what a test has in mind.
+ * Returns true where the pool freed blocks because the machine runs short of memory. That may be
+ * too early for the test.
  *
  * @param {import('node:test').TestContext} context
  * @param {import('../..').TrimMessage[]} messages
@@ -94,7 +96,7 @@ describe('surplus', () => {
         await until(() => pool.stats().idleBytes === 0, 'nothing is idle any more')
         const { freedBytes, freshBytes, inUseBytes } = await balanced(pool)
         assert.equal(freedBytes, freshBytes - inUseBytes)
-        // And again, after a time in which there was nothing to look after.
+        // And again, after a time with nothing idle.
         use(pool, 5, 64 * KIB)
         await until(() => pool.stats().idleBytes === 0, 'nor the second time')
       },
@@ -106,7 +108,7 @@ describe('surplus', () => {
     for (const { options } of MODES.slice(0, 2)) {
       const pool = new BufferPool({ ...options, idleTimeout: 300, leakSampleRate: 0 })
       for (let i = 0; i < 20; i++) pool.allocUnsafe(64 * KIB)
-      // What the garbage collector finds goes to the depot.
+      // The garbage collector's blocks go to the depot.
       await collectUntil(() => pool.stats().collectedCount === 20, 'all are back')
       await until(() => pool.stats().idleBytes === 0, 'nothing is idle any more')
       await balanced(pool)
@@ -125,7 +127,7 @@ describe('surplus', () => {
 
   test('goes in a thread that does nothing', async (context) => {
     const pool = new BufferPool({ idleTimeout: 300 })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const idle = await thread.run(({ pool }) => {
       const buffers = Array.from({ length: 20 }, () => pool.allocUnsafe(64 * 1024))
       for (const buffer of buffers) pool.release(buffer)
@@ -142,7 +144,7 @@ describe('surplus', () => {
   }, async (context) => {
     for (const { options } of MODES.slice(0, 2)) {
       const pool = new BufferPool({ ...options, idleTimeout: 300, leakSampleRate: 0 })
-      const [thread] = await crew(context, pool)
+      const [thread] = await attachThreads(context, pool)
       await thread.run(({ pool, held }) => {
         const buffers = Array.from({ length: 20 }, () => pool.allocUnsafe(64 * 1024))
         for (const buffer of buffers) pool.release(buffer)
@@ -210,7 +212,7 @@ describe('surplus', () => {
 
 describe('idleTimeout: 0', () => {
   test(
-    'keeps nothing past the turn',
+    'leaves nothing idle after the turn',
     inEveryMode(
       async (pool) => {
         use(pool, 20, 64 * KIB)
@@ -236,14 +238,14 @@ describe('idleTimeout: 0', () => {
     )
   )
 
-  test('keeps nothing in the depot, either', async (context) => {
+  test('leaves nothing idle in the depot, either', async (context) => {
     const pool = new BufferPool({ idleTimeout: 0, leakSampleRate: 0 })
     for (let i = 0; i < 20; i++) pool.allocUnsafe(64 * KIB)
     await collectUntil(() => pool.stats().inUseCount === 0, 'all are back')
     let stats = await balanced(pool)
     assert.equal(stats.idleBytes, 0)
     assert.equal(stats.freedBytes, 20 * 64 * KIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       const buffers = Array.from({ length: 600 }, () => pool.allocUnsafe(4096))
       for (const buffer of buffers) pool.release(buffer)
@@ -256,7 +258,7 @@ describe('idleTimeout: 0', () => {
 })
 
 describe('idleTimeout: Infinity', () => {
-  test('keeps all, until it is told to trim', async (context) => {
+  test('leaves all idle, until trim is called', async (context) => {
     const name = 'forever'
     const messages = trims(context, name)
     const pool = new BufferPool({ name, idleTimeout: Infinity, leakSampleRate: 0 })
@@ -279,7 +281,7 @@ describe('idleTimeout: Infinity', () => {
 
 describe('cistern:trim', () => {
   for (const { mode, options } of MODES.slice(0, 2)) {
-    test(`tells of all that goes, by time and by call, ${mode}`, async (context) => {
+    test(`reports all freed memory, by time and by call, ${mode}`, async (context) => {
       const name = `told, ${mode}`
       const messages = trims(context, name)
       const pool = new BufferPool({ ...options, name, idleTimeout: 600, leakSampleRate: 0 })
@@ -298,7 +300,7 @@ describe('cistern:trim', () => {
           await collectUntil(() => pool.stats().inUseCount === 0, 'the dropped ones are back')
         }
         await until(() => pool.stats().idleBytes === 0, 'nothing is idle any more')
-        await until(isAllTold, 'all that was freed was told')
+        await until(isAllTold, 'all freed memory was reported')
       }
       for (const message of messages) {
         assert.deepEqual(Object.keys(message).sort(), ['bytes', 'pool', 'reason'])
@@ -315,7 +317,7 @@ describe('cistern:trim', () => {
     const name = 'here and there'
     const messages = trims(context, name)
     const pool = new BufferPool({ name, idleTimeout: 200 })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => {
       require('node:diagnostics_channel').subscribe('cistern:trim', (message) => held.push(message))
       const buffers = Array.from({ length: 10 }, () => pool.allocUnsafe(64 * 1024))
@@ -326,9 +328,9 @@ describe('cistern:trim', () => {
     await until(async () => {
       const there = await thread.run(({ held }) => held)
       return bytesOf(messages) + bytesOf(there) === pool.stats().freedBytes
-    }, 'all that was freed was told, in one thread or the other')
+    }, 'all freed memory was reported, in one thread or the other')
     const there = await thread.run(({ held }) => held)
-    // Else what is released is the depot's, and one thread is enough to tell of that.
+    // Else released blocks belong to the depot, and one thread is enough to report that.
     if (keepsPace) assert.ok(bytesOf(there) > 0 && bytesOf(messages) > 0)
   })
 
@@ -349,7 +351,7 @@ describe('trim', () => {
   for (const { mode, options } of MODES.slice(0, 2)) {
     test(`reaches what other threads have idle, a turn later, ${mode}`, async (context) => {
       const pool = new BufferPool({ ...options, idleTimeout: Infinity })
-      const threads = await crew(context, pool, 2)
+      const threads = await attachThreads(context, pool, 2)
       for (const thread of threads) {
         await thread.run(({ pool, held, settle }) => {
           const buffers = Array.from({ length: 8 }, () => pool.allocUnsafe(1024 * 1024).fill(9))
@@ -359,7 +361,7 @@ describe('trim', () => {
         })
       }
       use(pool, 3, MIB)
-      // What is in the depot is any thread's: it has served the second, and this one.
+      // Blocks of the depot are any thread's: they have served the second thread, and this one.
       const isInDepot = !keepsPace && options.detachOnRelease !== false
       const [idle, here] = isInDepot ? [7 * MIB, 7 * MIB] : [17 * MIB, 3 * MIB]
       assert.equal(pool.stats().idleBytes, idle)
@@ -374,9 +376,9 @@ describe('trim', () => {
     })
   }
 
-  test('leaves another thread as much as it is told to', async (context) => {
+  test('leaves another thread as much idle as it is asked to', async (context) => {
     const pool = new BufferPool({ idleTimeout: Infinity })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       const buffers = Array.from({ length: 8 }, () => pool.allocUnsafe(1024 * 1024))
       for (const buffer of buffers) pool.release(buffer)
@@ -625,8 +627,8 @@ describe('the trimmer', { skip: process.platform !== 'linux' }, () => {
         }
       })()
     `)
-    // What the thread had leased, and what else stale views may reach, is set aside for good where it does not show
-    // that there are none; the trimmer goes all the same.
+    // Blocks that the thread had leased, and others that stale views may reach, are set aside for
+    // good where nothing shows that no such view is left. The trimmer ends all the same.
     const [one, all] = endsShow || !external ? [0, 0] : [MIB, 8 * MIB]
     const lines = (/** @type {number} */ bytes) => ['there true', 'gone true', `0 0 ${bytes}`]
     assert.deepEqual(output.trim().split('\n'), [...lines(one), ...lines(all)])

@@ -1,15 +1,19 @@
 'use strict'
 
 /**
- * A magazine by itself: the idle blocks of one size class in one thread. Start here to read the cache.
+ * A magazine by itself: the idle blocks of one size class in one thread. Start here to read the
+ * cache.
  *
- * - The block that was put last is taken first: its memory is most likely in the processor's caches.
+ * - The block that was put last is taken first: its memory is most likely in the processor's
+ *   caches.
  * - A block that was taken links to no other: else the garbage collector could not find it dropped.
- * - A magazine never drops a block. It only counts what was not needed, and cuts off what it is told to.
- * - `capacity` bounds what stays from one event-loop turn to the next; `batch`, what one fetch brings.
+ * - A magazine never drops a block. It only counts the blocks that were not needed, and cuts off as
+ *   many as its caller wants.
+ * - `capacity` bounds what stays from one event-loop turn to the next; `batch`, what one fetch
+ *   brings.
  *
- * The thread cache holds a magazine to its capacity (`thread-cache.test.js`), the trimmer asks it for what is unused
- * (`trimmer.test.js`).
+ * The thread cache holds a magazine to its capacity (`thread-cache.test.js`), the trimmer asks it
+ * for what is unused (`trimmer.test.js`).
  */
 
 const assert = require('node:assert/strict')

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Idle memory stays in proportion to what was in use lately, and a steady mix of sizes is still served from it. */
+/**
+ * Idle memory stays in proportion to what was in use lately, and a steady mix of sizes is still
+ * served from it.
+ */
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
@@ -25,7 +28,8 @@ const LARGEST = 3 * MIB
 const anyBodySize = () => Math.round(10 * KIB * (LARGEST / (10 * KIB)) ** (below(1e6) / 1e6))
 
 /**
- * Leases and releases Buffers of mixed sizes, so many of them at a time. The most bytes that were idle.
+ * Leases and releases Buffers of mixed sizes, so many of them at a time. The most bytes that were
+ * idle.
  *
  * @param {BufferPool} pool
  * @param {number} atOnce
@@ -68,7 +72,8 @@ describe('A mix of sizes', () => {
         const { peakInUseBytes, hitCount, allocCount, unpooledCount } = await balanced(pool)
         assert.ok(mostIdle <= bound(peakInUseBytes), `${mostIdle} idle, ${peakInUseBytes} in use`)
         assert.equal(unpooledCount, 0)
-        // Without a witness, and where V8 has the memory, what goes takes a while to come back, or never does.
+        // Without a witness, and where V8 has the memory, what goes takes a while to come back, or
+        // never does.
         if (givesAtOnce && external) {
           assert.ok(hitCount / allocCount > 0.9, `${hitCount} hits of ${allocCount}`)
         }
@@ -107,7 +112,7 @@ describe('A mix of sizes', () => {
   })
 })
 
-test('Blocks of sizes that nobody takes any more give way to those that are taken', async () => {
+test('Idle blocks of sizes that are no longer leased make room for other sizes', async () => {
   const pool = new BufferPool({ maxBytes: 1024 * MIB })
   for (const size of [MIB, 8 * MIB, 100 * KIB, 3 * MIB]) {
     const buffers = Array.from({ length: Math.floor((48 * MIB) / size) }, () =>
@@ -123,7 +128,7 @@ test('Blocks of sizes that nobody takes any more give way to those that are take
   )
 })
 
-test('What was needed stays so where the rest of its class gives way', () => {
+test('Needed blocks still count as needed where the rest of their class is freed', () => {
   const magazine = new Magazine(0, 64)
   const slots = Array.from({ length: 5 }, () => /** @type {any} */ ({ magazine, next: null }))
   const usage = /** @type {any} */ ({ magazines: [magazine], hasNothingIdle: false })
@@ -139,7 +144,7 @@ test('What was needed stays so where the rest of its class gives way', () => {
   assert.equal(magazine.takeUnused(), 0)
 })
 
-test('With idleTimeout: Infinity all is kept', async () => {
+test('With idleTimeout: Infinity all blocks stay idle', async () => {
   const pool = new BufferPool({ maxBytes: 1024 * MIB, idleTimeout: Infinity })
   let bytes = 0
   for (const size of [MIB, 2 * MIB, 4 * MIB]) {

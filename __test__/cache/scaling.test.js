@@ -1,6 +1,9 @@
 'use strict'
 
-/** Many blocks: what is done in slices, and what they cost besides. No test here measures time. */
+/**
+ * Many blocks: the trimmer works in slices, and the memory that the blocks cost besides. No test
+ * here measures time.
+ */
 
 const assert = require('node:assert/strict')
 const diagnostics = require('node:diagnostics_channel')
@@ -22,7 +25,7 @@ const {
   until
 } = require('../support/helpers')
 
-/** The most blocks that are let go of in one turn. */
+/** The most blocks that the trimmer gives back in one turn. */
 const SLICE = 4096
 
 const COUNT = 20_000
@@ -44,7 +47,8 @@ function use(pool, count, size) {
 describe('trim()', () => {
   for (const { mode, options } of MODES) {
     for (const blockSize of [64, 1024]) {
-      // There release leaves all blocks on their way, and each is marked to be freed when it comes: no slices.
+      // There release leaves all blocks on their way, and each is marked to be freed when it comes:
+      // no slices.
       const skip = !moves && !givesAtOnce && options.detachOnRelease !== false
       test(`frees blocks of ${blockSize} bytes in slices: ${mode}`, { skip }, async (context) => {
         const pool = new BufferPool({ ...options, name: context.name, idleTimeout: Infinity })
@@ -106,7 +110,7 @@ describe('trim()', () => {
     )
   )
 
-  test('keeps what it is told to keep', async () => {
+  test('leaves as much idle as it is asked to', async () => {
     const pool = new BufferPool({ idleTimeout: Infinity })
     use(pool, COUNT, 64)
     await settle()
@@ -166,7 +170,8 @@ describe('overheadBytes', () => {
       use(pool, COUNT, 64)
       const full = pool.stats().overheadBytes
       assert.ok(full > COUNT * 16, `${full} bytes for so many blocks`)
-      // Where V8 has the memory it has the rows' words, too: they stay, and the record of each loan goes.
+      // Where V8 has the memory it has the rows' words, too: they stay, and the record of each loan
+      // goes.
       const rest = external ? first + 8 * KIB : COUNT * 48
       await collectUntil(() => {
         pool.trim()
@@ -280,7 +285,7 @@ const isGlibc =
   process.platform === 'linux' &&
   /** @type {any} */ (process.report.getReport()).header.glibcVersionRuntime !== undefined
 
-test('What the C library kept of many Buffers goes back to the operating system', {
+test('The C library returns the memory of many Buffers to the operating system', {
   skip: !isGlibc || !external || isChecked
 }, () => {
   runScript(`

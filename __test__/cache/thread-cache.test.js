@@ -1,6 +1,9 @@
 'use strict'
 
-/** The bounds on what a thread keeps idle, looked at from inside: outside, idle is idle. */
+/**
+ * The bounds on the idle blocks of a thread cache, seen from inside: `stats()` only shows that they
+ * are idle.
+ */
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
@@ -36,7 +39,7 @@ const idleBytes = (cache) =>
 
 describe('from one turn to the next', () => {
   for (const size of [64, 4096, 65_536, MIB, 32 * MIB]) {
-    test(`a magazine keeps at most 4,096 blocks and 32 MiB, of ${size} bytes`, async () => {
+    test(`a magazine holds at most 4,096 blocks and 32 MiB, of ${size} bytes`, async () => {
       const cache = openCache()
       const magazine = cache.magazineOf(classOf(size))
       const bound = Math.min(MAGAZINE_BLOCKS, MAGAZINE_BYTES / size)
@@ -50,7 +53,7 @@ describe('from one turn to the next', () => {
     })
   }
 
-  test('a thread cache keeps at most 64 MiB in all its magazines', async () => {
+  test('a thread cache holds at most 64 MiB in all its magazines', async () => {
     const cache = openCache()
     const sizes = [1, 2, 4, 8, 16].map((mib) => mib * MIB)
     use(cache, sizes, (size) => (32 * MIB) / size)

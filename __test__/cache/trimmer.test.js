@@ -1,15 +1,18 @@
 'use strict'
 
 /**
- * The trimmer as a user of a pool sees it: which idle memory goes back to the operating system, and when.
+ * The trimmer as a user of a pool sees it: which idle memory goes back to the operating system, and
+ * when.
  *
  * - A block that nobody has needed for `idleTimeout` goes back. One that is leased never does.
- * - With 0 an idle block goes back at the end of the event-loop turn, with `Infinity` only when `trim` asks for it.
+ * - With 0 an idle block goes back at the end of the event-loop turn, with `Infinity` only when
+ *   `trim` asks for it.
  * - `trim(bytes)` leaves that much idle, and gives back the largest blocks first.
  * - At the ceiling an idle block makes room for a request of another size.
  * - A closed pool holds nothing idle.
  *
- * Only the first of these takes a clock. `idle.test.js` has the same with threads, a depot and a steady load.
+ * Only the first of these takes a clock. `idle.test.js` has the same with threads, a depot and a
+ * steady load.
  */
 
 const assert = require('node:assert/strict')

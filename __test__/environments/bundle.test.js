@@ -1,6 +1,9 @@
 'use strict'
 
-/** cistern in a bundle, where its code and the user's have one file: what is loaded, and whose call sites are told. */
+/**
+ * cistern in a bundle, where its code and the user's are one file: which files it loads, and which
+ * call sites it reports.
+ */
 
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')

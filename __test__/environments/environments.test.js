@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * Other people's environments: registries of modules that are emptied, fake timers, windows, other realms, polyfills
- * and frozen prototypes. In each of them everything has to work as it does elsewhere.
+ * Other people's environments: registries of modules that are emptied, fake timers, windows, other
+ * realms, polyfills and frozen prototypes. In each of them everything has to work as it does
+ * elsewhere.
  */
 
 const assert = require('node:assert/strict')
@@ -454,7 +455,7 @@ describe('a transfer() of ArrayBuffers that was there before cistern', () => {
         if (${posts}) {
           const sent = structuredClone(buffer, { transfer: [buffer.buffer] })
           assert.ok(sent.every((byte) => byte === 7))
-          // What is V8's the pool does not know any more.
+          // The pool no longer knows memory that is V8's.
           if (${external}) pool.release(sent)
         }
         const marked = pool.allocUnsafe(100)

@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * Faults from below, each made in a process of its own: system calls that are refused, and memory that is. After every
- * fault nothing is lost and no block has two owners. The error says what it was, and the pool works again as soon as the
- * fault is over.
+ * Faults from below, each made in a process of its own: system calls that are refused, and memory
+ * that is. After every fault nothing is lost and no block has two owners. The error says what it
+ * was, and the pool works again as soon as the fault is over.
  *
  * The operating system itself refuses memory (RLIMIT_AS); `faults.c` refuses single calls.
  */
@@ -64,28 +64,32 @@ describe('A call is refused', onlyLinux, () => {
     })
   })
 
-  test('mmap, for who waited: it is told, and the next is served', onOwnMemory, (context) => {
-    withShim(context, async (faults) => {
-      const { BufferPool, allow, assert, assertWhole, refuse } = faults
-      const MIB = 2 ** 20
-      const pool = new BufferPool({ maxBytes: 4 * MIB })
-      const full = pool.allocUnsafe(4 * MIB)
-      const waiting = [1, 2, 3].map(() => pool.acquire(MIB))
-      const settled = Promise.allSettled(waiting)
-      refuse('mmap', 2, 2, MIB)
-      pool.release(full)
-      const results = await settled
-      allow()
-      assert.deepEqual(
-        results.map(({ status }) => status),
-        ['fulfilled', 'rejected', 'fulfilled']
-      )
-      assert.equal(results[1].reason.code, 'ERR_MEMORY_ALLOCATION_FAILED')
-      assert.equal(pool.stats().inUseCount, 2)
-      for (const { value } of results) if (value !== undefined) pool.release(value)
-      await assertWhole(pool)
-    })
-  })
+  test(
+    'mmap, for a waiter: it is rejected, and the next waiter is served',
+    onOwnMemory,
+    (context) => {
+      withShim(context, async (faults) => {
+        const { BufferPool, allow, assert, assertWhole, refuse } = faults
+        const MIB = 2 ** 20
+        const pool = new BufferPool({ maxBytes: 4 * MIB })
+        const full = pool.allocUnsafe(4 * MIB)
+        const waiting = [1, 2, 3].map(() => pool.acquire(MIB))
+        const settled = Promise.allSettled(waiting)
+        refuse('mmap', 2, 2, MIB)
+        pool.release(full)
+        const results = await settled
+        allow()
+        assert.deepEqual(
+          results.map(({ status }) => status),
+          ['fulfilled', 'rejected', 'fulfilled']
+        )
+        assert.equal(results[1].reason.code, 'ERR_MEMORY_ALLOCATION_FAILED')
+        assert.equal(pool.stats().inUseCount, 2)
+        for (const { value } of results) if (value !== undefined) pool.release(value)
+        await assertWhole(pool)
+      })
+    }
+  )
 
   test('pthread_create: what is idle stays, until there is a thread to free it', (context) => {
     withShim(context, async (faults) => {
@@ -205,7 +209,8 @@ describe('A call is refused', onlyLinux, () => {
           const refused = { code: 'ERR_CISTERN_REFUSED' }
           const MIB = 2 ** 20
           const pool = new BufferPool({ maxBytes: 4 * MIB })
-          // A class's first block brings an ArrayBuffer for counters along. Where that is refused, the block goes back.
+          // A class's first block brings an ArrayBuffer for counters along. Where that is refused,
+          // the block goes back.
           refuse('napi_create_external_arraybuffer', 2)
           await assert.rejects(pool.acquire(MIB), refused)
           allow()
@@ -253,7 +258,7 @@ describe('A call is refused', onlyLinux, () => {
     }
   )
 
-  test('napi_create_threadsafe_function: the next call makes the bell that tells who waits', (context) => {
+  test('napi_create_threadsafe_function: the next call creates the waker that wakes waiters', (context) => {
     withShim(context, async ({ BufferPool, allow, assert, eventually, refuse }) => {
       const SIZE = 65_536
       const pool = new BufferPool({ maxBytes: SIZE })
@@ -291,13 +296,14 @@ describe('A call is refused', onlyLinux, () => {
               mark(got)
               assertMarks(got)
               const { errors } = await tryEach(got.length, (i) => pool.release(got[i]))
-              // What could not be detached is leased still.
+              // A block that could not be detached is still leased.
               await settle()
               assert.equal((await balanced(pool)).inUseCount, errors.length)
               pool.trim()
               await balanced(pool)
               if (allow()) refused++
-              // A function of its own: a view in a frame that waits would keep a block which trim could not detach.
+              // A function of its own: a view in a frame that waits would keep a block which trim
+              // could not detach.
               const releaseRest = () => {
                 for (const buffer of got.splice(0)) if (pool.owns(buffer)) pool.release(buffer)
               }
@@ -316,7 +322,7 @@ describe('A call is refused', onlyLinux, () => {
 })
 
 describe('A full depot', () => {
-  test('gives back what it does not keep, and counts it', { skip: !external }, async () => {
+  test('frees the blocks beyond its bounds, and counts them', { skip: !external }, async () => {
     // 128 MiB of a class, 256 MiB of all.
     const pool = new BufferPool({ idleTimeout: Infinity })
     const counts = { [8 * MIB]: 40, [12 * MIB]: 12, [16 * MIB]: 10 }
@@ -325,7 +331,7 @@ describe('A full depot', () => {
     )
     const { freshBytes } = await balanced(pool)
     for (const buffer of buffers) pool.release(buffer)
-    // What is too much for this thread goes to the depot.
+    // Blocks beyond this thread's bounds go to the depot.
     await settle()
     const before = await balanced(pool)
     assert.equal(before.inUseBytes, 0)
@@ -340,7 +346,7 @@ describe('A full depot', () => {
     for (const { blockSize, idleBytes } of before.classes) {
       assert.ok(idleBytes <= (128 + 64) * MIB, `${idleBytes} bytes of blocks of ${blockSize}`)
     }
-    // What it has kept can be had again, each block once.
+    // Its idle blocks can be leased again, each of them once.
     const again = before.classes.flatMap(({ blockSize, idleCount }) =>
       Array.from({ length: idleCount }, () => pool.allocUnsafe(blockSize))
     )
@@ -372,7 +378,7 @@ describe('A full depot', () => {
 
 describe('The operating system refuses memory', { skip: onlyLinux.skip || isChecked }, () => {
   for (const detachOnRelease of [true, false]) {
-    test(`at the n-th block, whoever asks (detachOnRelease: ${detachOnRelease})`, () => {
+    test(`at the n-th block, for every call (detachOnRelease: ${detachOnRelease})`, () => {
       inChild(
         async (
           {
@@ -390,7 +396,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
           options
         ) => {
           const SIZE = 64 * 2 ** 20
-          // What Node needs meanwhile, or V8 gives back, is less than a block.
+          // Node needs less than a block meanwhile, and V8 gives back less than one.
           const SLACK = 32 * 2 ** 20
           const calls = {
             allocUnsafe: (pool) => pool.allocUnsafe(SIZE),
@@ -417,7 +423,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
               assertMarks(got)
               for (const buffer of got) pool.release(buffer)
               await settle()
-              // What is there can be had, and no more.
+              // The blocks that are there can be leased, and no more.
               const again = await tryEach(room + 1, () => call(pool))
               assert.deepEqual([again.got.length, again.errors.length], [room, 1])
               lift()
@@ -434,7 +440,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
     })
   }
 
-  test('to a ByteBuffer that grows: it keeps what it has, and grows later', () => {
+  test('to a ByteBuffer that grows: its contents stay, and it grows later', () => {
     inChild(async ({ BufferPool, assert, assertWhole, leave, lift }) => {
       const SIZE = 32 * 2 ** 20
       const pool = new BufferPool({ maxBlockSize: 2 * SIZE })

@@ -1,6 +1,8 @@
 'use strict'
 
-/** How the addon is loaded, and the error where it can't be: what that names, and what it keeps. */
+/**
+ * How cistern loads the addon, and the error where it cannot: what the error names, and its cause.
+ */
 
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
@@ -49,7 +51,7 @@ function aProject({ addon, binding } = {}) {
   return project
 }
 
-/** Uses cistern, and tells how it could not be loaded. */
+/** Uses cistern, and prints why it could not be loaded. */
 const TRIAL = `
   try {
     const { BufferPool } = require('cistern')
@@ -63,7 +65,7 @@ const TRIAL = `
 `
 
 /**
- * What {@link TRIAL} prints in a project.
+ * Returns the output of {@link TRIAL} in a project.
  *
  * @param {string} project
  * @param {{ flags?: string[], before?: string }} [options]
@@ -97,7 +99,7 @@ describe('the addon is loaded', () => {
     assert.deepEqual(tryIn(aProject({ addon: 'damaged', binding: whole })), WORKS)
   })
 
-  /** What `fs` may be under a test. */
+  /** The functions of `fs` that a test allows. */
   const mocks = {
     'gives nothing': '() => undefined',
     'knows no file': "() => { throw Object.assign(new Error('on purpose'), { code: 'ENOENT' }) }",

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * Iterators of `chunks` that nobody has any more, without a `return()`: the garbage collector finds them, and then
- * nothing is leased, no file is open and nobody listens, whoever still has the signal, the stream or the handle.
+ * Iterators of `chunks` that their user has dropped without a `return()`. Once the garbage
+ * collector has found one, nothing is leased, no file is open and nobody listens. It makes no
+ * difference who still has the signal, the stream or the handle.
  */
 
 // First: cistern takes `fs.read` as it is when cistern is loaded.
@@ -81,7 +82,7 @@ for (const detachOnRelease of [true, false]) {
       })
     }
 
-    test('gives back what was read ahead, and was copied out for who waits', async () => {
+    test('releases a chunk that was read ahead and copied out for a waiter', async () => {
       const pool = newPool({ maxBytes: 2 * CHUNK })
       const chunk = await take(pool, file)
       pool.release(await pool.acquire(CHUNK))
@@ -131,7 +132,7 @@ for (const detachOnRelease of [true, false]) {
       await leftNothing(pool)
     })
 
-    test('lets go of a stream, which goes on', async () => {
+    test('leaves a stream, which goes on', async () => {
       const pool = newPool()
       for (const stream of [new PassThrough(), Readable.from(pieces(), { objectMode: false })]) {
         const before = listenersOf(stream)
@@ -150,7 +151,7 @@ for (const detachOnRelease of [true, false]) {
       await leftNothing(pool)
     })
 
-    test('lets go of a web stream, which can be read on', async () => {
+    test('leaves a web stream, which can be read on', async () => {
       const pool = newPool()
       let controller
       const web = new ReadableStream({
@@ -174,7 +175,7 @@ for (const detachOnRelease of [true, false]) {
       assert.equal((await generator.next()).value, 'two')
     })
 
-    test('with a call under way still gives the chunk, and is then let go of', async () => {
+    test('with a call under way still gives the chunk, and can then be collected', async () => {
       const pool = newPool()
       const through = new PassThrough()
       const pending = chunks(pool, through, { signal }).next()
@@ -215,7 +216,7 @@ for (const detachOnRelease of [true, false]) {
       await leftNothing(pool)
     })
 
-    test('keeps its block as long as a read into it is under way', async (context) => {
+    test('holds its block as long as a read into it is under way', async (context) => {
       const pool = newPool()
       const held = []
       let reads = 0
@@ -254,7 +255,9 @@ async function* pieces() {
   yield 'three'
 }
 
-/** What passes for a FileHandle. One of Node's that is collected ends the process. */
+/**
+ * Returns an object that passes for a FileHandle. One of Node's that is collected ends the process.
+ */
 function handleOf(bytes) {
   return {
     fd: 0,
@@ -269,7 +272,7 @@ function listenersOf(emitter) {
   return Object.fromEntries(emitter.eventNames().map((name) => [name, emitter.listenerCount(name)]))
 }
 
-/** Whether an assertion holds. */
+/** Returns true where an assertion holds. */
 function holds(assertion) {
   try {
     assertion()

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * Code that watches every prototype once cistern is loaded: it comes by no block of `cistern/io` that nobody has
- * been given, nor by anything that ends a lease of somebody else. Each attack is a process of its own.
+ * Code that watches every prototype once cistern is loaded. It gets no block of `cistern/io` before
+ * its user does, and nothing that could end another user's lease. Each attack is a process of its
+ * own.
  */
 
 const assert = require('node:assert/strict')

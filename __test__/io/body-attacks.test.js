@@ -1,6 +1,8 @@
 'use strict'
 
-/** `readBody` while other code runs within it: nothing stays leased, and nobody else's lease ends. */
+/**
+ * `readBody` while other code runs within it: nothing stays leased, and nobody else's lease ends.
+ */
 
 const assert = require('node:assert/strict')
 const { subscribe, unsubscribe } = require('node:diagnostics_channel')
@@ -53,7 +55,7 @@ function onStack(callback) {
 }
 
 /**
- * A stream that announces a length, and gives what it is told to.
+ * A stream that announces a length, and gives the pieces that a test wants.
  *
  * @param {number} [length]
  */
@@ -96,7 +98,7 @@ describe('readBody, aborted while it grows,', () => {
               assert.ok(victim.every((byte) => byte === 7))
               pool.release(victim)
             }
-            // Nobody stands in line before this one.
+            // No waiter is before this one.
             if (!isReleasing) pool.release(await pool.acquire(64))
             if (rest !== undefined) pool.release(rest)
             await assertUnheard(source)
@@ -363,7 +365,7 @@ describe('readBody believes no event', () => {
 })
 
 describe('readBody, of a request whose getters and methods', () => {
-  /** What it may look at or call. */
+  /** The properties that it may read or call. */
   const NAMES = [
     'readableEnded',
     'readableDidRead',
@@ -443,7 +445,7 @@ describe('readBody, of a request whose getters and methods', () => {
                 await outcome
                 isArmed = false
                 assert.equal(pool.stats().inUseCount, 0, `${name} ${from}`)
-                // One that does not let go of a listener keeps it.
+                // A stream that does not remove a listener still has it.
                 if (way === 'throw' && name === 'removeListener') continue
                 assert.equal(source.listenerCount('data'), 0, `${name} ${from}`)
               }
@@ -518,7 +520,7 @@ describe('readBody, with a signal', () => {
     await allBack(pool)
   })
 
-  test('that throws, or leases, as it is let go of, keeps the outcome', async () => {
+  test('that throws, or leases, as its listener is removed, does not change the outcome', async () => {
     const pool = new BufferPool()
     let stale
     const removeEventListener = () => {
@@ -621,7 +623,8 @@ describe('readBody, where the class of Buffers shows its blocks,', () => {
             restore()
           }
           for (const other of stolen) {
-            // In the one mode it may have been given what the other got: by the class, not by the pool.
+            // In the one mode it may have been given what the other got: by the class, not by the
+            // pool.
             if (lease?.buffer.buffer === other.buffer.buffer) continue
             assert.ok(pool.owns(other.buffer), `${nth} ${announced}`)
             assert.ok(other.buffer.every((byte) => byte === 7))

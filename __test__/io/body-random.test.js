@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `readBody` while random code runs within it: at every place where code of a user's can run, anything that such
- * code can do. A failure names its seed.
+ * `readBody` while random code runs within it: at every place where code of a user's can run,
+ * anything that such code can do. A failure names its seed.
  */
 
 const assert = require('node:assert/strict')
@@ -40,7 +40,7 @@ function randomFrom(seed) {
 /** A body that is read, and those who interfere with it. */
 class Upload {
   sent = 0
-  /** Whether others have given bytes of their own. */
+  /** True where other code has given bytes of its own. */
   isForged = false
   aborting = new AbortController()
 
@@ -189,11 +189,11 @@ async function round(seed) {
     assert.equal(req.listeners('data').filter((listener) => listener !== interfere).length, 0)
   }
   await allBack(pool)
-  // Nobody was left in line.
+  // The queue of waiters is empty.
   pool.release(await pool.acquire(100))
 }
 
-test('readBody keeps nothing, and ends no lease of others, whatever code runs within it', async () => {
+test('readBody leaves nothing leased, and ends no lease of others, whatever code runs within it', async () => {
   for (let seed = SEED; seed < SEED + ROUNDS; seed++) {
     try {
       await round(seed * 7919)

@@ -1,6 +1,9 @@
 'use strict'
 
-/** How much memory `readBody` holds: after what has arrived, and not after what was announced. */
+/**
+ * How much memory `readBody` holds: it follows the bytes that have arrived, not the length that was
+ * announced.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -26,7 +29,7 @@ const {
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** What a body may hold that has so many bytes. */
+/** Returns the most memory that a body of so many bytes may hold. */
 const mayHold = (arrived) => Math.max(64 * KIB, 4 * arrived)
 
 /**
@@ -366,7 +369,7 @@ describe('A body of an announced length, at the ceiling,', () => {
     assert.equal(pool.stats().allocCount, 0)
   })
 
-  /** What ends a reading while it waits, and with what. */
+  /** Ways to end a reading while it waits, each with the error that it rejects with. */
   const ENDS = {
     'its signal': { end: (_req, aborting) => aborting.abort(), code: 'ABORT_ERR' },
     'an error': { end: (req) => req.destroy(new RangeError('broken')), message: 'broken' },

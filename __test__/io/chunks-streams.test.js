@@ -1,6 +1,8 @@
 'use strict'
 
-/** `chunks` of streams: no byte is missing, and blocks grow only where the pool has room for them. */
+/**
+ * `chunks` of streams: no byte is missing, and blocks grow only where the pool has room for them.
+ */
 
 const assert = require('node:assert/strict')
 const crypto = require('node:crypto')
@@ -29,7 +31,7 @@ const {
 } = require('../support/files')
 
 describe('chunks', () => {
-  test('What came before an error is given before it, as for await gives it', async () => {
+  test('Pieces that came before an error are given before it, as for await gives them', async () => {
     const pool = new BufferPool()
     const broken = async function* broken() {
       yield 'a'

@@ -220,7 +220,7 @@ describe('chunks', () => {
     })
   )
 
-  test('What fails: rejected once, with nothing leased or open, and then it is over', async (context) => {
+  test('A failure rejects once, with nothing leased or open, and then the iterator is done', async (context) => {
     const pool = new BufferPool()
     const broken = async function* broken() {
       yield 'abc'

@@ -1,6 +1,8 @@
 'use strict'
 
-/** Connections that end, or live on, in ways that no message tells: found by attacks on `cistern/io`. */
+/**
+ * Connections that end, or live on, and no event says so. Attacks on `cistern/io` have found these.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -19,7 +21,7 @@ const { ALIEN, HOST, allBack, vandalize } = require('../support/io-servers')
 
 const MIB = 1024 * 1024
 
-/** What is sent. */
+/** The bytes that are sent. */
 const OURS = 0x01
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-connections-'))
@@ -43,7 +45,7 @@ async function listening(context, server) {
   return server.address().port
 }
 
-/** A client that sends what it is told, and counts the bytes that come. */
+/** A client that sends a request, and counts the bytes that come. */
 function clientOf(context, port, text) {
   const client = net.connect(port, HOST)
   client.on('error', () => {})
@@ -243,7 +245,7 @@ describe('readBody', () => {
 })
 
 describe('pumpFile', () => {
-  test('is rejected by a response in line whose connection is closed already', async (context) => {
+  test('is rejected by a queued response whose connection is closed already', async (context) => {
     const pool = new BufferPool()
     const file = fileOf(3 * MIB)
     const failed = withResolvers()
@@ -281,7 +283,7 @@ describe('pumpFile', () => {
     await allBack(pool)
   })
 
-  test('to many responses in line listens to their connection once', async (context) => {
+  test('to many queued responses listens to their connection once', async (context) => {
     const pool = new BufferPool()
     const file = fileOf(1000)
     const warnings = []
@@ -310,7 +312,7 @@ describe('pumpFile', () => {
     )
   })
 
-  test("from another's handle whose read throws is rejected, and keeps nothing", async () => {
+  test("from another's handle whose read throws is rejected, and nothing stays leased", async () => {
     const pool = new BufferPool()
     const throws = () => {
       throw new Error('mine')
@@ -328,7 +330,7 @@ describe('pumpFile', () => {
 
 describe('chunks', () => {
   for (const onExhausted of ['throw', 'unpooled']) {
-    test(`read ahead gives way to who waits (onExhausted: '${onExhausted}')`, async () => {
+    test(`read ahead is released for a waiter (onExhausted: '${onExhausted}')`, async () => {
       const pool = new BufferPool({ maxBytes: 2 * 65_536, onExhausted })
       const contents = Buffer.alloc(10 * 65_536 + 5, OURS)
       const file = fileOf(contents.length)

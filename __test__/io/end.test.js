@@ -1,6 +1,6 @@
 'use strict'
 
-/** `end`: the memory stays as it is for as long as anyone sends it, and comes back once. */
+/** `end`: the memory stays as it is while anyone sends it, and the block is released once. */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -63,7 +63,7 @@ async function readSlowly(readable) {
   return Buffer.concat(chunks)
 }
 
-/** What a client of each kind gets, read slowly. */
+/** Returns the bytes that a client of each kind gets when it reads slowly. */
 async function getSlowly(transport, port, { method = 'GET', url = '/' } = {}) {
   if (!transport.isHttp2) {
     const module = transport === secure ? require('node:https') : http
@@ -352,7 +352,7 @@ describe('end', () => {
     await allBack(pool)
   })
 
-  test('sends responses that stand in line behind others, and releases those that never go', async () => {
+  test('sends responses that are queued behind others, and releases those that are never sent', async () => {
     const pool = new BufferPool()
     const waiting = []
     const server = http.createServer((req, res) => {
@@ -584,7 +584,7 @@ describe('end', () => {
     await allBack(pool)
   })
 
-  test('keeps what Node has taken, though it throws', async () => {
+  test('leaves the memory that Node has taken, though it throws', async () => {
     const pool = new BufferPool()
     let isReleased
     const server = http.createServer((req, res) => {
@@ -611,7 +611,7 @@ describe('end', () => {
     await allBack(pool)
   })
 
-  test('keeps what is under way when a listener of the end throws', async () => {
+  test('holds the block of a read under way when a listener of the end throws', async () => {
     const pool = new BufferPool({ maxBytes: 512 * MIB })
     const content = randomBytes(10 * MIB)
     const server = http.createServer((_req, res) => {

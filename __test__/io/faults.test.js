@@ -1,6 +1,8 @@
 'use strict'
 
-/** `fs` fails in the middle of a file: the error comes through, and nothing stays leased or open. */
+/**
+ * `fs` fails in the middle of a file: the error comes through, and nothing stays leased or open.
+ */
 
 // First: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
@@ -43,7 +45,7 @@ describe('fs fails in the middle of a file', () => {
     }
   }
 
-  /** What must hold at once when a helper has failed. */
+  /** Asserts that nothing is leased or open as soon as a helper has failed. */
   async function assertOver(pool, name) {
     assert.equal(pool.stats().inUseCount, 0)
     assert.deepEqual(openFiles(name), [])
@@ -63,7 +65,7 @@ describe('fs fails in the middle of a file', () => {
         const pool = new BufferPool({ detachOnRelease })
         const { bytes, error } = await read(pool, '/proc/self/mem', end - size)
         assert.equal(error.code, 'EIO')
-        // That begins where files begin: nothing is there, either.
+        // Without a start it is read from address 0, where nothing is mapped either.
         assert.equal(Buffer.concat(bytes).length, name === 'chunks' ? 0 : size)
         await assertOver(pool, `/proc/${process.pid}/mem`)
       }

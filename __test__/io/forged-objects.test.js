@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Sockets, streams and responses with functions of their user's, and patched collections. None of them gets at a block
- * that is still read or written.
+ * Sockets, streams and responses with functions of their user's, and patched collections. None of
+ * them gets at a block that is still read or written.
  */
 
 const assert = require('node:assert/strict')

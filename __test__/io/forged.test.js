@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * Events that only Node should emit, emitted by other code: anyone can emit an event, call a listener, or throw in a
- * listener for new listeners. None of that releases a block that is still read or written.
+ * Events that only Node should emit, emitted by other code: anyone can emit an event, call a
+ * listener, or throw in a listener for new listeners. None of that releases a block that is still
+ * read or written.
  */
 
 const assert = require('node:assert/strict')
@@ -49,8 +50,9 @@ function forge(emitter, ...events) {
 }
 
 /**
- * Whether Node survives an event that another has emitted. It aborts where bytes come for an encrypted socket that has
- * emitted 'close', and its server trusts what its responses and connections emit.
+ * Returns true where Node survives an event that other code emits. It aborts where bytes come for
+ * an encrypted socket that has emitted 'close', and its server trusts what its responses and
+ * connections emit.
  */
 function toleratesForgery(emitter, event) {
   if (emitter instanceof tls.TLSSocket || emitter.server) return false
@@ -168,7 +170,7 @@ describe('onread', () => {
     }
   )
 
-  inBothModes('is collected where nobody listens for the end any more', async (pool) => {
+  inBothModes('is collected where nobody listens for its end any more', async (pool) => {
     const server = net.createServer((socket) => {
       socket.on('error', () => {})
       socket.end(CONTENT.subarray(0, 1000))
@@ -184,7 +186,7 @@ describe('onread', () => {
     })
   })
 
-  inBothModes('destroys a socket that can not be listened to, and keeps nothing', async (pool) => {
+  inBothModes('destroys a socket that refuses listeners, and holds nothing', async (pool) => {
     const server = net.createServer((socket) => {
       socket.on('error', () => {})
       socket.end(CONTENT)
@@ -694,7 +696,7 @@ describe('pumpFile', () => {
   )
 })
 
-/** Whether more is leased than the next owners have. */
+/** Returns true where more is leased than the next owners have. */
 function isOut(pool) {
   return pool.stats().inUseCount > 20
 }

@@ -1,6 +1,9 @@
 'use strict'
 
-/** HTTP/2 streams whose peers reset them without an error, or make no room: nothing is kept, and nothing burns. */
+/**
+ * HTTP/2 streams whose peers reset them without an error, or make no room: nothing is kept, and
+ * nothing burns.
+ */
 
 const assert = require('node:assert/strict')
 const { spawn } = require('node:child_process')
@@ -37,7 +40,7 @@ function countPumps() {
   return { begun: 0, ended: 0, codes: new Set() }
 }
 
-/** What a server answers with. */
+/** The body that a server answers with. */
 const ANSWERS = {
   end: (pool, res) => end(pool, res, pool.allocUnsafe(LARGE).fill('x')),
   pumpFile: (pool, res, pumps) => {
@@ -52,7 +55,7 @@ const ANSWERS = {
   }
 }
 
-/** What a server does with the request before it answers. */
+/** Ways in which a server treats the request before it answers. */
 const READERS = {
   'reads nothing': (_pool, _req, answer) => answer(),
   'pauses the request': (_pool, req, answer) => {
@@ -82,7 +85,7 @@ const READERS = {
   }
 }
 
-/** What a client sends of its requests. */
+/** The part of its requests that a client sends. */
 const REQUESTS = {
   'a whole one': (stream) => [
     frames.headers(stream),

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Loops over `chunks` that are left early: by the limit, `break`, `throw` or a signal. An answer can still be sent. */
+/**
+ * Loops over `chunks` that are left early: by the limit, `break`, `throw` or a signal. An answer
+ * can still be sent.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -57,7 +60,7 @@ function measuring(pool, options = {}) {
 
 describe('The limit of chunks', () => {
   for (const { name, createServer, send } of TRANSPORTS) {
-    test(`is told to a client that goes on sending, over ${name}`, async () => {
+    test(`reaches a client that goes on sending, over ${name}`, async () => {
       const pool = new BufferPool()
       await serving(createServer(measuring(pool)), async (port) => {
         for (const size of [0, 1, LIMIT]) {
@@ -127,7 +130,7 @@ describe('The limit of chunks', () => {
     await allBack(pool)
   })
 
-  test('can be told on a bare http2 stream, which is reset when that is out', async () => {
+  test('can be answered on a bare http2 stream, which is reset once the answer is out', async () => {
     const pool = new BufferPool()
     const server = http2.createServer()
     let closed

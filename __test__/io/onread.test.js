@@ -1,6 +1,6 @@
 'use strict'
 
-/** `onread`: a socket reads into a pooled block, and gives it back when it closes. */
+/** `onread`: a socket reads into a pooled block, and releases it when it closes. */
 
 const assert = require('node:assert/strict')
 const { createHash } = require('node:crypto')
@@ -44,7 +44,7 @@ function sink() {
   }
 }
 
-/** A server that sends a body to whoever comes. */
+/** A server that sends a body to each client. */
 const sending = (protocol, body) =>
   protocol.createServer((socket) => {
     socket.on('error', () => {})
@@ -69,7 +69,7 @@ describe('onread', () => {
               assert.ok(pool.owns(buffer))
               blocks.add(buffer)
               take(length, buffer)
-              // What others write must not be seen here.
+              // Bytes that others write must not be seen here.
               if (sum.calls % 20 === 0) pool.release(pool.allocUnsafe(size).fill(0xee))
             })
             const socket = protocol.connect(port, { onread: option })
@@ -137,7 +137,7 @@ describe('onread', () => {
         const socket = protocol.connect(port, { onread: option })
         await once(socket, 'close')
         assert.equal(sum.hash(), hash(body))
-        // What is decrypted comes all the same.
+        // Decrypted bytes come all the same.
         if (protocol === plain) assert.equal(callsInPauses, 0)
       })
       await allBack(pool)

@@ -60,11 +60,11 @@ const unheard = {
 }
 
 /**
- * What a pump has left when it is over: nothing, at once. Where a system call took longer than its grace period, what that
- * has follows.
+ * Asserts that a pump that has ended holds nothing. Where a system call took longer than its grace
+ * period, its block and its file follow later.
  *
  * @param {BufferPool} pool
- * @param {number} start when the pump was told to end, or before
+ * @param {number} start when the pump was aborted, or before
  * @param {() => string[]} [files] what it had opened that is still open
  */
 async function leftNothing(pool, start, files = () => openFiles(folder)) {
@@ -213,7 +213,7 @@ describe('pumpFile', () => {
       await atRest(pool)
     })
 
-    test('A response in line behind another, when their connection is closed', async (context) => {
+    test('A response queued behind another, when their connection is closed', async (context) => {
       const pool = new BufferPool()
       const server = http.createServer()
       const responses = []
@@ -228,7 +228,7 @@ describe('pumpFile', () => {
       await atRest(pool)
     })
 
-    test('A response in line behind another gets its file when it is its turn', async (context) => {
+    test('A response queued behind another gets its file when it is its turn', async (context) => {
       const pool = new BufferPool()
       disturb(pool, context)
       const server = http.createServer()
@@ -364,7 +364,7 @@ describe('pumpFile', () => {
     assert.equal(getEventListeners(signal, 'abort').length, 0)
   })
 
-  test('A signal that can not be listened to: rejected, and nobody listens', async () => {
+  test('A signal that refuses listeners: the pump rejects, and nobody listens', async () => {
     const pool = new BufferPool()
     const sink = new PassThrough()
     const before = sink.eventNames()
@@ -440,7 +440,7 @@ describe('pumpFile', () => {
       await assert.rejects(pumping, { message: 'mine' })
       await until(() => openFiles(folder).length === 0, 'no file is open')
       pool.release(block)
-      // Nobody stands in line any more.
+      // The queue of waiters is empty.
       const last = recorder()
       await pumpFile(pool, file, last, options)
       assertBytes(Buffer.concat(last.kept), contents)

@@ -3,7 +3,8 @@
 /**
  * `pumpFile` with real files, servers and clients:
  *
- * - The bytes that arrive are the file's, by their hash, however much others use and overwrite the pool's memory.
+ * - The bytes that arrive are the file's, by their hash, however much others use and overwrite the
+ *   pool's memory.
  * - A block is released once nobody reads or writes it any more, and not before.
  */
 
@@ -173,7 +174,7 @@ describe('pumpFile', () => {
     'an http response': { serve: responding, sent: dechunked }
   })) {
     test(
-      `What ${name} has when a pump is aborted stays as it is until it is sent`,
+      `The bytes that ${name} has when a pump is aborted stay as they are until they are sent`,
       onDisturbedPools(async (pool, context) => {
         const { writable, client } = await serve(context)
         const socket = writable.socket ?? writable
@@ -187,10 +188,10 @@ describe('pumpFile', () => {
         await assert.rejects(pumping, { name: 'AbortError', code: 'ABORT_ERR', cause: 'enough' })
         assert.equal(getEventListeners(signal, 'abort').length, 0)
         assert.deepEqual(listenersOf(writable), before[0])
-        // Its end would tell that the memory is free.
+        // Its end would say that the memory is free.
         const { close, ...others } = listenersOf(socket)
         assert.deepEqual({ ...others, close: close - (writable === socket ? 0 : 1) }, before[1])
-        // What was read ahead is released, what is under way is not.
+        // A chunk that was read ahead is released, one that is being read is not.
         await until(() => pool.stats().inUseCount === 1, 'the read has ended')
         await sleep(20)
         assert.equal(pool.stats().inUseCount, 1)
@@ -263,7 +264,7 @@ describe('pumpFile', () => {
     })
   }
 
-  test('A FIFO that says nothing does not keep an abort from coming', onlyLinux, async () => {
+  test('A silent FIFO does not delay an abort', onlyLinux, async () => {
     const pool = new BufferPool()
     const name = fifo()
     const writer = fs.openSync(name, 'r+')
@@ -279,7 +280,7 @@ describe('pumpFile', () => {
     await atRest(pool)
   })
 
-  test('A FIFO that nobody writes does not either', onlyLinux, async () => {
+  test('A FIFO without a writer does not delay an abort', onlyLinux, async () => {
     const pool = new BufferPool()
     const name = fifo()
     const signal = abortedAfter(20)

@@ -1,6 +1,8 @@
 'use strict'
 
-/** `readBody` with clients that misbehave, at the ceiling, in a storm of clients, and in frameworks. */
+/**
+ * `readBody` with clients that misbehave, at the ceiling, in a storm of clients, and in frameworks.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -21,7 +23,7 @@ const {
 } = require('../support/io-servers')
 const { MIB, hashing, head, onlyOutcome, plain, say } = require('../support/read-body')
 
-/** What clients do in a storm, to a server that echoes. */
+/** The clients of a storm, and what each does to a server that echoes. */
 const CLIENTS_HTTP1 = {
   good: async ({ transport, port, body }) => {
     const headers = { 'content-length': body.length, 'x-hash': hash(body) }
@@ -126,7 +128,7 @@ const CLIENTS_HTTP2 = {
     socket.end()
   },
   'sends garbage': async ({ open, body }) => {
-    // Node 20 forgets such a connection, and tells of its end nobody.
+    // Node 20 forgets such a connection, and reports its end to nobody.
     if (process.version.startsWith('v20.')) return
     const socket = await open(frames.opening(), frames.headers(1, { path: '/none' }))
     socket.write(frames.data(1, body.subarray(0, 3000)))
@@ -135,7 +137,9 @@ const CLIENTS_HTTP2 = {
 }
 
 describe('readBody, from clients that misbehave', () => {
-  /** What a client does to its connection in the middle of its body, and what comes of it. */
+  /**
+   * Ways in which a client breaks its connection in the middle of its body, each with the outcome.
+   */
   const ABORTS = {
     'resets it': (socket) => socket.resetAndDestroy(),
     'ends it': (socket) => socket.end(),
@@ -294,7 +298,7 @@ describe('readBody, from clients that misbehave', () => {
 })
 
 describe("readBody at the pool's ceiling", () => {
-  test('waits in line for memory, and the clients with it', async () => {
+  test('waits in the queue for memory, and the clients with it', async () => {
     const pool = new BufferPool({ maxBytes: 2 * MIB, onExhausted: 'throw' })
     const { server, outcomes } = hashing(plain, pool)
     const bodies = Array.from({ length: 30 }, () => randomBytes(MIB))
@@ -316,7 +320,7 @@ describe("readBody at the pool's ceiling", () => {
     assert.equal(unpooledCount, 0)
   })
 
-  test('leaves the line when the client does', async () => {
+  test('leaves the queue when the client leaves', async () => {
     const pool = new BufferPool({ maxBytes: MIB })
     const { server, outcomes } = hashing(plain, pool)
     await serving(server, async (port) => {
@@ -328,14 +332,14 @@ describe("readBody at the pool's ceiling", () => {
       for (const { socket } of clients) socket.destroy()
       await until(() => outcomes.length === 10, 'all are told')
       for (const { error } of outcomes) assert.equal(error.code, 'ECONNRESET')
-      // It has left the line: nobody is before this one.
+      // It has left the queue: no waiter is before this one.
       pool.release(others)
       pool.release(await pool.acquire(MIB))
     })
     await allBack(pool)
   })
 
-  test('never deadlocks: who has a block waits for no other', async () => {
+  test('never deadlocks: a reader that has a block waits for no other', async () => {
     for (const onExhausted of ['throw', 'unpooled']) {
       const pool = new BufferPool({ maxBytes: 4 * MIB, onExhausted })
       const { server, outcomes } = hashing(plain, pool)

@@ -31,7 +31,7 @@ const {
 
 const docs = readFileSync(path.join(root, 'docs', 'metrics.md'), 'utf8')
 
-/** A pool that says more of itself, or something else, than its books do. */
+/** A pool whose `stats()` can differ from its totals. */
 class Saying extends BufferPool {
   /** @type {object} */
   says = {}
@@ -44,7 +44,7 @@ class Saying extends BufferPool {
 }
 
 /**
- * Uses a pool in every way that its books know.
+ * Uses a pool in every way that its totals count.
  *
  * @param {BufferPool} pool
  */
@@ -99,7 +99,7 @@ describe('a scrape', () => {
     })
   })
 
-  test('reads the books once, and only then', async () => {
+  test('reads the totals once, and only then', async () => {
     const registry = new Registry()
     const pools = ['one', 'other'].map((name) => new Saying({ name }))
     for (const pool of pools) register(pool, promClient, { registry })

@@ -1,11 +1,12 @@
 'use strict'
 
 /**
- * The pool against a model, by sequences of calls in two threads that fast-check makes up and shrinks.
+ * The pool against a model, by sequences of calls in two threads that fast-check makes up and
+ * shrinks.
  *
- * A failure shows the shortest sequence that fails, as code, and the command that has it again: it sets
- * FC_SEED, FC_PATH and FC_REPLAY for the one test. FC_RUNS multiplies the runs; FC_TRACE=1 writes each
- * call before it is made, for those that end the process.
+ * A failure shows the shortest sequence that fails, as code, and the command that has it again: it
+ * sets FC_SEED, FC_PATH and FC_REPLAY for the one test. FC_RUNS multiplies the runs; FC_TRACE=1
+ * writes each call before it is made, for those that end the process.
  */
 
 const assert = require('node:assert/strict')

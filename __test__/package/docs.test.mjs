@@ -50,14 +50,14 @@ for (const name of INSTALLED) {
   symlinkSync(target, link, 'junction')
 }
 
-/** Puts a block into the project, and tells its path. */
+/** Writes a block into the project. Returns its path. */
 function save({ at, code }, ending) {
   const file = path.join(project, `${at.replaceAll(/[/:]/g, '-')}.${ending}`)
   writeFileSync(file, code)
   return file
 }
 
-/** What is asked of the servers, by their documents and something that their code has. */
+/** The requests to the servers, by their document and a text that their code contains. */
 const SERVERS = [
   {
     document: 'README.md',
@@ -147,8 +147,8 @@ const SERVERS = [
 ]
 
 /**
- * Cuts the server's own file short while it is sent: the connection ends with what there was, and no other response
- * stands in place of the rest.
+ * Cuts the server's own file short while it is sent: the connection ends with what there was, and
+ * no other response stands in place of the rest.
  */
 async function cutShort(url, file) {
   const code = readFileSync(file)
@@ -178,7 +178,10 @@ async function cutShort(url, file) {
 
 const post = (url, body) => fetch(url, { method: 'POST', body })
 
-/** The answer to a body of some length, before any of it is sent: who sends may find the connection closed. */
+/**
+ * The answer to a body of some length, before any of it is sent: who sends may find the connection
+ * closed.
+ */
 async function announce(url, length) {
   const req = http.request(url, { method: 'POST', headers: { 'content-length': length } })
   req.flushHeaders()
@@ -205,7 +208,8 @@ async function run(block) {
   const [status, signal] = await ended
   const [out, error] = (await printed).map((parts) => Buffer.concat(parts).toString())
   if (isInOrder) assert.deepEqual([status, signal], [0, null], `${error}\n${out}`)
-  // Whether a Buffer that is dropped on purpose is told of depends on a sample and on the garbage collector.
+  // A sample and the garbage collector decide whether `cistern:leak` reports a Buffer that is
+  // dropped on purpose.
   assert.doesNotMatch(error.replaceAll(/^\(node:\d+\) \[CISTERN_LEAK\] .*$/gm, ''), /Warning/)
   const lines = out.split('\n')
   for (const [, said] of code.matchAll(/console\.log\(.*\) \/\/ (.+)$/gm)) {
@@ -213,7 +217,9 @@ async function run(block) {
   }
 }
 
-/** Asks a server what it is there for, and ends it. Whether that has to be in order. */
+/**
+ * Asks a server what it is there for, and ends it. Returns true where its exit has to be in order.
+ */
 async function use(child, { at, document, code }, file) {
   try {
     const server = SERVERS.find(
@@ -222,7 +228,7 @@ async function use(child, { at, document, code }, file) {
     assert.ok(server, `the server of ${at} has no check here`)
     const ended = once(child, 'exit').then(() => [])
     const [port] = await Promise.race([once(child, 'message'), ended])
-    // Its status and what it has printed tell more.
+    // Its status and its output show more.
     if (port === undefined) return true
     await server.check(`http://127.0.0.1:${port}/`, code, file)
     return server.endsInOrder ?? false
@@ -254,7 +260,10 @@ describe('the TypeScript blocks', () => {
   })
 })
 
-/** What a line of the shell names that is not there, one sentence each. */
+/**
+ * Returns one sentence for each file, script or option that a shell line names and that does not
+ * exist.
+ */
 function unknownIn(line) {
   const [command, ...args] = line
     .replace(/(^|\s)#.*/, '')
@@ -281,7 +290,7 @@ function unknownIn(line) {
   } else {
     expect(['node', 'cargo'].includes(command), `check of ${command} here`)
   }
-  // What cargo is told is where it builds.
+  // cargo's arguments are paths in the folder where it builds.
   for (const word of command === 'cargo' ? [] : args) {
     if (/^[\w.]+\/.*\.\w+$/.test(word)) expect(existsSync(path.join(root, word)), `file ${word}`)
   }
@@ -289,7 +298,7 @@ function unknownIn(line) {
 }
 
 describe('the documents', () => {
-  test('have no code of a kind that nobody checks', () => {
+  test('have no code of a kind that no test checks', () => {
     const known = ['js', 'ts', 'sh', 'text', 'yaml']
     const others = blocks.filter(({ language }) => !known.includes(language))
     assert.deepEqual(others, [])
@@ -308,7 +317,7 @@ describe('the documents', () => {
       for (const [said, script] of text.matchAll(/npm run ([\w-]+)/g)) {
         assert.ok(script in scripts, `${name}: ${said}`)
       }
-      // Of compare/ they are told from there.
+      // Paths in compare/'s documents begin at that folder.
       const here = path.dirname(name) === 'compare' ? 'compare' : '.'
       for (const [, file] of text.matchAll(/`([\w.]+\/[\w./-]*?)`/g)) {
         if (/^(cistern|target|fuzz\/artifacts)\//.test(file)) continue

@@ -1,6 +1,9 @@
 'use strict'
 
-/** The recipes for frameworks, in processes of their own: headers and hooks are kept, and nothing stays leased. */
+/**
+ * The recipes for frameworks, in processes of their own: headers and hooks are kept, and nothing
+ * stays leased.
+ */
 
 const assert = require('node:assert/strict')
 const { spawn } = require('node:child_process')
@@ -56,7 +59,10 @@ const post = (url, body, headers = {}) =>
     body
   )
 
-/** Sends the beginning of a request, and breaks off: at once, or when something of the answer has come. */
+/**
+ * Sends the beginning of a request, and breaks off: at once, or when something of the answer has
+ * come.
+ */
 async function breakOff(url, text, waits) {
   const socket = net.connect(Number(new URL(url).port), '127.0.0.1')
   socket.on('error', () => {})
@@ -116,11 +122,12 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
       await eventually(async () => (await inUse()) === 0, 'nothing is leased')
     })
 
-    test('answers 413 to what is too long, and keeps nothing of it', async () => {
+    test('answers 413 to a body that is too long, and holds nothing of it', async () => {
       const body = Buffer.alloc(4 * MIB)
       for (const headers of [{}, { 'content-length': body.length }]) {
         const outcome = await post(`${url}hash`, body, headers).catch(({ code }) => ({ code }))
-        // fastify and hapi close the connection after a refusal, and may cut off their own answer by that.
+        // fastify and hapi close the connection after a refusal, and may cut off their own answer
+        // by that.
         if (['fastify', 'hapi'].includes(name) && outcome.code !== undefined) {
           assert.match(outcome.code, /^(EPIPE|ECONNRESET)$/)
         } else {
@@ -139,7 +146,7 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
       await eventually(async () => (await inUse()) === 0, 'nothing is leased')
     })
 
-    test('keeps nothing for clients that break off, and serves the next', async () => {
+    test('holds nothing for clients that break off, and serves the next', async () => {
       const head = (method, target, length) =>
         `${method} ${target} HTTP/1.1\r\nhost: x\r\n` +
         (length

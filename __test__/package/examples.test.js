@@ -36,7 +36,8 @@ async function start(name, ...args) {
 }
 
 /**
- * The most memory that a process had resident so far, in bytes. Only Linux tells: elsewhere it is 0.
+ * Returns the most memory that a process had resident so far, in bytes. Only Linux tells; elsewhere
+ * it is 0.
  *
  * @param {import('node:child_process').ChildProcess} child
  */
@@ -95,7 +96,7 @@ describe('the upload server', () => {
   })
   after(() => stop(child))
 
-  test('tells length and hash of each body', async () => {
+  test('prints length and hash of each body', async () => {
     const sizes = [0, 1, 1000, 65_536, 100_001, 3 * MIB]
     const check = async (size, chunked) => {
       const body = randomBytes(size)
@@ -117,7 +118,7 @@ describe('the upload server', () => {
     req.destroy()
   })
 
-  test('keeps nothing of who goes away', async () => {
+  test('holds nothing of a client that goes away', async () => {
     for (let i = 0; i < 10; i++) await sendAndLeave(url, HALF_AN_UPLOAD)
     await eventually(async () => (await statsOf(url)).inUseCount === 0, 'all is released')
     const { name, freshCount } = await statsOf(url)
@@ -151,7 +152,8 @@ describe('the upload server under attack', () => {
         if (!chunked) assert.ok(statuses.every((status) => status === 200))
         const { unpooledCount, maxBytes } = await statsOf(url)
         assert.equal(unpooledCount, 0)
-        // Beside the ceiling there is Node itself, what its sockets have read, and what waits for larger blocks.
+        // Beside the ceiling there is Node itself, what its sockets have read, and what waits for
+        // larger blocks.
         const waiting = chunked ? 0 : (30 * SIZE) / 3
         // V8 keeps its own for a while when it is given back.
         const late = external ? 0 : 64 * MIB
@@ -239,8 +241,9 @@ describe('the file server under attack', () => {
   })
 
   /**
-   * Asks for a file, and changes that when its beginning has come, while the rest waits for the client. The second
-   * request lies behind it. Resolves to all that came once the connection is closed.
+   * Asks for a file, and changes that when its beginning has come, while the rest waits for the
+   * client. The second request lies behind it. Resolves to all that came once the connection is
+   * closed.
    */
   async function getWhileChanging(name, change) {
     const file = path.join(root, name)
@@ -518,7 +521,7 @@ describe('the log writer under attack', { skip: process.platform !== 'linux' }, 
   })
 })
 
-// A child of Windows can be ended, and not be told to end.
+// On Windows a process can be killed, but not asked to end.
 describe('the log writer', { skip: process.platform === 'win32' }, () => {
   test('has every request in its file, each on a line, also what came last', async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-examples-'))

@@ -1,6 +1,6 @@
 'use strict'
 
-/** What npm makes of the package, installed into empty projects. */
+/** npm installs the package into empty projects. */
 
 const assert = require('node:assert/strict')
 const { execFileSync, spawnSync } = require('node:child_process')
@@ -29,7 +29,9 @@ const CARGO_TARGET_DIR = path.join(root, 'target', 'install')
 /** From npm 12 on a user has to approve them. Older ones don't know the setting. */
 const RUNS_SCRIPTS = { npm_config_dangerously_allow_all_scripts: 'true' }
 
-/** Uses each entry, from CommonJS and from an ES module, and a Buffer of memory of the addon's own. */
+/**
+ * Uses each entry, from CommonJS and from an ES module, and a Buffer of memory of the addon's own.
+ */
 const TRIAL = `
   import assert from 'node:assert/strict'
   import { createRequire } from 'node:module'

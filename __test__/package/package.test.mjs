@@ -1,4 +1,4 @@
-/** What is around the pool: the entries of the package, the agreement of its parts, its scripts. */
+/** The package: its entries, its files, the agreement of its parts, and its scripts. */
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -22,7 +22,7 @@ const { libcOf, platform } = require('../../lib/runtime/platform.js')
 const { blockSizes, classOf } = require('../../lib/cache/size-class.js')
 
 /**
- * Whether a lock file has what Node would find by `name` from the folder `at`.
+ * Returns true where a lock file has the package that Node finds by `name` from the folder `at`.
  *
  * @param {Record<string, object>} packages
  * @param {string} at
@@ -35,7 +35,7 @@ function isLocked(packages, at, name) {
   }
 }
 
-/** What npm would publish, by its paths. */
+/** Returns the paths of the files that npm would publish. */
 function packedFiles() {
   const { stdout, stderr } = npm(root, ['pack', '--dry-run', '--json'])
   assert.notEqual(stdout, '', stderr)
@@ -138,7 +138,7 @@ describe('the package', () => {
 })
 
 describe('a platform', () => {
-  /** What napi-rs calls those that there are binaries for. */
+  /** napi-rs' names of the platforms that have binaries. */
   const NAMES = {
     'x86_64-unknown-linux-gnu': 'linux-x64-gnu',
     'x86_64-unknown-linux-musl': 'linux-x64-musl',

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Code that runs within a lease or a wait: formatters of stacks, signals, subscribers, watched promises. */
+/**
+ * Code that runs within a lease or a wait: formatters of stacks, signals, subscribers, watched
+ * promises.
+ */
 
 const assert = require('node:assert/strict')
 const { subscribe, unsubscribe } = require('node:diagnostics_channel')
@@ -84,7 +87,7 @@ describe('An abort is heard', () => {
         pool.release(held)
         await settle()
         assert.equal(pool.stats().inUseCount, 0)
-        // Nobody is left in line.
+        // The queue of waiters is empty.
         pool.release(await pool.acquire(16 * KIB))
       },
       { ...SAMPLED, maxBytes: 16 * KIB }
@@ -183,7 +186,7 @@ describe('A signal that fires as it is no longer listened to', () => {
   )
 })
 
-describe('A lease that nobody has been given yet', () => {
+describe('A lease that nobody has received yet', () => {
   test('can not be released by a stale view, from a formatter of stacks', async () => {
     const pool = new BufferPool({ detachOnRelease: false, ...SAMPLED })
     for (const lease of [
@@ -220,7 +223,7 @@ describe('A lease that nobody has been given yet', () => {
       inEveryMode(async (pool) => {
         const descriptor = Object.getOwnPropertyDescriptor(Promise.prototype, 'constructor')
         const see = (value) => {
-          // Whoever sees a lease, or its Buffer, ends it, and has the block for itself.
+          // Code that sees a lease, or its Buffer, could end it and take the block.
           if (typeof value?.release === 'function' && value !== pool) value.release()
           if (ArrayBuffer.isView(value) && pool.owns(value)) pool.release(value)
         }

@@ -1,12 +1,15 @@
 'use strict'
 
-/** `acquire` and `acquireLease`: the lease that they resolve with, and what `stats()` tells of waits. */
+/**
+ * `acquire` and `acquireLease`: the lease that they resolve with, and the figures of `stats()` on
+ * waits.
+ */
 
 const assert = require('node:assert/strict')
 const { constants } = require('node:buffer')
 const { describe, test } = require('node:test')
 const { BufferPool } = require('../..')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const {
   balanced,
   external,
@@ -157,11 +160,11 @@ describe('acquire', LIMIT, () => {
     assert.equal(runScript(script, { flags: ['--zero-fill-buffers'] }).trim(), 'true true 1')
     const [wasZero, isZero, waitCount] = runScript(script).trim().split(' ')
     assert.deepEqual([wasZero, waitCount], ['false', '1'], 'and costs nothing without')
-    // What V8 gets anew may be zero.
+    // V8's new memory may be zero.
     if (external) assert.equal(isZero, 'false')
   })
 
-  test('gives what is empty or larger than maxBlockSize at once, whoever waits', async () => {
+  test('serves an empty request, or one above maxBlockSize, at once, though others wait', async () => {
     const pool = new BufferPool({ maxBytes: MIB, maxBlockSize: 64 * KIB })
     const held = fill(pool)
     const first = watch(pool.acquire(100))
@@ -200,7 +203,7 @@ describe('acquire', LIMIT, () => {
     }
   })
 
-  test('that is refused at once holds nobody up, and nobody it', async () => {
+  test('that is refused at once delays no other, and no other delays it', async () => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     const first = pool.acquire(MIB)
@@ -297,7 +300,7 @@ describe('stats()', LIMIT, () => {
   }
   const NOBODY = { waitingCount: 0, longestWaitMs: 0 }
 
-  test('tells how many wait in all threads, and for how long the oldest has', async (context) => {
+  test('shows how many waiters all threads have, and how long the oldest has waited', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     assert.deepEqual(waits(pool), NOBODY)
@@ -305,7 +308,7 @@ describe('stats()', LIMIT, () => {
     const [first, second] = [new AbortController(), new AbortController()]
     const promise = assert.rejects(pool.acquire(1, { signal: first.signal }), ABORTED)
     assert.equal(waits(pool).waitingCount, 1)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       globalThis.served = pool.acquireLease(1)
     })
@@ -326,10 +329,10 @@ describe('stats()', LIMIT, () => {
     assert.deepEqual(waits(pool), NOBODY)
   })
 
-  test('tells of no wait that has ended with its thread, or with the pool', async (context) => {
+  test('shows no wait that has ended with its thread, or with the pool', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       for (let i = 0; i < 3; i++) pool.acquire(1)
     })
@@ -343,10 +346,10 @@ describe('stats()', LIMIT, () => {
     pool.release(held)
   })
 
-  test('counts who was granted a block and has not heard of it', async (context) => {
+  test('counts a waiter that was granted a block and does not know it yet', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const flag = new Int32Array(new SharedArrayBuffer(8))
     const served = thread.run(async ({ pool }, flag) => {
       const promise = pool.acquire(1)
@@ -366,7 +369,7 @@ describe('stats()', LIMIT, () => {
 
   test('never has a peak above the ceiling, and none below what was leased', async (context) => {
     const pool = new BufferPool({ maxBytes: Math.floor(25.2 * MIB), leakSampleRate: 0 })
-    const threads = await crew(context, pool, 3)
+    const threads = await attachThreads(context, pool, 3)
     const used = threads.map((thread, index) =>
       thread.run(async ({ pool, random }, seed) => {
         const next = random(seed)
@@ -401,7 +404,7 @@ describe('stats()', LIMIT, () => {
 
   test('has a peak of no more than the threads had at a time, one after the other', async (context) => {
     const pool = new BufferPool({ maxBytes: 64 * MIB })
-    for (const thread of await crew(context, pool, 3)) {
+    for (const thread of await attachThreads(context, pool, 3)) {
       await thread.run(async ({ pool }) => {
         const all = Array.from({ length: 4 }, () => pool.allocUnsafe(2 ** 20))
         for (const buffer of all) pool.release(buffer)
@@ -464,7 +467,7 @@ describe('acquire with wrong arguments', LIMIT, () => {
     await assert.rejects(pool.acquire(10, options), { message: 'on purpose' })
   })
 
-  test('or a signal that can not be listened to leaves the line as it is', async () => {
+  test('or a signal that refuses listeners leaves the queue as it is', async () => {
     const pool = new BufferPool({ maxBytes: MIB })
     const held = pool.allocUnsafe(MIB)
     const signal = {

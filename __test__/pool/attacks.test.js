@@ -1,19 +1,16 @@
 'use strict'
 
 /**
- * Code that means harm, or that does by accident what such code would: own properties on Buffers
- * and ArrayBuffers, patched prototypes, marks, and memory that moves by ways of Node's own.
+ * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers, patched prototypes,
+ * and watched classes.
  *
- * What must hold whatever it does: no two owners of one block, no crash, books in balance.
+ * No block ever has two owners, nothing crashes, and the totals balance.
  */
 
 const assert = require('node:assert/strict')
-const { once } = require('node:events')
 const { describe, test } = require('node:test')
-const { Worker } = require('node:worker_threads')
 const { BufferPool, shared } = require('../..')
 const { cacheOf } = require('../../lib/pool/buffer-pool')
-const { SEGMENTS_GONE } = require('../../lib/cache/thread-counters')
 const native = require('../../lib/runtime/native')
 const { slotOf } = require('../../lib/cache/tag')
 const {
@@ -21,10 +18,7 @@ const {
   collectUntil,
   external,
   inEveryMode,
-  marksHold,
   moves,
-  posts,
-  runScript,
   settle,
   until
 } = require('../support/helpers')
@@ -352,7 +346,7 @@ describe('The class of Buffers, made to show what it is given,', () => {
 })
 
 describe('A signal of one that waits', () => {
-  test('may release when it is let go of, and both get their memory', async () => {
+  test('may release when its listener is removed, and both get their memory', async () => {
     const pool = new BufferPool({ maxBytes: 256, maxBlockSize: 128 })
     const leases = [pool.allocUnsafe(128), pool.allocUnsafe(128)]
     const signal = {
@@ -368,7 +362,7 @@ describe('A signal of one that waits', () => {
     await balanced(pool)
   })
 
-  test('may be aborted as it is listened to, and nobody waits', async () => {
+  test('may be aborted as its listener is added, and nobody waits', async () => {
     const pool = new BufferPool({ maxBytes: 128, maxBlockSize: 128 })
     const lease = pool.allocUnsafe(128)
     const signal = {
@@ -383,84 +377,7 @@ describe('A signal of one that waits', () => {
   })
 })
 
-describe('markAsUntransferable', () => {
-  for (const turn of ['first', 'second']) {
-    for (const last of ['pool.release(buffer)', 'pool.trim()', 'pool.close()', 'void 0']) {
-      test(`at the ${turn} lease, then ${last}, does not abort the process`, () => {
-        runScript(`
-          const { markAsUntransferable } = require('node:worker_threads')
-          for (const detachOnRelease of [true, false]) {
-            const pool = new cistern.BufferPool({ detachOnRelease })
-            if ('${turn}' === 'second') pool.release(pool.allocUnsafe(100))
-            const buffer = pool.allocUnsafe(100)
-            markAsUntransferable(buffer.buffer)
-            if (!detachOnRelease) pool.release(buffer)
-            try { ${last} } catch (error) {
-              if (!error.code.startsWith('ERR_CISTERN_')) throw error
-            }
-          }
-        `)
-      })
-    }
-  }
-
-  test('in a worker that is terminated does not abort the process', () => {
-    const output = runScript(`
-      const { Worker } = require('node:worker_threads')
-      const worker = new Worker(
-        'const { parentPort, markAsUntransferable, workerData } = require("node:worker_threads");' +
-        'const { shared } = require(workerData); globalThis.kept = shared.allocUnsafe(100);' +
-        'markAsUntransferable(kept.buffer); parentPort.postMessage(0); setInterval(() => {}, 1000)',
-        { eval: true, workerData: ${JSON.stringify(require.resolve('../..'))} }
-      )
-      worker.once('message', async () => {
-        await worker.terminate()
-        console.log('alive')
-      })
-    `)
-    assert.equal(output.trim(), 'alive')
-  })
-
-  test('does not cost the bytes of a Buffer that stays leased', { skip: !moves }, () => {
-    const { markAsUntransferable } = require('node:worker_threads')
-    const pool = new BufferPool({ zeroOnRelease: true })
-    const buffer = pool.allocUnsafe(100).fill(7)
-    markAsUntransferable(buffer.buffer)
-    if (marksHold) {
-      assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_UNDETACHABLE' })
-      assert.equal(buffer.length, 100)
-      assert.ok(buffer.every((byte) => byte === 7))
-    } else {
-      pool.release(buffer)
-      assert.equal(buffer.length, 0)
-    }
-  })
-})
-
-test('Memory that a byte stream has moved to another thread has one owner', async () => {
-  const worker = new Worker(
-    `
-    const { parentPort, workerData } = require('node:worker_threads')
-    const { shared } = require(workerData)
-    let controller
-    const stream = new ReadableStream({ type: 'bytes', start: (given) => { controller = given } })
-    controller.enqueue(shared.allocUnsafe(100_000).fill(42))
-    stream.getReader().read().then(({ value }) => {
-      parentPort.postMessage(value.buffer, [value.buffer])
-      setInterval(() => {}, 1000)
-    })
-    `,
-    { eval: true, workerData: require.resolve('../..') }
-  )
-  const [memory] = await once(worker, 'message')
-  await worker.terminate()
-  const leases = Array.from({ length: 20 }, () => shared.allocUnsafe(100_000).fill(9))
-  assert.ok(new Uint8Array(memory, 0, 100_000).every((byte) => byte === 42))
-  for (const lease of leases) shared.release(lease)
-  await balanced(shared)
-})
-
-test('What can not be shown in an error message is refused all the same', () => {
+test('A value that an error message can not show is refused all the same', () => {
   const pool = new BufferPool()
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
@@ -470,72 +387,7 @@ test('What can not be shown in an error message is refused all the same', () => 
   }
 })
 
-test('An unpooled Buffer that was transferred says so', { skip: !moves }, () => {
-  const pool = new BufferPool({ maxBlockSize: 64 })
-  const buffer = pool.allocUnsafe(1000)
-  const moved = buffer.buffer.transfer()
-  assert.throws(() => pool.release(buffer), { code: 'ERR_CISTERN_DETACHED' })
-  assert.equal(moved.byteLength, 1000)
-  assert.equal(pool.stats().releaseCount, 0)
-})
-
-test('A block moved away through a stale view is not trimmed', { skip: !moves }, () => {
-  const pool = new BufferPool({ detachOnRelease: false })
-  const stale = pool.allocUnsafe(100).fill(5)
-  pool.release(stale)
-  const moved = stale.buffer.transfer()
-  assert.equal(pool.trim(), 0)
-  assert.equal(new Uint8Array(moved)[99], 5)
-})
-
-describe('Blocks that are moved away, through stale views, while they lie idle', () => {
-  /**
-   * Leases, releases and moves away so many blocks, and more as room for them.
-   *
-   * @param {BufferPool} pool of which release detaches nothing
-   * @param {number} count
-   */
-  function moveAway(pool, count) {
-    const stale = Array.from({ length: count }, () => pool.allocUnsafe(64))
-    for (const buffer of stale) pool.release(buffer)
-    for (const { buffer } of stale) structuredClone(buffer, { transfer: [buffer] })
-  }
-
-  for (const [way, lease] of [
-    ['allocUnsafe', (/** @type {BufferPool} */ pool) => pool.allocUnsafe(63)],
-    ['lease', (/** @type {BufferPool} */ pool) => pool.lease(63).buffer],
-    ['byteBuffer', (/** @type {BufferPool} */ pool) => pool.byteBuffer(64).append('x').view()]
-  ]) {
-    test(`are so many that ${way} would run out of stack`, async () => {
-      const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
-      moveAway(pool, 50_000)
-      const buffer = lease(pool)
-      assert.ok(buffer.length > 0)
-      assert.equal(pool.stats().inUseCount, 1)
-      pool.release(buffer)
-      await balanced(pool)
-    })
-  }
-
-  // What can't be moved away keeps its row.
-  test('are let go of when their rows have gone', { skip: !external || !posts }, async () => {
-    const pool = new BufferPool({ detachOnRelease: false, idleTimeout: Infinity })
-    const kept = pool.allocUnsafe(64)
-    moveAway(pool, 1000)
-    const { words } = cacheOf(pool)
-    await collectUntil(() => words[SEGMENTS_GONE] > 0, 'rows have gone')
-    // Idle slots without memory are all that this thread has. An error in a later turn would end the process.
-    pool.trim()
-    pool.close()
-    await settle()
-    pool.release(kept)
-    await settle()
-    const { inUseBytes, idleBytes } = await balanced(pool)
-    assert.deepEqual([inUseBytes, idleBytes], [0, 0])
-  })
-})
-
-test('A signal that a formatter of stacks aborts leaves nobody in line', async (context) => {
+test('A signal that a formatter of stacks aborts leaves no waiter behind', async (context) => {
   const pool = new BufferPool({ maxBytes: 4096, maxBlockSize: 4096, leakSampleRate: 1 })
   const held = pool.allocUnsafe(1024)
   const controller = new AbortController()
@@ -655,14 +507,14 @@ describe('A pool shows nothing of another', () => {
   })
 })
 
-test('A ticket that nobody knows any more keeps no block', async () => {
+test('A ticket that nobody has any more holds no block', async () => {
   const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
   const held = pool.allocUnsafe(64)
   // As where code is ended in the midst of `acquire`, by the timeout of vm.
   native.wait(cacheOf(pool).attachment, 0)
   assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
   pool.release(held)
-  // To the depot, and to who waits.
+  // To the depot, and to a waiter.
   pool.trim()
   await until(() => {
     try {

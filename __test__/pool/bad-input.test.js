@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Every public function with every wrong kind of argument. Each error is known to the letter: its code,
- * which argument, what was expected and what came. And nothing has happened then.
+ * Every public function with every wrong kind of argument. The tests know each error to the letter:
+ * its code, the argument, the expected type and the received value. The call has no other effect.
  */
 
 const assert = require('node:assert/strict')
@@ -22,7 +22,7 @@ const { isUint8Array } = types
 const { MAX_LENGTH } = constants
 const { MAX_SAFE_INTEGER } = Number
 
-/** What a getter of the user's throws. */
+/** The error that a getter of the user's throws. */
 const BOOM = new Error('boom')
 
 const boom = () => {
@@ -71,7 +71,7 @@ const VALUES = [
 ]
 
 /**
- * What a wrong argument is answered with; `undefined` where the value is none.
+ * The error for a wrong argument; `undefined` where the value is none.
  *
  * @typedef {{ name?: string, code?: string, message?: string | RegExp } | Error | undefined} Expected
  * @typedef {(value: any, shown: string, argument: string) => Expected} Rule
@@ -100,7 +100,7 @@ const wrongValue = (reason) => (_, shown, argument) => ({
   message: `The ${kindOf(argument)} '${argument}' ${reason}. Received ${shown}`
 })
 
-/** What the engine says to whoever looks into a revoked Proxy. */
+/** The engine's error for code that reads a revoked Proxy. */
 const REVOKED = { name: 'TypeError', message: /proxy that has been revoked/ }
 
 /**
@@ -159,7 +159,7 @@ const orInfinity =
     value === Number.POSITIVE_INFINITY ? undefined : rule(value, ...rest)
 
 /**
- * What is no size, Node refuses in its own words.
+ * Node refuses a wrong size with its own message.
  *
  * @returns {Rule}
  */
@@ -231,7 +231,7 @@ const noHandle = (value, shown, argument) =>
 
 const isPath = (value) => typeof value === 'string' || isUint8Array(value)
 
-/** What there is to be harmed. */
+/** The things that a wrong call could harm. */
 class World {
   pool = new BufferPool({ name: 'tried', idleTimeout: Number.POSITIVE_INFINITY })
   leased = this.pool.allocUnsafe(100).fill(1)
@@ -524,7 +524,7 @@ function pumping(optionsOf) {
 const ASYNC = new Set(['acquire', 'acquireLease', 'readBody', 'pumpFile'])
 
 /**
- * What a call is answered with.
+ * Returns the outcome of a call.
  *
  * @param {string} name of the function
  * @param {() => unknown} call
@@ -619,7 +619,7 @@ const BAGS = [
 /** Properties of streams, handles and registries, which may have others. */
 const NO_OPTIONS = ['on', 'write', 'fd', 'getReader', 'Gauge']
 
-describe('What a getter throws comes through, and nothing happens', () => {
+describe('The error of a getter comes through, and nothing happens', () => {
   const method = () => assert.fail('it was called')
   const rest = { on: method, Counter: method }
   for (const [name, property, run] of BAGS) {
@@ -698,7 +698,7 @@ test('owns says no to all of it', () => {
   for (const [value, shown] of VALUES) assert.equal(pool.owns(value), false, shown)
 })
 
-test('What takes no argument heeds none', async () => {
+test('A function without parameters ignores its arguments', async () => {
   const { bytes, lease, leased, pool } = new World()
   const stats = pool.stats()
   for (const [value, shown] of VALUES) {
@@ -725,7 +725,7 @@ describe('A method of something else is refused, and nothing happens', () => {
   ]) {
     const prototype = Object.getPrototypeOf(object)
     for (const key of Reflect.ownKeys(prototype)) {
-      // What shows an object shows any; `inspect.test.js` has it.
+      // Inspection that works on one object works on any: `inspect.test.js` tests it.
       if (key === 'constructor' || key === inspect.custom) continue
       test(`${name}: ${String(key)}`, async () => {
         await balanced(world.pool)

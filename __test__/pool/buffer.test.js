@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * A pooled Buffer is a Buffer: whatever is done with one gives the same as with a plain one, over all
+ * A pooled Buffer is a Buffer: every call gives the same as with a plain one. The tests go over all
  * methods that this Node has, and over those of its modules that take bytes.
  */
 
@@ -29,7 +29,7 @@ const ENCODINGS = ['utf8', 'utf16le', 'latin1', 'ascii', 'base64', 'base64url', 
 /** Stands for the Buffer itself among arguments. */
 const ITSELF = Symbol('itself')
 
-/** What both are given: their bytes, and where in the block they lie. */
+/** The content of both: their bytes, and their offset in the block. */
 const contents = fc.record({
   bytes: fc.oneof(
     { weight: 4, arbitrary: fc.uint8Array({ maxLength: 80 }) },
@@ -61,7 +61,7 @@ function pairOf(pool, { bytes, offset }) {
 }
 
 /**
- * What can be seen of a result.
+ * Returns all that can be seen of a result.
  *
  * @param {unknown} result
  * @param {Buffer} buffer that it was got from
@@ -90,7 +90,7 @@ function seenOf({ name, code, message }) {
 }
 
 /**
- * What a call does to a Buffer, and gives.
+ * Returns the result of a call, and its effect on the Buffer.
  *
  * @param {Buffer} buffer
  * @param {(buffer: Buffer) => unknown} call
@@ -181,8 +181,9 @@ const anything = fc.oneof(
 )
 
 /**
- * Given anything, Node itself aborts in these, goes on for ever or writes where it should not: an encoding
- * that is none, UTF-16 at an odd address, a Buffer filled with itself, for which `memcpy` has no answer.
+ * With arbitrary arguments Node itself aborts in these, never returns, or writes where it should
+ * not. Examples are an unknown encoding, UTF-16 at an odd address, and a Buffer filled with itself,
+ * which `memcpy` does not allow.
  */
 const FRAGILE = /^(fill|indexOf|lastIndexOf|includes|ucs2Slice|toString|toLocaleString)$/
 const sound = fc.constantFrom(...ENCODINGS.filter((name) => name !== 'utf16le'), undefined)
@@ -241,7 +242,7 @@ function ownArguments(args, buffer) {
 }
 
 /**
- * What is done to a Buffer by one of its members, and to the arguments.
+ * The effect of one of its members on a Buffer and on the arguments.
  *
  * @param {Buffer} buffer
  * @param {string | symbol} key
@@ -556,7 +557,7 @@ if (typeof crypto.hash === 'function') {
 /** From bytes to bytes, at once: each has a sibling that calls back. */
 const CODEC = /^(?!create).*Sync$/
 
-/** What undoes what. */
+/** Pairs of functions: the second undoes the first. */
 const BACK = [
   [/^deflateSync/, 'inflateSync'],
   [/^deflateRaw/, 'inflateRawSync'],

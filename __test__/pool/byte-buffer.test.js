@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The growable buffer, and what seed programs in Go taught: a buffer that grew large is not kept for
- * ever, sizes are learned, and what is never released leaks nothing.
+ * The growable buffer, with the lessons of similar programs in Go. A pool does not store a buffer
+ * that grew large for ever, it learns sizes, and a buffer that is never released leaks nothing.
  */
 
 const assert = require('node:assert/strict')
@@ -282,7 +282,7 @@ describe('view', () => {
     bytes.release()
   })
 
-  test('whose memory was sent away is told', async () => {
+  test('whose memory was sent away is reported', async () => {
     const pool = new BufferPool()
     const bytes = pool.byteBuffer(10).append('hello')
     structuredClone(bytes.view().buffer, { transfer: [bytes.view().buffer] })
@@ -362,7 +362,7 @@ describe('release', () => {
     assert.equal(pool.stats().releaseCount, 1)
   })
 
-  test('of a block that nobody saw leads nobody to the next owner’s bytes', () => {
+  test('of a block that nobody saw gives nobody the next owner’s bytes', () => {
     const pool = new BufferPool()
     const bytes = pool.byteBuffer(1000).append(Buffer.from('mine'))
     bytes.release()
@@ -454,7 +454,7 @@ describe('the pool learns', () => {
     assert.equal(pool.byteBuffer().capacity, 6144)
   })
 
-  test('not to keep what is above the 95th percentile: golang/go#23199', async () => {
+  test('not to store buffers above the 95th percentile: golang/go#23199', async () => {
     // Without samples, each of which Node 20 detaches where it can't move memory.
     const pool = new BufferPool({ idleTimeout: Infinity, leakSampleRate: 0 })
     const isLarge = (/** @type {number} */ i) => i % 100 === 0
@@ -468,7 +468,7 @@ describe('the pool learns', () => {
     assert.ok(discardCount >= before.discardCount + 3)
   })
 
-  test('what it sees anew: a size that has become common is kept again', async () => {
+  test('new sizes: buffers of a size that has become common are stored again', async () => {
     // Without samples, as above.
     const pool = new BufferPool({ idleTimeout: Infinity, leakSampleRate: 0 })
     use(pool, RELEASES, () => 1000)
@@ -500,7 +500,7 @@ describe('the pool learns', () => {
     assert.deepEqual([calibration.firstSize, calibration.largestStored], [MIB, MIB])
   })
 
-  test('What is asked for by its size is kept, and begins nobody else’s', () => {
+  test('A buffer that was requested by its size is stored, and no other buffer starts at that size', () => {
     const pool = new BufferPool({ leakSampleRate: 0 })
     const data = Buffer.alloc(500, 1)
     const useHinted = (count) => {

@@ -18,7 +18,7 @@ const { BLOCK_SIZE, LIB, SIZE, collected, tellsOfOne, told } = require('../suppo
 
 describe('the user’s Error', () => {
   /**
-   * What a leak under certain settings of `Error` tells.
+   * Returns the stacks that leaks report under certain settings of `Error`.
    *
    * @param {(use: () => void) => void} during
    * @returns {Promise<string[]>} the stacks
@@ -34,14 +34,14 @@ describe('the user’s Error', () => {
     })
     await collected(pool, 1)
     assert.equal(pool.stats().releaseCount, 1)
-    // Whatever else there was to tell comes before this.
+    // All earlier reports come before this one.
     await tellsOfOne(pool)
     return told.splice(0).map(({ stack }) => stack)
   }
 
   const limits = { 0: 0, 1: 1, 1000: 1000, Infinity: Infinity, '-1': -1, NaN: NaN, "'x'": 'x' }
   for (const [text, value] of Object.entries(limits)) {
-    test(`keeps its stackTraceLimit of ${text}, and a leak is told`, async () => {
+    test(`keeps its stackTraceLimit of ${text}, and a leak is reported`, async () => {
       const descriptor = { value, writable: true }
       const stacks = await toldUnder((use) => withError('stackTraceLimit', descriptor, use))
       assert.equal(stacks.length, 1)
@@ -49,7 +49,7 @@ describe('the user’s Error', () => {
     })
   }
 
-  test('without a stackTraceLimit has a leak told', async () => {
+  test('without a stackTraceLimit has a leak reported', async () => {
     const descriptor = { value: undefined, writable: true }
     const stacks = await toldUnder((use) => withError('stackTraceLimit', descriptor, use))
     assert.equal(stacks.length, 1)
@@ -81,7 +81,7 @@ describe('the user’s Error', () => {
       `\u001b[31m${error}\u001b[39m\n    at ${sites.map(show).join('\n    at ')}`
   }
   for (const [name, prepareStackTrace] of Object.entries(formats)) {
-    test(`keeps its prepareStackTrace, and a leak is told in that format: ${name}`, async () => {
+    test(`keeps its prepareStackTrace, and a leak is reported in that format: ${name}`, async () => {
       const descriptor = { value: prepareStackTrace, writable: true }
       const stacks = await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
       assert.equal(stacks.length, 1)
@@ -103,7 +103,7 @@ describe('the user’s Error', () => {
       await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
     })
 
-    test(`with a prepareStackTrace that gives ${name} has a leak told all the same`, async () => {
+    test(`with a prepareStackTrace that gives ${name} has a leak reported all the same`, async () => {
       const stacks = await toldUnder((use) => withError('prepareStackTrace', descriptor, use))
       assert.equal(stacks.length, 1)
     })
@@ -223,7 +223,7 @@ describe('a record', () => {
     )
   )
 
-  test('keeps nobody alive who waits', async () => {
+  test('keeps no waiter alive', async () => {
     const pool = new BufferPool({ leakSampleRate: 1, maxBytes: BLOCK_SIZE })
     class Owner {
       constructor() {

@@ -9,7 +9,7 @@ const path = require('node:path')
 const { describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('../..')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const {
   MODES,
   balanced,
@@ -41,7 +41,8 @@ async function refill(pool, size) {
 }
 
 /**
- * What a snapshot says that the pool holds: by what it has, and by what came and went.
+ * Returns the bytes that the pool holds by a snapshot: as a sum of what it has, and as fresh less
+ * freed bytes.
  *
  * @param {import('../..').PoolStats} stats
  */
@@ -72,15 +73,16 @@ describe('maxBytes', () => {
     skip: process.platform === 'win32'
   }, () => {
     const limits = [os.totalmem(), ...groupLimits()]
-    // 0 or undefined where the runtime can't tell; more than the machine has where there is none.
+    // 0 or undefined where the runtime does not know it; more than the machine has where there is
+    // no limit.
     if (process.constrainedMemory?.() > 0) limits.push(process.constrainedMemory())
     const { maxBytes } = new BufferPool().stats()
     assert.equal(maxBytes, Math.floor(Math.min(...limits) / 4))
   })
 
-  test('is told by stats, in all threads', async (context) => {
+  test('is shown by stats, in all threads', async (context) => {
     const pool = new BufferPool({ maxBytes: 12_345 })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     assert.equal(pool.stats().maxBytes, 12_345)
     assert.equal(await thread.run(({ pool }) => pool.stats().maxBytes), 12_345)
   })
@@ -108,7 +110,7 @@ describe('maxBytes', () => {
     assert.equal(pool.allocUnsafe(48 * KIB).length, 48 * KIB)
   })
 
-  test('tells what can never have room from what has none now', async () => {
+  test('distinguishes a request that can never fit from one that does not fit now', async () => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     const never = { ...EXHAUSTED, message: /can never hold/ }
     assert.throws(() => pool.allocUnsafe(MIB + 1), never)
@@ -136,7 +138,7 @@ describe('maxBytes', () => {
             served++
           } else if (held.length > 0) {
             const [buffer] = held.splice(below(held.length), 1)
-            // What is dropped comes back by the garbage collector.
+            // The garbage collector returns dropped blocks.
             if (next() < 0.95) pool.release(buffer)
           }
           if (next() < 0.005) pool.trim(below(MIB))
@@ -156,7 +158,7 @@ describe('maxBytes', () => {
     )
   )
 
-  /** What each thread does to the others' pool. */
+  /** The task of each thread on the shared pool. */
   const hammer = async ({ pool, held, random, turn }, { seed, milliseconds, largest, trims }) => {
     const next = random(seed)
     const below = (limit) => Math.floor(next() * limit)
@@ -199,7 +201,7 @@ describe('maxBytes', () => {
    */
   async function hammered(context, options, trims, look) {
     const pool = new BufferPool({ maxBytes: 2 * MIB, onExhausted: 'throw', ...options })
-    const threads = await crew(context, pool, 3)
+    const threads = await attachThreads(context, pool, 3)
     let isOver = false
     const ends = threads.map((thread, seed) => {
       return thread.run(hammer, { seed, milliseconds: 1000, largest: 150 * KIB, trims })
@@ -207,7 +209,7 @@ describe('maxBytes', () => {
     const all = Promise.all(ends).finally(() => {
       isOver = true
     })
-    // What it rejects with, is seen below.
+    // The error is tested below.
     all.catch(() => {})
     for (let before = pool.stats(); !isOver; await turn()) {
       for (let i = 0; i < 50; i++) {
@@ -241,7 +243,7 @@ describe('maxBytes', () => {
     })
   }
 
-  test('is not passed in any snapshot of the books, while blocks move', async (context) => {
+  test('is not exceeded in any snapshot of the totals, while blocks move', async (context) => {
     const most = [0, 0]
     await hammered(context, {}, 0.01, (stats) => {
       heldBytes(stats).forEach((bytes, i) => {
@@ -304,12 +306,12 @@ describe('maxBytes', () => {
     const [rise, areRefused] = output.trim().split(' ')
     assert.equal(areRefused, 'true', 'each thread was at the ceiling')
     assert.ok(Number(rise) >= 32, `the pool was used: ${rise} MiB`)
-    // What is more is JavaScript's: four threads' heaps.
+    // The rest is JavaScript's: the heaps of four threads.
     assert.ok(Number(rise) <= 64 + 32, `resident memory rose by ${rise} MiB`)
   })
 })
 
-describe('what is idle gives way at the ceiling', () => {
+describe('idle memory makes room at the ceiling', () => {
   test(
     'at once, where this thread has it',
     inEveryMode(
@@ -371,7 +373,7 @@ describe('what is idle gives way at the ceiling', () => {
     for (const detachOnRelease of [true, false]) {
       const pool = new BufferPool({ maxBytes: MIB, detachOnRelease, onExhausted: 'throw' })
       for (let i = 0; i < 16; i++) pool.allocUnsafe(64 * KIB)
-      // What the garbage collector finds goes to the depot.
+      // The garbage collector's blocks go to the depot.
       await collectUntil(() => pool.stats().idleBytes === MIB, 'all sixteen are in the depot')
       const { freshCount } = pool.stats()
       const held = [pool.allocUnsafe(512 * KIB), pool.allocUnsafe(64 * KIB)]
@@ -388,9 +390,9 @@ describe('what is idle gives way at the ceiling', () => {
     // Else what the other thread has released is the depot's a turn later.
     const isInMagazine = posts || options.detachOnRelease === false
 
-    test(`a little later, where another thread has it, to who waits, ${mode}`, async (context) => {
+    test(`a little later, where another thread has it, for a waiter, ${mode}`, async (context) => {
       const pool = new BufferPool({ ...options, maxBytes: MIB, idleTimeout: Infinity })
-      const [thread] = await crew(context, pool)
+      const [thread] = await attachThreads(context, pool)
       const idle = await thread.run(({ pool }) => {
         const buffers = Array.from({ length: 16 }, () => pool.allocUnsafe(64 * 1024))
         for (const buffer of buffers) pool.release(buffer)
@@ -411,7 +413,7 @@ describe('what is idle gives way at the ceiling', () => {
     test(`a little later, where another thread has it, after a refusal, ${mode}`, async (context) => {
       const settings = { maxBytes: MIB, idleTimeout: Infinity, onExhausted: 'throw' }
       const pool = new BufferPool({ ...options, ...settings })
-      const threads = await crew(context, pool, 2)
+      const threads = await attachThreads(context, pool, 2)
       for (const thread of threads) {
         await thread.run(({ pool, held }) => {
           const buffers = Array.from({ length: 8 }, () => pool.allocUnsafe(64 * 1024).fill(7))
@@ -445,7 +447,7 @@ describe('what is idle gives way at the ceiling', () => {
 
   test('in a thread that is busy once its event loop turns', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, idleTimeout: Infinity })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const flag = new Int32Array(new SharedArrayBuffer(8))
     const busy = thread.run(({ pool }, flag) => {
       pool.release(pool.allocUnsafe(1024 * 1024))
@@ -501,7 +503,7 @@ describe('a ceiling smaller than any block', () => {
   })
 })
 
-describe('what comes back late', () => {
+describe('blocks that return late', () => {
   test('makes room when it is collected', { skip: !external }, async () => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw', leakSampleRate: 0 })
     for (let i = 0; i < 4; i++) pool.allocUnsafe(256 * KIB)
@@ -517,7 +519,7 @@ describe('what comes back late', () => {
     skip: external && !endsShow
   }, async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw', leakSampleRate: 0 })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => {
       for (let i = 0; i < 8; i++) held.push(pool.allocUnsafe(128 * 1024).fill(1))
       for (const buffer of held.splice(0, 4)) pool.release(buffer)

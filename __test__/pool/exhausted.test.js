@@ -1,12 +1,15 @@
 'use strict'
 
-/** A lease that finds no room below the ceiling: it throws, or V8 serves it, and `cistern:exhausted` reports it. */
+/**
+ * A lease that finds no room below the ceiling: it throws, or V8 serves it, and `cistern:exhausted`
+ * reports it.
+ */
 
 const assert = require('node:assert/strict')
 const diagnostics = require('node:diagnostics_channel')
 const { describe, test } = require('node:test')
 const { BufferPool } = require('../..')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const {
   balanced,
   eventually,
@@ -18,7 +21,7 @@ const {
 const { EXHAUSTED, KIB, MIB, fill, releaseAll } = require('../support/ceiling')
 
 /**
- * Has what is idle be room for any class, where it does not give way at once.
+ * Makes idle memory available to any class, where that does not happen at once.
  *
  * @param {BufferPool} pool
  */
@@ -85,7 +88,7 @@ describe("onExhausted: 'throw'", () => {
   test('holds in every thread', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     const held = fill(pool, 256 * KIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     for (const call of [
       ({ pool }) => pool.allocUnsafe(10),
       ({ pool }) => pool.alloc(10),
@@ -299,7 +302,7 @@ describe('cistern:exhausted', () => {
   test('is published in the thread that was refused', async (context) => {
     const pool = new BufferPool({ name: 'narrow', maxBytes: 64 * KIB })
     const held = pool.allocUnsafe(64 * KIB)
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const here = await exhaustedDuring(async () => {
       const there = await thread.run(({ pool }) => {
         const messages = []

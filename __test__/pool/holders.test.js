@@ -1,6 +1,6 @@
 'use strict'
 
-/** `holders()`: who holds now, by call site, of the leases that were sampled. */
+/** `holders()`: the call sites of the sampled leases that are held now. */
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
@@ -19,7 +19,7 @@ const { Thread } = require('../support/thread')
 const SIZE = 1000
 const BLOCK_SIZE = 1024
 
-/** What `holders` shows, by the name of the function on top of each stack. */
+/** Returns what `holders` shows, by the name of the function on top of each stack. */
 function holdersByName(pool) {
   return pool.holders().map(({ stack, count, bytes }) => {
     const [, name] = /^ +at (?:async )?(?:[\w.]*\.)?(\w+) \(.*\)(?:$|\n)/.exec(stack) ?? [
@@ -171,7 +171,7 @@ describe('holders', () => {
     )
   )
 
-  test('tells nobody of a leak while it is asked, and does so later', () => {
+  test('reports no leak while a call of the pool runs, and reports it later', () => {
     const output = runScript(`
       const { subscribe } = require('node:diagnostics_channel')
       const pool = new cistern.BufferPool({ leakSampleRate: 1 })

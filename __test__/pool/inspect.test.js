@@ -1,6 +1,6 @@
 'use strict'
 
-/** What `console.log` shows of a pool, a lease and a buffer that grows. */
+/** How `console.log` shows a pool, a lease and a growable buffer. */
 
 const assert = require('node:assert/strict')
 const { test } = require('node:test')

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Pools of many GiB: sums of bytes, and of units of 64 bytes, are beyond 32 bits. Nobody touches the memory, so it
- * takes only addresses.
+ * Pools of many GiB: sums of bytes, and of units of 64 bytes, are beyond 32 bits. Nobody touches
+ * the memory, so it takes only addresses.
  */
 
 const assert = require('node:assert/strict')
@@ -25,7 +25,9 @@ const OPTIONS = { maxBytes: Infinity, maxBlockSize: GIB, leakSampleRate: 0 }
 /** Scrubbing touches all of it. */
 const WAYS = MODES.filter(({ options }) => !options.zeroOnRelease)
 
-/** Where V8 has the memory, or a checker follows it, so much can't be had; without 64 bits neither. */
+/**
+ * Where V8 has the memory, or a checker follows it, so much can't be had; without 64 bits neither.
+ */
 const skip = !external || isChecked || !['x64', 'arm64'].includes(process.arch)
 
 /**
@@ -77,7 +79,7 @@ for (const count of [65, 130, 300]) {
         await until(() => pool.stats().idleBytes === 0, 'the small block is freed')
       })
 
-      test(`serve who waits when they are released: ${mode}`, async (context) => {
+      test(`serve a waiter when they are released: ${mode}`, async (context) => {
         const pool = new BufferPool({ ...OPTIONS, ...options, maxBytes: count * GIB })
         const buffers = leaseAll(pool, count)
         if (buffers === undefined) return context.skip('the system refuses so many addresses')
@@ -97,7 +99,7 @@ for (const count of [65, 130, 300]) {
       })
     }
 
-    test('come back when they are dropped', { skip: !endsShow }, async (context) => {
+    test('return to the pool when they are dropped', { skip: !endsShow }, async (context) => {
       const pool = new BufferPool({ ...OPTIONS, idleTimeout: 0 })
       let buffers = leaseAll(pool, count)
       if (buffers === undefined) return context.skip('the system refuses so many addresses')

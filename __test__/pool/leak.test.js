@@ -3,8 +3,8 @@
 /**
  * Leases that are dropped: which of them `cistern:leak` reports.
  *
- * With every lease sampled, each lease that the collector ends is reported once, with its call site. No lease that was
- * released is reported. Sampling changes nothing else for anyone.
+ * With every lease sampled, each lease that the collector ends is reported once, with its call
+ * site. No lease that was released is reported. Sampling changes nothing else for anyone.
  */
 
 const assert = require('node:assert/strict')
@@ -207,7 +207,7 @@ describe('a leaked lease', () => {
     )
   )
 
-  test('is told although stale views of its block are still there', async () => {
+  test('is reported although stale views of its block are still there', async () => {
     const pool = new BufferPool({ leakSampleRate: 1 })
     const start = () => {
       const stale = pool.allocUnsafe(SIZE)
@@ -225,7 +225,7 @@ describe('a leaked lease', () => {
     assert.equal(stale.length, 0)
   })
 
-  test('that waited is told with its own call site, whoever made room for it', async () => {
+  test('that waited is reported with its own call site, whichever thread made room for it', async () => {
     const pool = new BufferPool({ leakSampleRate: 0.5, maxBytes: BLOCK_SIZE })
     for (let i = 1; i <= 40; i++) {
       const inTheWay = pool.lease(SIZE)
@@ -243,7 +243,7 @@ describe('a leaked lease', () => {
     }
   })
 
-  test('of a worker is told in that worker', async () => {
+  test('of a worker is reported in that worker', async () => {
     const pool = new BufferPool({ name: 'far', leakSampleRate: 1 })
     const thread = startThread(pool)
     await thread.run((self) => {
@@ -268,7 +268,7 @@ describe('a leaked lease', () => {
     await thread.terminate()
   })
 
-  test('that was posted and dropped there is told where it was leased', {
+  test('that was posted and dropped there is reported where it was leased', {
     skip: !posts
   }, async () => {
     const pool = new BufferPool({ leakSampleRate: 1 })
@@ -288,7 +288,7 @@ describe('a leaked lease', () => {
   })
 })
 
-describe('a lease that was released is never told', () => {
+describe('a lease that was released is never reported', () => {
   for (const [name, release] of Object.entries(RELEASES)) {
     test(
       `by ${name}`,
@@ -409,7 +409,7 @@ describe('a lease that was released is never told', () => {
 
 describe('leakSampleRate', () => {
   for (const detachOnRelease of [true, false]) {
-    test(`of 0 tells of none, detachOnRelease: ${detachOnRelease}`, async () => {
+    test(`of 0 reports none, detachOnRelease: ${detachOnRelease}`, async () => {
       const pool = new BufferPool({ leakSampleRate: 0, detachOnRelease })
       for (const leak of Object.values(CALLS)) for (let i = 0; i < 50; i++) await leak(pool)
       await collected(pool, 50 * Object.keys(CALLS).length)
@@ -417,7 +417,7 @@ describe('leakSampleRate', () => {
       assert.deepEqual(told, [])
     })
 
-    test(`of a quarter tells of a quarter, detachOnRelease: ${detachOnRelease}`, async () => {
+    test(`of a quarter reports a quarter, detachOnRelease: ${detachOnRelease}`, async () => {
       const pool = new BufferPool({ leakSampleRate: 0.25, detachOnRelease })
       for (let i = 1; i <= 40; i++) {
         for (let j = 0; j < 100; j++) pool.allocUnsafe(SIZE)
@@ -428,7 +428,7 @@ describe('leakSampleRate', () => {
       assert.ok(share > 0.2 && share < 0.3, `of 4,000 leaks ${told.length} are told`)
     })
 
-    test(`of a quarter tells of a quarter of blocks in use again and again, detachOnRelease: ${detachOnRelease}`, {
+    test(`of a quarter reports a quarter of blocks in use again and again, detachOnRelease: ${detachOnRelease}`, {
       skip: !external
     }, async () => {
       const pool = new BufferPool({ leakSampleRate: 0.25, detachOnRelease })
@@ -492,7 +492,7 @@ describe('leakSampleRate, however small,', () => {
 })
 
 describe('without a subscriber', () => {
-  /** What a script and its threads have been warned of: the codes, and the pools named. */
+  /** Returns the warnings of a script and its threads: the codes, and the pools that they name. */
   const COUNT_WARNINGS = `
     const warnings = []
     process.on('warning', ({ code, message }) => warnings.push([code, message]))
@@ -588,7 +588,8 @@ describe('without a subscriber', () => {
     `)
     const [warnings, collectedCount] = JSON.parse(output)
     assert.equal(collectedCount, 100)
-    // One is of the main thread's call site, the other of that of the workers, which have the same code.
+    // One is of the main thread's call site, the other of that of the workers, which have the same
+    // code.
     assert.deepEqual(
       warnings.map(([code]) => code),
       ['CISTERN_LEAK', 'CISTERN_LEAK']

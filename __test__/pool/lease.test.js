@@ -10,7 +10,7 @@ const { balanced, collectUntil, inEveryMode, posts } = require('../support/helpe
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** What a call throws, as far as users rely on it. */
+/** Returns the parts of a thrown error that users rely on. */
 function errorOf(call) {
   try {
     call()

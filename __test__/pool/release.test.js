@@ -66,7 +66,7 @@ describe('release', () => {
     }
   })
 
-  test('keeps a stale view away from the next owner', { skip: !moves }, () => {
+  test('does not let a stale view reach the next owner', { skip: !moves }, () => {
     const pool = new BufferPool()
     const stale = pool.allocUnsafe(100)
     pool.release(stale)

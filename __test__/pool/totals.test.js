@@ -93,7 +93,7 @@ describe('a dropped Buffer', () => {
     })
   )
 
-  test('does not come back while a view of it lives', async () => {
+  test('does not return to the pool while a view of it lives', async () => {
     const pool = new BufferPool()
     const view = pool.allocUnsafe(1000).fill(4).subarray(500, 501)
     for (let i = 0; i < 5; i++) {

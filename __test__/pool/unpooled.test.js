@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What V8 serves: at the ceiling, above `maxBlockSize`, and for no bytes. It is released like any other lease, in
- * whichever thread it is, and its lease ends in the books.
+ * Memory that V8 serves: at the ceiling, above `maxBlockSize`, and for no bytes. It is released
+ * like any other lease, in any thread, and the totals count the end of its lease.
  */
 
 const assert = require('node:assert/strict')
@@ -268,7 +268,7 @@ describe('A released Buffer of V8', () => {
   })
 })
 
-test('The books of many Buffers that V8 served take memory in proportion, and give it back', async () => {
+test('The overhead of many Buffers that V8 served is in proportion, and is given back', async () => {
   const pool = new BufferPool({ maxBlockSize: 10 })
   const before = pool.stats().overheadBytes
   const buffers = Array.from({ length: 20_000 }, () => pool.allocUnsafe(11))

@@ -1,7 +1,8 @@
 'use strict'
 
 /**
- * The queue of waiters: in which order they get memory, and how `AbortSignal` and `close` end a wait.
+ * The queue of waiters: in which order they get memory, and how `AbortSignal` and `close` end a
+ * wait.
  *
  * The first waiter gets a block as soon as one fits. Nobody overtakes it.
  */
@@ -12,7 +13,7 @@ const { getEventListeners } = require('node:events')
 const { describe, test } = require('node:test')
 const { setImmediate: turn, setTimeout: sleep } = require('node:timers/promises')
 const { BufferPool } = require('../..')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const { MODES, balanced, givesAtOnce, inEveryMode, settle, until } = require('../support/helpers')
 const { random } = require('../support/torture')
 const {
@@ -24,13 +25,13 @@ const {
   MIB,
   fill,
   handedOn,
-  Line,
+  WaiterQueue,
   microtasks,
   releaseAll,
   watch
 } = require('../support/waiters')
 
-describe('the line', LIMIT, () => {
+describe('the queue of waiters', LIMIT, () => {
   test(
     'is served in the order of arrival, whatever the sizes',
     inEveryMode(
@@ -39,7 +40,7 @@ describe('the line', LIMIT, () => {
         const below = (/** @type {number} */ limit) => Math.floor(next() * limit)
         const held = fill(pool)
         const sizes = Array.from({ length: 60 }, () => 1 + below(next() < 0.2 ? MIB : 100 * KIB))
-        const line = new Line(0)
+        const line = new WaiterQueue(0)
         const order = []
         const expected = []
         const promises = sizes.map(async (size, id) => {
@@ -71,7 +72,7 @@ describe('the line', LIMIT, () => {
   for (const { mode, options } of MODES.slice(0, 2)) {
     test(`is one for all threads, one served at a time, ${mode}`, async (context) => {
       const pool = new BufferPool({ ...options, maxBytes: MIB })
-      const threads = await crew(context, pool, 3)
+      const threads = await attachThreads(context, pool, 3)
       const held = pool.allocUnsafe(MIB)
       // [0] counts who was served; from [1] on, the place at which each was.
       const places = new Int32Array(new SharedArrayBuffer(4 * 31))
@@ -101,14 +102,14 @@ describe('the line', LIMIT, () => {
 
   test('is one for all threads, as many served as there is room for', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, idleTimeout: Infinity })
-    const threads = await crew(context, pool, 3)
+    const threads = await attachThreads(context, pool, 3)
     const next = random(11)
     const below = (/** @type {number} */ limit) => Math.floor(next() * limit)
     const held = fill(pool).map((buffer) => ({ size: 64 * KIB, free: () => pool.release(buffer) }))
     const sizes = Array.from({ length: 40 }, () => 1 + below(next() < 0.2 ? MIB : 100 * KIB))
     const flags = new Int32Array(new SharedArrayBuffer(4 * sizes.length))
     const served = () => [...flags.keys()].filter((id) => Atomics.load(flags, id) === 1)
-    const line = new Line(0)
+    const line = new WaiterQueue(0)
     const expected = []
     for (const [id, size] of sizes.entries()) {
       await threads[id % 3].run(
@@ -165,7 +166,7 @@ describe('the line', LIMIT, () => {
 
   test('does not let allocUnsafe pass it, in no thread', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw', idleTimeout: Infinity })
-    const threads = await crew(context, pool, 2)
+    const threads = await attachThreads(context, pool, 2)
     for (const thread of threads) {
       await thread.run(({ pool, held }) => {
         held.push(pool.allocUnsafe(64 * 1024), pool.allocUnsafe(64 * 1024))
@@ -203,9 +204,9 @@ describe('the line', LIMIT, () => {
     await balanced(pool)
   })
 
-  test('does not let those pass it who have not heard of it yet', async (context) => {
+  test('is not overtaken by threads that do not know of it yet', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, idleTimeout: Infinity })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const held = fill(pool)
     pool.release(held.pop())
     const flags = new Int32Array(new SharedArrayBuffer(12))
@@ -237,7 +238,7 @@ describe('the line', LIMIT, () => {
 
   test('is served in the midst of threads that lease and release all the time', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
-    const threads = await crew(context, pool, 2)
+    const threads = await attachThreads(context, pool, 2)
     // [0] ends it; the others count what each thread was given.
     const flags = new Int32Array(new SharedArrayBuffer(12))
     const hammers = threads.map((thread, i) =>
@@ -327,7 +328,7 @@ describe('an AbortSignal', LIMIT, () => {
   }
 
   test(
-    'that fires lets the next in line be served',
+    'that fires has the next waiter served',
     inEveryMode(
       async (pool) => {
         const held = fill(pool)
@@ -351,9 +352,9 @@ describe('an AbortSignal', LIMIT, () => {
     )
   )
 
-  test('that fires leaves no trace in a line across threads', async (context) => {
+  test('that fires leaves no trace in a queue across threads', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const held = fill(pool)
     await thread.run((self) => {
       self.controller = new AbortController()
@@ -443,7 +444,7 @@ describe('an AbortSignal', LIMIT, () => {
 
   test('that fires at the moment of a grant from elsewhere loses nothing', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     let served = 0
     for (let i = 0; i < 100; i++) {
       await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))
@@ -536,7 +537,7 @@ describe('close', LIMIT, () => {
   test('rejects them in all threads, whichever closes', async (context) => {
     for (const closesHere of [true, false]) {
       const pool = new BufferPool({ maxBytes: MIB })
-      const threads = await crew(context, pool, 3)
+      const threads = await attachThreads(context, pool, 3)
       const held = fill(pool)
       const promises = [
         pool.acquire(10),
@@ -560,12 +561,12 @@ describe('close', LIMIT, () => {
     }
   })
 
-  test('leaves nobody with what was granted at that moment', async (context) => {
+  test('leaves no thread with a block that was granted at that moment', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))
     const promise = pool.acquire(MIB)
-    // From then on it gives up what comes back to it.
+    // From then on it gives up the blocks that are released to it.
     await thread.run(({ settle }) => settle())
     const flag = new Int32Array(new SharedArrayBuffer(4))
     const released = thread.run(({ pool, held }, flag) => {

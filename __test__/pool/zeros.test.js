@@ -1,6 +1,9 @@
 'use strict'
 
-/** Memory that was asked for as zeros is zero in the whole ArrayBuffer: a copy of a Buffer takes all of it along. */
+/**
+ * Memory that a call asks for as zeros is zero in the whole ArrayBuffer, since a copy of a Buffer
+ * includes all of it.
+ */
 
 const assert = require('node:assert/strict')
 const { describe, test } = require('node:test')
@@ -11,7 +14,7 @@ const { givenBack, inEveryMode, runScript } = require('../support/helpers')
 /** Of blocks that have room beyond them. */
 const SIZES = [1, 100, 5000, 100_000, 1_100_000]
 
-/** What asks for zeros. */
+/** The calls that ask for zeros. */
 const ZEROED = {
   alloc: (pool, size) => pool.alloc(size),
   'alloc filled with 0': (pool, size) => pool.alloc(size, 0),
@@ -38,7 +41,7 @@ async function soil(pool, size) {
   await givenBack()
 }
 
-/** What another thread would get of a Buffer. */
+/** Returns the bytes that another thread gets when it is sent the Buffer. */
 function posted(buffer) {
   const { port1, port2 } = new MessageChannel()
   port1.postMessage(buffer)
@@ -95,7 +98,7 @@ describe('All of the ArrayBuffer is zero', () => {
 })
 
 describe('Under --zero-fill-buffers all of the ArrayBuffer is zero', () => {
-  /** What leases, as code: `show` is called with each Buffer of the pool's. */
+  /** The calls that lease, as code: `show` is called with each Buffer of the pool's. */
   const WAYS = {
     allocUnsafe: 'show(pool.allocUnsafe(SIZE))',
     'alloc with a fill': 'show(pool.alloc(SIZE, 1), SIZE)',

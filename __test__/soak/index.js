@@ -1,9 +1,10 @@
 'use strict'
 
 /**
- * `npm run soak -- --minutes N`: threads that lease, post, drop, wait, and are ended at any moment; http traffic with
- * broken clients; the books and the resident memory looked at each second. Ends with a line of figures, and exit code
- * 1 where a byte was another owner's, a block was lost, or memory grew.
+ * `npm run soak -- --minutes N`: threads that lease, post, drop, wait, and are ended at any moment;
+ * http traffic with broken clients; the totals and the resident memory checked each second. Ends
+ * with a line of figures, and with exit code 1 where a byte was another owner's, a block was lost,
+ * or memory grew.
  */
 
 const { randomBytes } = require('node:crypto')
@@ -32,10 +33,13 @@ const LIFE = 1500
 /** How many posted Buffers are held here. */
 const RECEIVED = 100
 
-/** More than at the first look after the start, the resident memory may be, when all has been given back. */
+/**
+ * More than at the first look after the start, the resident memory may be, when all has been given
+ * back.
+ */
 const GROWTH_BYTES = 96 * MIB
 
-/** What is still on its way may take so long to come back, in ms. */
+/** The longest time that blocks may take to return at the end, in ms. */
 const PATIENCE = 60_000
 
 const { values } = commandLine({ options: { minutes: { type: 'string', default: '1' } } })
@@ -143,7 +147,7 @@ class Soak {
     this.#received = []
   }
 
-  /** Waits until all is back, and the books balance. */
+  /** Waits until nothing is in use and the totals balance. */
   async #settle() {
     this.#letGo()
     const end = Date.now() + PATIENCE
@@ -157,7 +161,7 @@ class Soak {
     }
     const { freshBytes, inUseBytes, idleBytes, freedBytes, quarantinedBytes } = this.#pool.stats()
     if (freshBytes !== inUseBytes + idleBytes + freedBytes + quarantinedBytes) {
-      throw new Error(`the books do not balance: ${JSON.stringify(this.#pool.stats())}`)
+      throw new Error(`the totals do not balance: ${JSON.stringify(this.#pool.stats())}`)
     }
     this.#pool.trim()
     await sleep(200)

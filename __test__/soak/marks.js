@@ -1,6 +1,6 @@
 'use strict'
 
-/** What marks a Buffer as its owner's: each word follows from the first, and that from a seed. */
+/** Marks a Buffer as its owner's: each word follows from the first, and the first from a seed. */
 
 /** Words that differ in every byte from one to the next. */
 const STEP = 0x9e3779b1

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Http traffic of the soak: a server on `cistern/io`, and clients of which some break off, lie or dawdle. */
+/**
+ * Http traffic of the soak: a server on `cistern/io`, and clients of which some break off, lie or
+ * send slowly.
+ */
 
 const { createHash, randomBytes } = require('node:crypto')
 const { once } = require('node:events')
@@ -13,7 +16,7 @@ const { below } = require('./marks')
 
 const LIMIT = 1024 * 1024
 
-/** What a client that dawdles waits between two bytes, in ms. */
+/** The pause of a slow client between two bytes, in ms. */
 const DAWDLE = 20
 
 /** @param {Uint8Array} bytes */

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A thread of the soak: leases, fills, checks, releases, drops, posts and waits, until it is ended from outside or
- * ends itself.
+ * A thread of the soak: leases, fills, checks, releases, drops, posts and waits, until it is ended
+ * from outside or ends itself.
  */
 
 const { setImmediate: turn } = require('node:timers/promises')
@@ -68,7 +68,7 @@ function step() {
   }
 }
 
-/** In line with everyone, or for a moment only. */
+/** Waits in the queue of waiters, as long as it takes or for a moment only. */
 async function wait() {
   const signal = below(2) > 0 ? AbortSignal.timeout(below(20)) : undefined
   await pool.acquire(anySize(), { signal }).then(

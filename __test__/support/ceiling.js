@@ -1,6 +1,6 @@
 'use strict'
 
-/** What the tests of the ceiling share: ways to fill a pool and to empty it. */
+/** Shared by the tests of the ceiling: filling a pool and emptying it. */
 
 const KIB = 1024
 const MIB = 1024 * KIB

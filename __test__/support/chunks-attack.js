@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * `chunks` under the eyes of code that watches every prototype, in a process of its own: `node chunks-attack.js
- * SOURCE MODE ATTACK`. Ends with an error where that code comes by a block that nobody has been given, or can end
- * a lease of somebody else.
+ * `chunks` while other code watches every prototype, in a process of its own: `node
+ * chunks-attack.js SOURCE MODE ATTACK`. Ends with an error where that code gets a block before its
+ * user does, or can end another user's lease.
  */
 
 const assert = require('node:assert/strict')
@@ -30,7 +30,7 @@ process.on('exit', () => fs.rmSync(folder, { recursive: true }))
 // Functions that are called out of turn may well throw later.
 process.on('unhandledRejection', () => {})
 
-// What this file does itself must not be watched.
+// The watcher must not see this file's own calls.
 const { apply } = Reflect
 const { isView } = ArrayBuffer
 const { then } = Promise.prototype
@@ -105,7 +105,7 @@ async function main() {
   while (others.length > 0 && pool.stats().waitCount === 0) await turn()
   for (const other of others) apply(release, pool, [other])
   const result = await taken
-  // What is read ahead is there by now.
+  // The chunk that is read ahead is there by now.
   for (let i = 0; i < 20; i++) await turn()
   watcher.stop()
   assert.equal(early.length, 0, `a block that nobody has been given was seen: ${early[0]}`)
@@ -165,7 +165,7 @@ async function main() {
   process.exit()
 }
 
-/** Whether a function is Node's own, or this file's: its user's, that is. */
+/** Returns true where a function is Node's own, or this file's, which is its user. */
 function isOfTheirs(value) {
   return Function.prototype.toString.call(value).startsWith('class ') || value === main
 }

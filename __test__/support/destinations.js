@@ -1,6 +1,9 @@
 'use strict'
 
-/** Everything that a file can be written to: responses, requests, sockets, streams and files, with what comes out of them. */
+/**
+ * Everything that a file can be written to: responses, requests, sockets, streams and files, with
+ * what comes out of them.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -17,7 +20,7 @@ const { makeCertificate } = require('./certificate')
 const { until } = require('./helpers')
 const { CHUNK, contents, fileOf } = require('./files')
 
-/** Closes a server, and whoever is connected. */
+/** Closes a server and its connections after the test. */
 function closing(server, context) {
   const sockets = new Set()
   server.on('connection', (socket) => {
@@ -38,7 +41,7 @@ async function listening(server, context) {
   return server.address().port
 }
 
-/** All that a Readable gives; with a pause now and then, if it is to be slow. */
+/** Returns all that a Readable gives. If it is to be slow, it pauses now and then. */
 async function drain(readable, { slowly = false } = {}) {
   const pieces = []
   let i = 0
@@ -49,7 +52,7 @@ async function drain(readable, { slowly = false } = {}) {
   return Buffer.concat(pieces)
 }
 
-/** A connection to a server that answers with the file, and what it gets. */
+/** Connects to a server that answers with the file. Returns the bytes that arrive. */
 async function serveHttp(serve, context, { server, get }) {
   const done = new Promise((resolve, reject) => {
     server.on('request', (_req, res) => serve(res).then(resolve, reject))
@@ -89,8 +92,8 @@ async function connection(context) {
 }
 
 /**
- * What a file can be written to. Each gives the writable to `serve`, which pumps and then ends it, and
- * returns what came out at the other end.
+ * The destinations of a file. Each gives its writable to `serve`, which pumps and then ends it, and
+ * returns the bytes that came out at the other end.
  */
 const DESTINATIONS = {
   'an http response': (serve, context) =>
@@ -107,7 +110,7 @@ const DESTINATIONS = {
       context,
       { server: http.createServer(), get: (port) => getHttp(http, port) }
     ),
-  'an http response on a stream that keeps what it gets': async (serve) => {
+  'an http response on a stream that stores its chunks': async (serve) => {
     const kept = []
     const stream = new Duplex({
       read: () => {},
@@ -221,7 +224,7 @@ const DESTINATIONS = {
     assert.ifError(await written)
     return { bytes: fs.readFileSync(target), total }
   },
-  'a Writable that keeps what it gets': async (serve) => {
+  'a Writable that stores its chunks': async (serve) => {
     const kept = []
     const sink = new Writable({
       write(chunk, _encoding, callback) {

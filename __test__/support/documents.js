@@ -1,6 +1,8 @@
 'use strict'
 
-/** The documents as the tests see them: their code blocks, their links, what these lead to. */
+/**
+ * The documents as the tests see them: their code blocks, their links, and the targets of these.
+ */
 
 const { existsSync, readdirSync, readFileSync } = require('node:fs')
 const path = require('node:path')

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * What a program does with cistern day by day: one scenario, to be run wherever it must hold. It waits for events
+ * An everyday program on cistern: one scenario, to be run in every environment. It waits for events
  * alone, so it needs no timer.
  */
 
@@ -41,7 +41,7 @@ async function everyday(modules) {
   for (const detachOnRelease of [true, false]) {
     const pool = new BufferPool({ name: 'everyday', detachOnRelease, maxBytes: 64 * 1024 * 1024 })
     leaseAndRelease(pool, detachOnRelease)
-    await acquireInLine(modules)
+    await acquireInTurn(modules)
     await refuseAborted(pool)
     await inFolder(async (folder) => {
       const file = path.join(folder, 'file')
@@ -86,7 +86,7 @@ function leaseAndRelease(pool, detaches) {
 }
 
 /** @param {Cistern} modules */
-async function acquireInLine({ cistern: { BufferPool } }) {
+async function acquireInTurn({ cistern: { BufferPool } }) {
   const pool = new BufferPool({ maxBytes: 1024 * 1024 })
   const first = await pool.acquire(700_000)
   const second = pool.acquire(700_000)

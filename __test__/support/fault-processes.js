@@ -1,6 +1,9 @@
 'use strict'
 
-/** Runs the children of the tests of faults: each in a process of its own, with `faults.c` where that is compiled. */
+/**
+ * Runs the children of the tests of faults: each in a process of its own, with `faults.c` where
+ * that is compiled.
+ */
 
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
@@ -15,7 +18,7 @@ const MIB = 1024 * 1024
 
 const onlyLinux = { skip: process.platform !== 'linux' && 'as Linux has it' }
 
-/** What V8 allocates is V8's affair. */
+/** V8's allocations are not tested here. */
 const onOwnMemory = { skip: !external && "where blocks are memory of cistern's own" }
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-faults-'))
@@ -45,7 +48,8 @@ function inChild(work, { given = {}, env = {} } = {}) {
   const faults = JSON.stringify(path.join(__dirname, 'faults'))
   const output = runScript(
     `void (${work})(require(${faults}), ${JSON.stringify(given)}).then(() => console.log('done'))`,
-    // glibc takes 64 MiB of addresses for each thread that allocates: room that a test has counted on.
+    // glibc takes 64 MiB of addresses for each thread that allocates: room that a test has counted
+    // on.
     { env: { MALLOC_ARENA_MAX: '1', ...env } }
   )
   assert.equal(output, 'done\n')

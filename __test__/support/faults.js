@@ -1,6 +1,9 @@
 'use strict'
 
-/** What the children of `faults.test.js` have at hand: faults, and what must hold in spite of them. */
+/**
+ * Tools for the children of `faults.test.js`: faults, and the assertions that must hold in spite of
+ * them.
+ */
 
 const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
@@ -38,7 +41,7 @@ function setLimit(bytes) {
 async function leave(room) {
   // Has libuv start its threads: it aborts the process where it can't.
   await fs.promises.stat('.')
-  // What V8 gives back now it can't give back when memory is short.
+  // Memory that V8 gives back now cannot be given back when memory is short.
   for (let i = 0; i < 3; i++) globalThis.gc()
   setLimit(addresses() + room)
 }
@@ -63,7 +66,7 @@ function refuse(name, first, last = first, way = 'before') {
   process.env.FAULT = `${name} ${first} ${last} ${way} ${++faults}`
 }
 
-/** Nothing is refused any more. Whether something was. */
+/** Nothing is refused any more. Returns true where something was. */
 function allow() {
   delete process.env.FAULT
   return process.env.FAULTED !== undefined
@@ -79,7 +82,10 @@ function mark(buffers) {
   }
 }
 
-/** Asserts that all of them still have it: that no two are the same memory. Takes no memory. */
+/**
+ * Asserts that all of them still have their mark, and so that no two are the same memory. Takes no
+ * memory.
+ */
 function assertMarks(buffers) {
   for (const [i, buffer] of buffers.entries()) {
     assert.ok(buffer.length >= 2)
@@ -90,7 +96,8 @@ function assertMarks(buffers) {
 }
 
 /**
- * What these calls give, one after the other, and the errors of those that throw or reject.
+ * Returns the results of these calls, made one after the other, and the errors of those that throw
+ * or reject.
  *
  * @template Result
  * @param {number} count
@@ -118,7 +125,7 @@ async function tryEach(count, call) {
  */
 async function assertWhole(pool, { afterEnds = false } = {}) {
   await eventually(() => pool.stats().inUseCount === 0, 'nothing is leased')
-  // What nobody has seen comes back when it is collected.
+  // A lease that no code has seen ends when it is collected.
   await eventually(() => {
     pool.trim()
     return pool.stats().idleBytes === 0

@@ -58,7 +58,9 @@ async function atRest(pool) {
   await balanced(pool)
 }
 
-/** Overwrites whatever the pool has idle, in every turn of the event loop, until the test is over. */
+/**
+ * Overwrites whatever the pool has idle, in every turn of the event loop, until the test is over.
+ */
 function disturb(pool, context, size = CHUNK) {
   let immediate = setImmediate(function overwrite() {
     const blocks = Array.from({ length: 4 }, () => pool.allocUnsafe(size).fill(0xee))
@@ -94,7 +96,7 @@ function abortedAfter(delay) {
   return controller.signal
 }
 
-/** A Writable that keeps what it gets, and does something before it takes the second chunk. */
+/** A Writable that records its chunks, and calls `first` before it takes the second one. */
 function recorder({ first = () => {} } = {}) {
   const sink = new Writable({
     write(chunk, _encoding, callback) {
@@ -120,7 +122,7 @@ function failing(when) {
   })
 }
 
-/** What has the methods of a Writable, and tells of an error by no event. */
+/** Returns an object with the methods of a Writable that reports an error by its callback alone. */
 function telling() {
   const writable = new EventEmitter()
   writable.write = (_chunk, _encoding, callback) => {

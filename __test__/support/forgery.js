@@ -1,6 +1,9 @@
 'use strict'
 
-/** What the tests of forged events share: known contents, the next owners of a released block, and the forger. */
+/**
+ * Shared by the tests of forged events: known contents, the next owners of a released block, and
+ * the forger.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -57,7 +60,8 @@ function pooled(pool, length = CONTENT.length) {
 }
 
 /**
- * The next owners of whatever was released: they write to it at once, and ever again until the test is over.
+ * The next owners of whatever was released: they write to it at once, and ever again until the test
+ * is over.
  *
  * @param {BufferPool} pool
  * @param {number} size

@@ -1,6 +1,6 @@
 'use strict'
 
-/** What the tests of handles share. */
+/** Shared by the tests of handles: threads, and pools that are gone. */
 
 const { after } = require('node:test')
 const { BufferPool } = require('../..')

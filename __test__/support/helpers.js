@@ -1,6 +1,6 @@
 'use strict'
 
-/** What the tests share. */
+/** Shared by all tests: the modes of release, the abilities of this runtime, and ways to wait. */
 
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
@@ -15,40 +15,45 @@ if (typeof globalThis.gc !== 'function') {
   throw new Error('These tests collect garbage: run them with node --expose-gc')
 }
 
-/** Whether release moves memory (Node 22 and on) or leaves that to the finalizer (Node 20). */
+/** True where release moves memory (Node 22 and later); Node 20 leaves that to the finalizer. */
 const moves = 'transfer' in ArrayBuffer.prototype
 
-/** Whether a pooled Buffer can be posted to another thread: on Node 20 where cistern can move memory. */
+/**
+ * True where a pooled Buffer can be posted to another thread. On Node 20, cistern has to be able to
+ * move memory.
+ */
 const posts = moves || canMoveMemory()
 
-/** Whether a mark forbids to detach: from Node 24. Before, only to post. */
+/** True where a mark forbids detaching: from Node 24 on. Before, it only forbids posting. */
 const marksHold = moves && doesMarkHold()
 
 /**
- * Whether it shows when the last holder of a block is gone, in whichever thread: on Linux. Elsewhere what
- * a thread had leased that has ended is set aside for good.
+ * True where cistern sees that the last holder of a block is gone, in any thread: on Linux.
+ * Elsewhere the leased blocks of an ended thread are set aside for good.
  */
 const endsShow = canMoveMemory()
 
 /**
- * Whether blocks are memory of cistern's own, or V8's (`CISTERN_NO_EXTERNAL=1`). V8 keeps its own memory
- * when nobody has it any more: it can't be had again, nor shared between threads.
+ * True where blocks are cistern's own memory, false where they are V8's (`CISTERN_NO_EXTERNAL=1`).
+ * V8 frees its own memory itself: no thread can lease it again, and threads cannot share it.
  */
 const { external } = new BufferPool().stats()
 
 /**
- * Whether idle blocks of this thread give way at once: else when their finalizers come, a turn later. On Node 20
- * so does a block that is released.
+ * True where idle blocks of this thread become available to other classes at once. Elsewhere that
+ * takes their finalizers, a turn later; on Node 20 the same is true of a released block.
  */
 const givesAtOnce = endsShow || !external
 
 /**
- * Whether a memory checker runs these tests (`npm run test:asan`, `npm run test:memcheck`): then what is resident, or can
- * be had, is the checker's as well.
+ * True where a memory checker runs these tests (`npm run test:asan`, `npm run test:memcheck`). Then
+ * resident and available memory include the checker's.
  */
 const isChecked = process.env.CISTERN_CHECKED !== undefined
 
-/** For how long what must come is waited for, in ms: no machine is so slow, or so loaded. */
+/**
+ * The longest time to wait for an event that must come, in ms: no machine is so slow, or so loaded.
+ */
 const PATIENCE = 60_000
 
 /** The ways of release, with the options that ask for them. */
@@ -91,18 +96,18 @@ function inEveryMode(test, settings = {}) {
   }
 }
 
-/** Lets finalizers run that are due, without collecting anything. */
+/** Runs the finalizers that are due, without collecting anything. */
 async function settle() {
   for (let i = 0; i < 5; i++) await turn()
 }
 
-/** Until what was given back is in the depot: at once, or when its finalizer has come. */
+/** Waits until released blocks are idle: at once, or when their finalizers have run. */
 async function givenBack() {
   if (!givesAtOnce) await settle()
 }
 
 /**
- * A lease for which idle blocks of this thread have to give way.
+ * Leases memory for which idle blocks of this thread have to make room.
  *
  * @template T
  * @param {() => T} lease of a pool that throws at the ceiling
@@ -133,7 +138,7 @@ async function collectUntil(condition, what) {
 }
 
 /**
- * Waits until a condition holds, without collecting garbage: for what must happen without it.
+ * Waits until a condition holds, without collecting garbage.
  *
  * @param {() => unknown} condition
  * @param {string | (() => string)} what it means, for the failure
@@ -149,8 +154,8 @@ async function until(condition, what) {
 }
 
 /**
- * Collects garbage, in this thread and in others, until a condition holds: for what other threads do, or
- * the clock.
+ * Collects garbage, in this thread and in others, until a condition holds that takes other threads
+ * or the clock.
  *
  * @param {() => unknown} condition
  * @param {string} what it means, for the failure
@@ -160,7 +165,7 @@ async function eventually(condition, what, threads = []) {
   const deadline = performance.now() + PATIENCE
   while (!(await condition())) {
     assert.ok(performance.now() < deadline, `After a minute it does not hold: ${what}`)
-    // What a WeakRef has shown stays until the next turn.
+    // The target of a WeakRef that was read stays alive until the next turn.
     await settle()
     globalThis.gc()
     await settle()
@@ -170,7 +175,7 @@ async function eventually(condition, what, threads = []) {
 }
 
 /**
- * Asserts that the books of a pool at rest balance, in total and in every class.
+ * Asserts that the totals of a pool at rest balance, and those of every class.
  *
  * @param {BufferPool} pool
  */
@@ -191,7 +196,8 @@ async function balanced(pool) {
 }
 
 /**
- * Files that this process has open, of those whose path begins so. Only Linux tells: elsewhere there may be some.
+ * Returns the open files of this process whose path begins so. Only Linux tells; elsewhere the list
+ * is empty.
  *
  * @param {string} start
  */

@@ -16,7 +16,7 @@ const { balanced, until } = require('./helpers')
 const HOST = '127.0.0.1'
 const { key, cert } = makeCertificate()
 
-/** What nobody sends: the next owner of a block writes it. */
+/** The byte that nobody sends: the next owner of a block writes it. */
 const ALIEN = 0xee
 
 /**
@@ -95,7 +95,7 @@ function answerTo(req) {
 }
 
 /**
- * Writes a body, but no further once the answer is there. Whether it is written.
+ * Writes a body, but no further once the answer is there. Returns true where it is written.
  *
  * @param {Iterable<Buffer> | AsyncIterable<Buffer>} chunks
  * @param {import('node:stream').Writable} writable
@@ -175,7 +175,8 @@ const frames = {
   },
 
   /**
-   * The opening of a connection, with room for as many bytes in each stream, and without bound in all.
+   * The opening of a connection, with room for as many bytes in each stream, and without bound in
+   * all.
    *
    * @param {number} window
    */
@@ -274,8 +275,8 @@ async function serving(server, use) {
 }
 
 /**
- * Leases, overwrites and releases blocks of a size without end: whatever of it is released too early
- * shows that.
+ * Leases, overwrites and releases blocks of a size without end: whatever of it is released too
+ * early shows that.
  *
  * @param {import('../..').BufferPool} pool
  * @param {number} size
@@ -290,7 +291,7 @@ function vandalize(pool, size) {
 }
 
 /**
- * Asserts that everything comes back to a pool, and by release: no garbage is collected here.
+ * Asserts that every lease of a pool ends, and by release: no garbage is collected here.
  *
  * @param {import('../..').BufferPool} pool
  */

@@ -1,6 +1,9 @@
 'use strict'
 
-/** What the tests of leaked leases share: a subscriber of `cistern:leak`, and one function for each way to lease. */
+/**
+ * Shared by the tests of leaked leases: a subscriber of `cistern:leak`, and one function for each
+ * way to lease.
+ */
 
 const assert = require('node:assert/strict')
 const diagnostics = require('node:diagnostics_channel')
@@ -13,7 +16,7 @@ const BLOCK_SIZE = 1024
 
 const LIB = path.join(__dirname, '..', '..', 'lib') + path.sep
 
-/** @type {import('../..').LeakMessage[]} what was told in this thread since the test began */
+/** @type {import('../..').LeakMessage[]} the reports in this thread since the test began */
 const told = []
 
 const tell = (message) => told.push(message)
@@ -23,7 +26,7 @@ after(() => diagnostics.unsubscribe('cistern:leak', tell))
 beforeEach(() => told.splice(0))
 
 /**
- * Waits until so many of a pool's leases were collected, and what there is to tell of them was told.
+ * Waits until so many of a pool's leases are collected, and `cistern:leak` has reported them.
  *
  * @param {BufferPool} pool
  * @param {number} count in all
@@ -35,7 +38,8 @@ async function collected(pool, count) {
 }
 
 /**
- * What a leak here tells: also that an earlier test was not done telling.
+ * Asserts that one new leak is reported once. It also shows a report of an earlier test that comes
+ * late.
  *
  * @param {BufferPool} pool whose leases are all sampled
  */

@@ -1,6 +1,8 @@
 'use strict'
 
-/** What the tests of metrics share: the series that a pool should show, and a server that shows them. */
+/**
+ * Shared by the tests of metrics: the series that a pool should show, and a server that shows them.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -143,12 +145,12 @@ async function serving(registry, use) {
  */
 async function shows(scrape, ...pools) {
   await settle()
-  const books = () => pools.map((pool) => pool.stats())
-  let before = books()
+  const totals = () => pools.map((pool) => pool.stats())
+  let before = totals()
   let { series } = await scrape()
   // Finalizers and timers may have come in between.
-  for (let i = 0; i < 10 && !isDeepStrictEqual(books(), before); i++) {
-    before = books()
+  for (let i = 0; i < 10 && !isDeepStrictEqual(totals(), before); i++) {
+    before = totals()
     series = (await scrape()).series
   }
   const expected = before.flatMap((stats) => [...seriesOf(stats)])

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A registry of modules of its own, as Jest has one for each file of tests: it can be emptied, it can end, and its
- * modules may run in another realm. Node's own modules, and addons, are the process's.
+ * A registry of modules of its own, as Jest has one for each test file. It can be emptied, it can
+ * end, and its modules may run in another realm. Node's own modules, and addons, are the process's.
  */
 
 const { readFileSync } = require('node:fs')

@@ -12,7 +12,7 @@ const path = require('node:path')
  * @param {NodeJS.ProcessEnv} [env]
  */
 function npm(cwd, args, env) {
-  // What npm tells the scripts that it runs would have this one take our package for its own.
+  // With the variables that npm sets for its scripts, this npm would take our package for its own.
   const outer = Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name))
   return spawnSync(process.execPath, [npmScript(), ...args, '--no-audit', '--no-fund'], {
     cwd,

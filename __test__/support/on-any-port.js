@@ -1,6 +1,9 @@
 'use strict'
 
-/** Preloaded where the documents' servers are run: each listens on a free port, and tells which. */
+/**
+ * Preloaded into the documents' servers: each listens on a free port, and sends its number to the
+ * parent.
+ */
 
 const { Server } = require('node:net')
 

@@ -1,6 +1,6 @@
 'use strict'
 
-/** What the tests of posted Buffers share: tasks for the receiving thread, and what must hold of a block. */
+/** Shared by the tests of posted Buffers: tasks for the receiving thread, and checks of a block. */
 
 const { after } = require('node:test')
 const { eventually } = require('./helpers')
@@ -31,17 +31,17 @@ const lend = ({ pool, transfer }, { size, byte }) => {
   return buffer
 }
 
-/** A task: keeps what it is sent. */
+/** A task: stores the value that it is sent. */
 const keep = (self, buffer) => {
   self.kept = buffer
 }
 
-/** A task: whether every byte of it is `byte`. */
+/** A task: returns true where every byte of it is `byte`. */
 const holds = ({ kept }, byte) => kept.length > 0 && kept.every((each) => each === byte)
 
 /**
- * Something that is received, in a place of its own: an async function that is suspended holds on to
- * what it has seen.
+ * Something that is received, in a place of its own: an async function that is suspended holds on
+ * to what it has seen.
  *
  * @template T
  * @param {Promise<T>} received
@@ -52,16 +52,16 @@ function held(received) {
 }
 
 /**
- * Waits until nothing is leased, where V8 has the memory and only the books are to be closed.
+ * Waits until nothing is leased: where V8 has the memory, only the totals change.
  *
  * @param {BufferPool} pool
  */
 function closed(pool) {
-  return eventually(() => pool.stats().inUseCount === 0, 'the books are closed')
+  return eventually(() => pool.stats().inUseCount === 0, 'nothing is in use')
 }
 
 /**
- * Whether all of what is held is `byte`.
+ * Returns true where every byte that is held is `byte`.
  *
  * @param {{ it: Uint8Array }} held
  * @param {number} byte

@@ -1,6 +1,9 @@
 'use strict'
 
-/** Programs that a test writes into a folder of its own, and runs as processes. The folder goes when the file's tests end. */
+/**
+ * Programs that a test writes into a folder of its own, and runs as processes. The folder goes when
+ * the file's tests end.
+ */
 
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')

@@ -1,6 +1,8 @@
 'use strict'
 
-/** What the tests of `readBody` share: servers that hash each body, and clients that send raw HTTP/1. */
+/**
+ * Shared by the tests of `readBody`: servers that hash each body, and clients that send raw HTTP/1.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -21,7 +23,7 @@ const EVENTS = ['data', 'end', 'error', 'close', 'aborted', 'readable', 'pause',
 const listenersOf = (req) => EVENTS.map((event) => req.listenerCount(event))
 
 /**
- * What became of a body.
+ * The outcome of a body.
  *
  * @typedef {{ hash?: string, length?: number, error?: any, req: any }} Outcome
  */

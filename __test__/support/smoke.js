@@ -1,12 +1,12 @@
 'use strict'
 
 /**
- * What cistern does, once each, on whatever runtime this is: `npm run test:matrix` runs it on all.
+ * Tries everything that cistern does once, on this runtime: `npm run test:matrix` runs it on all.
  *
  *     node --expose-gc __test__/support/smoke.js [trial]
  *
- * Without a name, all trials, and exit code 1 unless each is ok. With one, a line of JSON that tells how
- * it went.
+ * Without a name, all trials, and exit code 1 unless each is ok. With one, a line of JSON that
+ * tells how it went.
  */
 
 const assert = require('node:assert/strict')
@@ -45,7 +45,8 @@ const TRIALS = {
 
   'a dropped Buffer comes back': async ({ BufferPool }) => {
     const pool = new BufferPool()
-    // In a function, and often: a stack that is looked through byte by byte may still show the last.
+    // In a function, and often: a stack that is looked through byte by byte may still show the
+    // last.
     const drop = () => pool.allocUnsafe(SIZE).fill(1).length
     for (let i = 0; i < 20; i++) drop()
     for (let i = 0; i < 50 && pool.stats().collectedCount === 0; i++) {

@@ -1,7 +1,8 @@
 'use strict'
 
 /**
- * `fs.read` as a test wants it. To be loaded before cistern, which takes the function that it finds.
+ * `fs.read` as a test wants it. To be loaded before cistern, which takes the function that it
+ * finds.
  */
 
 const fs = require('node:fs')

@@ -1,6 +1,6 @@
 'use strict'
 
-/** A worker that does what a test tells it to, step by step. */
+/** A worker that runs a test's tasks, step by step. */
 
 const path = require('node:path')
 const { Worker } = require('node:worker_threads')
@@ -28,7 +28,7 @@ const SOURCE = `
 `
 
 /**
- * What a task has at hand.
+ * The tools of a task.
  *
  * @typedef {object} Self
  * @property {typeof import('../..').BufferPool} BufferPool
@@ -68,8 +68,8 @@ class Thread {
   }
 
   /**
-   * Has the thread do something. The task is sent as text: it sees `self` and `data`, and nothing else
-   * of this file.
+   * Has the thread do something. The task is sent as text: it sees `self` and `data`, and nothing
+   * else of this file.
    *
    * @param {(self: any, data: any) => unknown} task
    * @param {unknown} [data]

@@ -1,6 +1,9 @@
 'use strict'
 
-/** What the tests of waiters share: ways to fill a pool, to watch a promise, and the queue of waiters as it should be. */
+/**
+ * Shared by the tests of waiters: ways to fill a pool, to watch a promise, and the queue of waiters
+ * as it should be.
+ */
 
 const assert = require('node:assert/strict')
 const { setImmediate: turn } = require('node:timers/promises')
@@ -16,14 +19,14 @@ const ABORTED = { name: 'AbortError', code: 'ABORT_ERR' }
 const CLOSED = { name: 'Error', code: 'ERR_CISTERN_CLOSED' }
 const EXHAUSTED = { name: 'RangeError', code: 'ERR_CISTERN_EXHAUSTED' }
 
-/** For what waits in vain: in milliseconds. */
+/** The limit of a test whose waiter is never served, in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
 /** The bytes that a lease of a size takes. */
 const blockOf = (/** @type {number} */ size) => blockSizes[classOf(size)]
 
 /**
- * What becomes of a promise.
+ * Watches the outcome of a promise.
  *
  * @template T
  * @param {Promise<T>} promise
@@ -38,12 +41,12 @@ function watch(promise) {
   return watched
 }
 
-/** Lets promises settle that can without a turn of the event loop. */
+/** Settles the promises that can without a turn of the event loop. */
 async function microtasks() {
   for (let i = 0; i < 10; i++) await null
 }
 
-/** Until what was given back in this thread has reached who waits. */
+/** Waits until blocks that this thread released have reached the waiters. */
 const handedOn = givesAtOnce ? microtasks : settle
 
 /**
@@ -64,8 +67,11 @@ function releaseAll(pool, buffers) {
   for (const buffer of buffers) pool.release(buffer)
 }
 
-/** The line as it should be: the first of it is served when its block fits, and nobody else. */
-class Line {
+/**
+ * The queue of waiters as it should be: its first waiter is served once its block fits, and no
+ * other.
+ */
+class WaiterQueue {
   /** @type {{ id: number, bytes: number }[]} */
   #waiting = []
 
@@ -78,19 +84,19 @@ class Line {
     return this.#waiting.length
   }
 
-  /** Someone comes. Returns who are served then. */
+  /** Adds a waiter. Returns the waiters that are served then. */
   join(/** @type {number} */ id, /** @type {number} */ size) {
     this.#waiting.push({ id, bytes: blockOf(size) })
     return this.#serve()
   }
 
-  /** Someone goes without having been served. */
+  /** Removes a waiter that was not served. */
   leave(/** @type {number} */ id) {
     this.#waiting = this.#waiting.filter((waiter) => waiter.id !== id)
     return this.#serve()
   }
 
-  /** A block comes back. */
+  /** Returns a block. */
   giveBack(/** @type {number} */ size) {
     this.free += blockOf(size)
     return this.#serve()
@@ -109,7 +115,7 @@ class Line {
 
 /** One thread's waits and what should become of them, for fast-check. */
 class Model {
-  line = new Line(Model.CEILING)
+  line = new WaiterQueue(Model.CEILING)
   /** @type {Map<number, { size: number, watched: ReturnType<typeof watch>, abort: () => void }>} */
   waiting = new Map()
   /** @type {{ buffer: Buffer, size: number, byte: number }[]} */
@@ -260,7 +266,7 @@ function calls() {
           assert.equal(watched.error?.code, CLOSED.code)
         }
         model.waiting.clear()
-        model.line = new Line(model.line.free)
+        model.line = new WaiterQueue(model.line.free)
       }
     )
   )
@@ -279,7 +285,7 @@ module.exports = {
   calls,
   fill,
   handedOn,
-  Line,
+  WaiterQueue,
   microtasks,
   Model,
   releaseAll,

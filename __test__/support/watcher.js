@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Code that watches whatever passes by the prototypes, once cistern is loaded: each function, each object, each
- * promise and what it resolves with. To be used in a process of its own.
+ * Code that watches whatever passes by the prototypes, once cistern is loaded: each function, each
+ * object, each promise and what it resolves with. To be used in a process of its own.
  */
 
 const { EventEmitter } = require('node:events')
@@ -18,7 +18,7 @@ const { add: addTo, has: isIn, forEach: forEachIn } = Set.prototype
 
 const TypedArray = getPrototypeOf(Uint8Array)
 
-/** What takes functions, or has objects go by. Of classes, their prototypes. */
+/** Functions that take functions, or pass objects on. Of classes, their prototypes. */
 const WATCHED = [
   Set,
   Map,
@@ -65,7 +65,7 @@ const LEFT_ALONE = new Set(['constructor', 'toString', Symbol.toStringTag, Symbo
  *
  * @param {object[]} more prototypes
  * @param {string[]} names of properties that every object is to have a setter for
- * @param {(value: object) => void} onSeen is told of each object and each function, once
+ * @param {(value: object) => void} onSeen is called with each object and each function, once
  */
 function watch(more, names, onSeen) {
   const seen = new SetOfAll()

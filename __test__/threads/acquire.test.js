@@ -1,6 +1,9 @@
 'use strict'
 
-/** `acquire` across threads and event-loop turns: the end of a thread, dropped waiters, and random sequences of calls. */
+/**
+ * `acquire` across threads and event-loop turns: the end of a thread, dropped waiters, and random
+ * sequences of calls.
+ */
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
@@ -10,7 +13,7 @@ const { Worker } = require('node:worker_threads')
 const fc = require('fast-check')
 const { BufferPool } = require('../..')
 const { blockSizes } = require('../../lib/cache/size-class')
-const { crew } = require('../support/crew')
+const { attachThreads } = require('../support/attached-threads')
 const {
   MODES,
   balanced,
@@ -36,7 +39,9 @@ const {
   watch
 } = require('../support/waiters')
 
-/** Waiting for what this thread has leased itself keeps no event loop alive, so something else must. */
+/**
+ * Waiting for what this thread has leased itself keeps no event loop alive, so something else must.
+ */
 let alive
 before(() => {
   alive = setInterval(() => {}, 1000)
@@ -66,7 +71,7 @@ describe('a thread', LIMIT, () => {
   test('that waits and is terminated does not hold up those behind it', async (context) => {
     for (const { options } of MODES.slice(0, 2)) {
       const pool = new BufferPool({ ...options, maxBytes: MIB })
-      const threads = await crew(context, pool, 2)
+      const threads = await attachThreads(context, pool, 2)
       const held = fill(pool)
       for (const thread of threads) {
         await thread.run(({ pool }) => {
@@ -90,7 +95,7 @@ describe('a thread', LIMIT, () => {
 
   test('that had what others wait for: they get it, or hear that they never will', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       globalThis.kept = pool.allocUnsafe(512 * 1024)
     })
@@ -108,7 +113,7 @@ describe('a thread', LIMIT, () => {
   test('that was granted a block at that moment loses nothing', async (context) => {
     for (const { options } of MODES.slice(0, 2)) {
       const pool = new BufferPool({ ...options, maxBytes: MIB })
-      const [thread] = await crew(context, pool)
+      const [thread] = await attachThreads(context, pool)
       const held = pool.allocUnsafe(MIB)
       const flag = new Int32Array(new SharedArrayBuffer(8))
       thread
@@ -139,7 +144,7 @@ describe('a thread', LIMIT, () => {
   }, async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, leakSampleRate: 0 })
     for (let round = 0; round < 15; round++) {
-      const [thread] = await crew(context, pool)
+      const [thread] = await attachThreads(context, pool)
       thread
         .run(async ({ pool, random }, round) => {
           const next = random(round)
@@ -155,8 +160,8 @@ describe('a thread', LIMIT, () => {
         await turn()
       }
       await thread.terminate()
-      // Nobody stands in line any more, and all can be had at once. But a thread that ends in the very
-      // moment in which it is given a block may have it set aside for good.
+      // The queue of waiters is empty, and all memory is available at once. But where a thread ends
+      // in the very moment in which it is given a block, that block may be set aside for good.
       const { quarantinedBytes } = pool.stats()
       assert.ok(quarantinedBytes < MIB / 2, `${quarantinedBytes} bytes are set aside`)
       const most = blockSizes.filter((size) => size <= MIB - quarantinedBytes).at(-1)
@@ -193,7 +198,7 @@ describe('a thread', LIMIT, () => {
     'is served by what another releases',
     inEveryMode(
       async (pool, _options, context) => {
-        const [thread] = await crew(context, pool)
+        const [thread] = await attachThreads(context, pool)
         await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))
         const here = pool.acquire(MIB)
         await thread.run(({ pool, held }) => pool.release(held.pop()))
@@ -211,7 +216,7 @@ describe('a thread', LIMIT, () => {
     skip: !posts || !external
   }, async (context) => {
     const pool = new BufferPool({ maxBytes: MIB })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     const buffer = pool.allocUnsafe(MIB)
     await thread.run(
       (self, buffer) => {
@@ -228,7 +233,7 @@ describe('a thread', LIMIT, () => {
 
   test('is served when what another has dropped is collected', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, leakSampleRate: 0 })
-    const [thread] = await crew(context, pool)
+    const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool }) => {
       for (let i = 0; i < 4; i++) pool.allocUnsafe(256 * 1024)
     })
@@ -243,7 +248,7 @@ describe('a thread', LIMIT, () => {
   })
 })
 
-describe('what is dropped', LIMIT, () => {
+describe('a dropped block', LIMIT, () => {
   test(
     'serves who waits, once it is collected',
     inEveryMode(
@@ -326,7 +331,7 @@ describe('several threads that wait, abort, lease and release for two seconds', 
     test(`all come to an end, and nothing is lost, ${mode}`, async (context) => {
       const maxBytes = MIB
       const pool = new BufferPool({ ...options, maxBytes, leakSampleRate: 0 })
-      const threads = await crew(context, pool, 3)
+      const threads = await attachThreads(context, pool, 3)
       const work = async (self, { seed, milliseconds, dropped }) => {
         const { pool, random, turn } = self
         const next = random(seed)
@@ -363,7 +368,8 @@ describe('several threads that wait, abort, lease and release for two seconds', 
         const use = async () => {
           while (performance.now() < end) await useOne()
         }
-        // What one has dropped must be collected for the others to go on, even when it has finished.
+        // A thread's dropped blocks must be collected for the others to go on, even when it has
+        // finished.
         self.collector = setInterval(() => {
           if (Atomics.load(dropped, 0) > pool.stats().collectedCount) globalThis.gc()
         }, 20)
@@ -406,7 +412,7 @@ describe('several threads that wait, abort, lease and release for two seconds', 
 })
 
 for (const { mode, options } of MODES) {
-  test(`A line agrees with its model, ${mode}`, async () => {
+  test(`A queue of waiters agrees with its model, ${mode}`, async () => {
     const pools = []
     await fc.assert(
       fc.asyncProperty(calls(), async (commands) => {

@@ -90,7 +90,7 @@ describe('a pool that is attached', () => {
   }
 
   for (const idleTimeout of [0, Infinity]) {
-    test(`keeps what is idle as long, idleTimeout: ${idleTimeout}`, {
+    test(`leaves blocks idle as long, idleTimeout: ${idleTimeout}`, {
       skip: !external
     }, async () => {
       const pool = new BufferPool({ idleTimeout })
@@ -127,7 +127,7 @@ describe('a pool that is attached', () => {
     })
   }
 
-  test('has the same books', async () => {
+  test('has the same totals', async () => {
     const pool = new BufferPool({ name: 'booked' })
     const first = startThread(pool.handle)
     const second = startThread(pool.handle)
@@ -140,8 +140,8 @@ describe('a pool that is attached', () => {
         self.pool.release(self.kept[0])
       })
     }
-    // What the pool costs besides its blocks may change at any moment.
-    const withoutCost = ({ overheadBytes, ...books }) => books
+    // The overhead of the pool may change at any moment.
+    const withoutCost = ({ overheadBytes, ...totals }) => totals
     const here = await balanced(pool)
     for (const thread of [first, second]) {
       const there = await thread.run(({ pool }) => pool.stats())
@@ -192,7 +192,8 @@ describe('a pool that is attached', () => {
 
   test('has a peak that is the sum of the threads’ peaks, and stays', async () => {
     const pool = new BufferPool()
-    // Where release gives the block back, no more than the last thread's four were ever lent at a time.
+    // Where release gives the block back, no more than the last thread's four were ever lent at a
+    // time.
     const peak = (posts ? 2 + 3 + 4 : 4) * 65_536
     const some = [startThread(pool.handle), startThread(pool.handle)]
     const leaseAndRelease = (count) => {
@@ -270,7 +271,7 @@ describe('a block that is released in one thread', { skip: !external }, () => {
         for (const buffer of buffers) pool.release(buffer)
       })
       await thread.terminate()
-      // Views of these may be left, and only a witness tells that there are none.
+      // Views of these may be left, and only a witness shows that there are none.
       const isSetAside = !detachOnRelease && !endsShow
       if (!isSetAside) {
         await eventually(() => pool.stats().quarantinedBytes === 0, 'no view of theirs is left')
@@ -298,7 +299,7 @@ describe('a block that is released in one thread', { skip: !external }, () => {
       }
       const { allocCount, freshCount, releaseCount } = await balanced(pool)
       assert.deepEqual([allocCount, releaseCount], [200, 200])
-      // A block that comes just when another is got may have to give way to that.
+      // A block that returns just as a fresh one is allocated may have to be freed for it.
       assert.ok(freshCount < 50, `${freshCount} blocks for 200 leases`)
       await thread.terminate()
     })
@@ -378,7 +379,7 @@ describe('close', () => {
     await thread.terminate()
   })
 
-  test('refuses who comes later', async () => {
+  test('refuses later requests', async () => {
     const pool = new BufferPool({ name: 'shut' })
     const thread = startThread()
     pool.close()

@@ -1,7 +1,8 @@
 'use strict'
 
 /**
- * Pooled Buffers that were posted, and a thread that ends: the lender, the receiver, or any of many workers.
+ * Pooled Buffers that were posted, and a thread that ends: the lender, the receiver, or any of many
+ * workers.
  *
  * No block is in use for ever, and none is handed out while a thread can still read it.
  */
@@ -53,7 +54,7 @@ const ENDS = {
   returns: 'void 0'
 }
 
-/** What a thread has, of its own and from others, each with the seed that it is marked by. */
+/** The Buffers of a thread, its own and others', each with the seed that it is marked by. */
 class Holdings {
   #lastSeed = 0x80000000
   own = []
@@ -74,7 +75,7 @@ class Holdings {
     }
     while (own.length > 40) {
       const [{ buffer, seed }] = own.splice(below(own.length), 1)
-      // What this thread has leased is as it was.
+      // The leases of this thread are unchanged.
       check(buffer, seed)
       if (below(4) > 0) pool.release(buffer)
     }
@@ -83,7 +84,7 @@ class Holdings {
   /** Keeps what another thread has posted, or releases it, or drops it. */
   receive({ buffer, seed }) {
     this.receivedCount++
-    // What arrives is as it was posted.
+    // A Buffer arrives as it was posted.
     check(buffer, seed)
     const fate = below(4)
     if (fate < 2) {
@@ -185,7 +186,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
     const blockSize = 114_688
 
     /**
-     * What a worker has posted before it ended.
+     * Returns the Buffer that a worker has posted before it ended.
      *
      * @param {BufferPool} pool
      */
@@ -300,7 +301,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       }
     })
 
-    test(`is in a third thread as it was posted, and comes back when that ends, ${mode}`, async () => {
+    test(`is in a third thread as it was posted, and returns when that thread ends, ${mode}`, async () => {
       const pool = new BufferPool({ detachOnRelease })
       const receiver = startThread(pool)
       const buffer = await received(pool)
@@ -316,7 +317,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       await balanced(pool)
     })
 
-    test(`comes to who waits for it when it is dropped, ${mode}`, {
+    test(`reaches a waiter when it is dropped, ${mode}`, {
       skip: !external || !endsShow
     }, async () => {
       const pool = new BufferPool({ detachOnRelease, maxBytes: 2 * blockSize })
@@ -342,7 +343,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
     })
   }
 
-  test('leads to the pool although nobody else has it', {
+  test('leads to the pool although no other thread has it', {
     skip: !external || !endsShow
   }, async () => {
     const thread = startThread()
@@ -418,7 +419,7 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
   }
 
   test(`${TERMINATIONS} in a row leave nothing behind`, async () => {
-    // What is idle stays, so that all that is got is seen.
+    // Idle blocks stay, so that each fresh block is seen.
     const pool = new BufferPool({ idleTimeout: Infinity })
     const start = (number) => {
       const worker = new Worker(

@@ -3,8 +3,8 @@
 /**
  * Pooled Buffers that are posted to another thread while their lender lives.
  *
- * The bytes stay as they are for whoever has them. The block returns to the pool once nobody has it any more, or once
- * its holder releases it.
+ * The bytes stay as they are for each thread that has them. The block returns to the pool once
+ * nobody has it any more, or once its holder releases it.
  */
 
 const assert = require('node:assert/strict')
@@ -42,7 +42,7 @@ const {
 const ALREADY_RELEASED = { name: 'Error', code: 'ERR_CISTERN_ALREADY_RELEASED' }
 const DETACHED = { name: 'Error', code: 'ERR_CISTERN_DETACHED' }
 
-/** What is posted of a Buffer, and how its bytes are read at the other end. */
+/** The parts of a Buffer that are posted, and how the receiver reads their bytes. */
 const CARRIERS = {
   'a Buffer': { of: (buffer) => buffer, bytes: (received) => received },
   'a Uint8Array': { of: (buffer) => new Uint8Array(buffer.buffer), bytes: (received) => received },
@@ -73,7 +73,7 @@ const WAYS = {
   structuredClone: (value, transfer) => structuredClone(value, { transfer })
 }
 
-/** A task: lets go of that. */
+/** A task: drops that. */
 const drop = (self) => {
   self.kept = undefined
 }
@@ -397,7 +397,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
           }
           pool.release(views[view])
           kept[0] = 1
-          // That of a detached DataView throws.
+          // The length of a detached DataView throws.
           const { DataView: _, ...others } = views
           return [kept, ...Object.values(others)].map(({ byteLength }) => byteLength)
         }, view)
@@ -505,7 +505,7 @@ describe('a posted Buffer whose lender lives', { skip: !posts }, () => {
     })
   )
 
-  test('is scrubbed before the next owner, however it comes home', {
+  test('is scrubbed before the next owner, however it was released', {
     skip: !external
   }, async () => {
     for (const detachOnRelease of [true, false]) {

@@ -3,8 +3,8 @@
 /**
  * Several threads and contexts at once, and threads that end at any moment.
  *
- * What must hold: a block has one owner. One that was with a thread when it ended, and that
- * another thread may still read, is never handed out again.
+ * A block has one owner. A block that an ended thread had, and that another thread may still read,
+ * is never handed out again.
  */
 
 const assert = require('node:assert/strict')
@@ -138,7 +138,7 @@ const ENDS = {
 
 describe('a worker that ends', () => {
   for (const [name, script] of Object.entries(ENDS)) {
-    test(`and ${name} leaves the books in balance, and its idle blocks`, async () => {
+    test(`and ${name} leaves the totals in balance, and its idle blocks`, async () => {
       const before = await balanced(shared)
       const worker = startWorker(`
         const idle = Array.from({ length: 30 }, () => shared.allocUnsafe(20_000))

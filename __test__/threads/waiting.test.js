@@ -19,7 +19,7 @@ const MIB = 1024 * KIB
 /** For what waits in vain: in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
-/** What a thread ends with that awaits what never comes. */
+/** The exit code of a thread that awaits a promise that never settles. */
 const UNSETTLED = { cjs: 0, mjs: 13 }
 
 const ROOT = path.join(__dirname, '..', '..')
@@ -78,7 +78,7 @@ function start(pool, kind, body, data) {
 function runProcess(kind, body) {
   const flags = ['--expose-gc', '--no-warnings']
   const { status, stdout, stderr } = runProgram(write(kind, body), flags)
-  // Node tells of an await that never came.
+  // Node warns of an await that never settled.
   assert.ok(status === 0 || status === 13, stderr)
   return { status, stdout: stdout.trim() }
 }
@@ -240,7 +240,7 @@ for (const kind of /** @type {const} */ (['cjs', 'mjs'])) {
         }
       })
 
-      test('hears of a signal, which keeps no thread alive by itself', async () => {
+      test('heeds a signal, which keeps no thread alive by itself', async () => {
         const pool = new BufferPool({ maxBytes: MIB })
         const held = pool.allocUnsafe(MIB)
         const { told, ended } = start(
@@ -313,7 +313,7 @@ for (const kind of /** @type {const} */ (['cjs', 'mjs'])) {
         assert.ok(fs.readFileSync(copy).equals(fs.readFileSync(__filename)))
       })
 
-      test('and is terminated leaves nobody in line', async () => {
+      test('and is terminated leaves no waiter behind', async () => {
         const pool = new BufferPool({ maxBytes: MIB })
         const held = pool.allocUnsafe(MIB)
         const { worker } = start(pool, kind, 'await pool.acquire(1)')

@@ -13,8 +13,8 @@ const { REFUSALS } = require('./refusals')
 const always = () => true
 
 /**
- * Few block sizes, so that blocks are leased again, and either side of their edges; any other; and what
- * V8 serves.
+ * Few block sizes, so that blocks are leased again, and either side of their edges; any other; and
+ * what V8 serves.
  */
 const size = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom(1, 64, 65, 1000, 1024, 1025, 5000, MAX_BLOCK_SIZE) },

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What one thread has of a pool, by number: the same code in each thread, so that a model can have any
- * of them do anything. What goes in and out can be posted.
+ * The leases that one thread has of a pool, by number. Each thread runs the same code, so a model
+ * can give any of them any task. All arguments and results can be posted.
  */
 
 const assert = require('node:assert/strict')
@@ -28,7 +28,7 @@ const ACQUIRES = {
   'acquire(%, { zero: true })': (pool, size, signal) => pool.acquire(size, { signal, zero: true })
 }
 
-/** What promises zeros. */
+/** The calls that promise zeros. */
 const ZEROED = new Set(['alloc(%)', 'lease(%, { zero: true })', 'acquire(%, { zero: true })'])
 
 /** From here up are the bytes of pools that do not scrub. */
@@ -64,7 +64,7 @@ class Holder {
   /** @type {Map<number, Held>} */
   #held = new Map()
   /**
-   * What was released, or moved away, with what its release says from now on.
+   * Leases that were released or moved away, each with the error of another release.
    *
    * @type {{ id: number, held: Held, code: string }[]}
    */
@@ -139,8 +139,8 @@ class Holder {
   }
 
   /**
-   * The byte that fills what has a number: pools that scrub have bytes of their own, which nobody may
-   * see later. What pools that don't have freed may be seen.
+   * The byte that fills what has a number: pools that scrub have bytes of their own, which nobody
+   * may see later. Bytes of pools that do not scrub may be seen once they are freed.
    *
    * @param {number} id
    */
@@ -252,7 +252,8 @@ class Holder {
     } else if (by === 'lease' && lease !== undefined) {
       lease.release()
     } else {
-      // By name, and not kept in a variable: that would outlive this call in an interpreter's frame.
+      // By name, and not kept in a variable: that would outlive this call in an interpreter's
+      // frame.
       this.pool.release((VIEWS[by] ?? VIEWS.buffer)(held))
     }
     this.#leave(id, 'ERR_CISTERN_ALREADY_RELEASED')
@@ -301,7 +302,7 @@ class Holder {
   }
 
   /**
-   * Lets go of something without a word, and of all stale views that lead to it.
+   * Drops a lease without releasing it, and all stale views that lead to it.
    *
    * @param {number} id
    */
@@ -333,13 +334,13 @@ class Holder {
     return this.pool.trim(keepBytes)
   }
 
-  /** What is idle then, in bytes. */
+  /** Closes the pool. Returns the idle bytes after that. */
   close() {
     this.pool.close()
     return this.pool.stats().idleBytes
   }
 
-  /** Lets come what others have brought about. */
+  /** Waits until the requests of other threads are handled. */
   async settle() {
     for (let i = 0; i < 5; i++) await turn()
   }
@@ -425,8 +426,8 @@ class Holder {
   }
 
   /**
-   * Asserts that all is as it should be, then writes all over what is leased and asserts it again: two
-   * leases of the same memory show then. First lets come what others have brought about.
+   * Asserts that all is as it should be, then writes all over what is leased and asserts it again:
+   * two leases of the same memory show then. First lets come what others have brought about.
    *
    * @param {Expected[]} expected
    */

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What a pool must be after any sequence of calls, in two threads: each lease's place and bytes, and the
- * books.
+ * The expected state of a pool after any sequence of calls in two threads: the place and the bytes
+ * of each lease, and the totals.
  */
 
 const assert = require('node:assert/strict')
@@ -14,13 +14,13 @@ const { Holder } = require('./holder')
 /** Larger requests come from V8. */
 const MAX_BLOCK_SIZE = 8192
 
-/** What `byteBuffer()` begins with as long as nothing was learned. */
+/** The first capacity of a `byteBuffer()` as long as the pool has learned no size. */
 const FIRST_SIZE = 1024
 
 /** Garbage collections after which what was dropped must be back. */
 const COLLECTIONS = 30
 
-/** How often both threads are heard before who waits must be served. */
+/** The number of times that both threads are heard before a waiter must be served. */
 const TURNS = 100
 
 /** Ways in which a thread ends. */
@@ -83,8 +83,9 @@ function otherOf(place) {
  */
 
 /**
- * What the release of something says where it was moved from; `undefined` where nothing may be left of it
- * there: what V8 has is a block's no more, and that comes back when what is left is collected.
+ * The error of a release in the thread that a lease was moved from; `undefined` where nothing of it
+ * may be left there. V8's memory belongs to no block any more, and its lease ends when the rest is
+ * collected.
  *
  * @param {Held} held
  */
@@ -102,10 +103,10 @@ function collectedBlocks({ classes }) {
 class Model {
   /** @type {Held[]} the oldest first */
   held = []
-  /** What was done so far, as code. @type {string[]} */
+  /** The calls so far, as code. @type {string[]} */
   lines = []
   isClosed = false
-  /** Whether a thread that had the pool has ended. */
+  /** True where a thread that had the pool has ended. */
   hasEnded = false
   peak = 0
   #lastId = 0
@@ -118,7 +119,7 @@ class Model {
   #dropped = []
   /** How many leases of V8's memory were dropped since. */
   #droppedOfV8 = 0
-  /** How many of them were dropped where nothing tells of it. */
+  /** The number of them that were dropped where nothing shows it. */
   #unwatched = 0
   /** In which threads something may be idle. @type {Set<Place>} */
   #idle = new Set()
@@ -216,7 +217,7 @@ class Model {
   }
 
   /**
-   * Whether a block is beyond the ceiling while all stays leased that is.
+   * Returns true where a block is beyond the ceiling while all present leases last.
    *
    * @param {number} size
    */
@@ -225,7 +226,7 @@ class Model {
   }
 
   /**
-   * What may become of a lease.
+   * Returns the possible outcomes of a lease.
    *
    * @param {Place} place
    * @param {number} size
@@ -247,7 +248,8 @@ class Model {
   }
 
   /**
-   * Leases, and books it. Whether there is a block, or memory of V8's; `undefined` where it was refused.
+   * Leases, and counts it. Returns true where a block serves it, false where V8's memory does, and
+   * `undefined` where it is refused.
    *
    * @param {Place} place
    * @param {number} size
@@ -271,7 +273,8 @@ class Model {
       `it is ${outcome}, and should be ${outcomes.join(' or ')}`
     )
     if (outcome === 'refused' && this.#mustFit(size)) {
-      // The other thread has idle memory, and was asked for it; or what was idle here is on its way.
+      // The other thread has idle memory, and was asked for it; or what was idle here is on its
+      // way.
       await this.#settleAll()
       capacity = await lease()
       outcome = 'pooled'
@@ -365,13 +368,13 @@ class Model {
     waiting.served = acquired.finally(() => {
       waiting.isOver = true
     })
-    // Who awaits it is told.
+    // The waiter is rejected.
     waiting.served.catch(() => {})
     return waiting
   }
 
   /**
-   * Has who waits be served, or fail.
+   * Waits until each waiter is served or rejected.
    *
    * @param {Place} place
    * @param {number} id
@@ -410,7 +413,7 @@ class Model {
     this.peak = Math.max(this.peak, this.#bytesOf(this.#inUse) + more)
   }
 
-  /** What is leased, but for what was by threads that have ended. */
+  /** Returns the leases, but for those of threads that have ended. */
   get #inUse() {
     return this.held.filter(({ isSetAside }) => !isSetAside)
   }
@@ -541,7 +544,7 @@ class Model {
       globalThis.gc?.()
       await settle()
       await Promise.all(threads.map((thread) => thread.collect()))
-      // What a thread had that has ended is back when V8 has taken that down.
+      // The blocks of an ended thread return once V8 has taken it down.
       if (this.hasEnded) await sleep(2 * i)
     }
     const { collectedCount } = this.pool.stats()
@@ -554,7 +557,7 @@ class Model {
   }
 
   /**
-   * Whether so many leases may count as collected.
+   * Returns true where so many leases may count as collected.
    *
    * @param {number} count
    * @param {number} expected
@@ -564,8 +567,8 @@ class Model {
   }
 
   /**
-   * How many may count as collected, or not: where nothing tells whether moved memory of V8's has a holder, its lease
-   * ends with the ArrayBuffer that it was moved from.
+   * The leases that may or may not count as collected. Where nothing shows whether moved memory of
+   * V8's has a holder, its lease ends with the ArrayBuffer that it was moved from.
    */
   get #uncertain() {
     if (endsShow) return 0
@@ -677,7 +680,7 @@ class Model {
    */
   async trim(place, keepBytes) {
     this.log(`${place}.trim(${keepBytes})`)
-    // What was dropped may have come back meanwhile.
+    // Dropped leases may have ended meanwhile.
     const most = keepBytes + this.#droppedBytes
     const before = this.pool.stats().freedBytes
     const bytes = await this.do(place, 'trim', keepBytes)
@@ -730,7 +733,7 @@ class Model {
   /** @param {Promise<unknown>} ends */
   async #ended(ends) {
     const thread = this.#there
-    // What ends it is never answered.
+    // The call that ends it gets no answer.
     await Promise.allSettled([ends, thread.ended])
     this.thread = undefined
     this.#attached = undefined
@@ -772,7 +775,7 @@ class Model {
     for (const [name, count] of Object.entries(this.#counts)) assert.equal(stats[name], count, name)
     const { freshBytes, inUseBytes, idleBytes, freedBytes, quarantinedBytes } = stats
     const sum = inUseBytes + idleBytes + freedBytes + quarantinedBytes
-    assert.equal(freshBytes, sum, 'the books are in balance')
+    assert.equal(freshBytes, sum, 'the totals balance')
     const { allocCount, hitCount, missCount, unpooledCount, collectedCount } = stats
     assert.equal(allocCount, hitCount + missCount + unpooledCount)
     assert.ok(inUseBytes + idleBytes + quarantinedBytes <= this.maxBytes, 'the ceiling holds')
@@ -785,7 +788,7 @@ class Model {
       assert.equal(allocCount, this.#leases.get(blockSize) ?? 0, `leases of ${blockSize} bytes`)
     }
     if (this.hasEnded) {
-      // What it had is on its way.
+      // Its blocks are about to return.
       assert.ok(inUseBytes + quarantinedBytes >= this.#bytesOf(this.held), 'all is leased')
       return
     }

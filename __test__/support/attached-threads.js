@@ -8,15 +8,15 @@ const { Thread } = require('./thread')
 const TORTURE = require.resolve('./torture')
 
 /**
- * Threads that are attached to a pool, and ended after the test. Each has on its `self` the list `held`,
- * the function `random`, `turn`, which lets the thread's event loop turn, and `settle`, after which it
- * has heard of all that others had asked of it before.
+ * Starts threads that are attached to a pool, and terminates them after the test. Each has on its
+ * `self` the list `held`, the function `random`, and `turn`, which waits for an event-loop turn.
+ * After its `settle`, the thread has handled all earlier requests of others.
  *
  * @param {import('node:test').TestContext} context
  * @param {import('../..').BufferPool} pool
  * @param {number} [count]
  */
-async function crew(context, pool, count = 1) {
+async function attachThreads(context, pool, count = 1) {
   const threads = Array.from({ length: count }, () => new Thread(pool.handle))
   context.after(() => Promise.all(threads.map((thread) => thread.terminate())))
   const prepare = (self, file) => {
@@ -31,4 +31,4 @@ async function crew(context, pool, count = 1) {
   return threads
 }
 
-module.exports = { crew }
+module.exports = { attachThreads }
