@@ -30,7 +30,7 @@ const zlib = require('node:zlib')
 const fc = require('fast-check')
 const { BufferPool } = require('..')
 const { chunks } = require('../lib/io/chunks')
-const { PATIENCE } = require('../lib/io/grace-period')
+const { GRACE_PERIOD } = require('../lib/io/operation')
 const { pumpFile } = require('../lib/io/pump-file')
 const { makeCertificate } = require('./certificate')
 const { balanced, givesAtOnce, openFiles, until } = require('./helpers')
@@ -97,7 +97,7 @@ function assertBytes(actual, expected) {
  */
 async function leftNothing(pool, start, files = () => openFiles(folder)) {
   // A timer may fire a moment before its time.
-  if (performance.now() - start < PATIENCE - 5) {
+  if (performance.now() - start < GRACE_PERIOD - 5) {
     assert.equal(pool.stats().inUseCount, 0)
     assert.deepEqual(files(), [])
   } else {
