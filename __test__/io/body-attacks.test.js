@@ -402,7 +402,7 @@ describe('readBody, of a request whose getters and methods', () => {
                 const attack = () => {
                   // Node's own code looks, too.
                   const [, , , caller] = String(new Error().stack).split('\n')
-                  if (!/read-body|announced|discard-body|http2-reset/.test(caller)) return
+                  if (!/read-body|body-state|discard-body|http2-reset/.test(caller)) return
                   if (isWithin || looks++ !== from) return
                   isWithin = true
                   looked.add(name)

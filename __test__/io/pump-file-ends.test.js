@@ -21,7 +21,7 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const zlib = require('node:zlib')
 const { BufferPool } = require('../..')
 const { chunks } = require('../../lib/io/chunks')
-const { PATIENCE } = require('../../lib/io/grace-period')
+const { GRACE_PERIOD } = require('../../lib/io/operation')
 const { pumpFile } = require('../../lib/io/pump-file')
 const { openFiles, until } = require('../support/helpers')
 const {
@@ -69,7 +69,7 @@ const unheard = {
  */
 async function leftNothing(pool, start, files = () => openFiles(folder)) {
   // A timer may fire a moment before its time.
-  if (performance.now() - start < PATIENCE - 5) {
+  if (performance.now() - start < GRACE_PERIOD - 5) {
     assert.equal(pool.stats().inUseCount, 0)
     assert.deepEqual(files(), [])
   } else {

@@ -1,6 +1,6 @@
 'use strict'
 
-/** What the calls of `cistern/io` are given: each argument checked once, here. */
+/** Checks the arguments of `cistern/io`: each once, here. */
 
 const { InvalidArgType, OutOfRange } = require('../pool/errors')
 const { checkOptions } = require('../pool/check-options')
@@ -19,6 +19,19 @@ function checkInteger(name, value, min, max = Number.MAX_SAFE_INTEGER) {
   if (typeof value !== 'number') throw new InvalidArgType(name, 'of type number', value)
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new OutOfRange(name, `an integer >= ${min} && <= ${max}`, value)
+  }
+}
+
+/**
+ * @param {unknown} start
+ * @param {unknown} end inclusive
+ */
+function checkRange(start, end) {
+  if (start !== undefined) checkInteger('options.start', start, 0)
+  if (end === undefined || end === Infinity) return
+  checkInteger('options.end', end, 0)
+  if (start !== undefined && start > end) {
+    throw new OutOfRange('options.start', `<= "options.end" (here: ${end})`, start)
   }
 }
 
@@ -68,6 +81,7 @@ module.exports = {
   checkLimit,
   checkOptions,
   checkPool,
+  checkRange,
   checkReadable,
   checkSignal,
   checkWritable

@@ -1,36 +1,32 @@
 'use strict'
 
 /**
- * A file or a stream as an async iterator of pooled Buffers. What it has given is released when it is
- * asked for more.
+ * A file or a stream as an async iterator of pooled Buffers. Each call of `next` releases the Buffer
+ * that the last one gave.
  */
 
 const { addEntries } = require('../cache/call-site')
 const { BodyTooLarge, InvalidArgType } = require('../pool/errors')
 const { uncurry } = require('../runtime/intrinsics')
-const { BY_HEADER, announcedBy } = require('./announced')
+const { BY_HEADER, announcedBy } = require('./body-state')
 const { checkInteger, checkLimit, checkOptions, checkPool, checkSignal } = require('./checks')
 const { discardBody } = require('./discard-body')
 const { FileChunks } = require('./file-chunks')
+const { isPath } = require('./file-handle')
 const { Iteration } = require('./iteration')
-const { LARGEST_READ, SourceFile, isPath } = require('./source-file')
+const { LARGEST_READ, SourceFile } = require('./source-file')
 const { StreamChunks } = require('./stream-chunks')
 const { sourceOf } = require('./stream-source')
 
-/** Larger chunks of a file gain nothing that is worth the memory. */
+/** The default of `chunkSize` for files: 256 KiB. Larger chunks gain nothing that is worth the memory. */
 const FILE_CHUNK_BYTES = 256 * 1024
 
-/**
- * @typedef {object} ChunksOptions
- * @property {number} [chunkSize] the most bytes of a chunk; by default 256 KiB of a file, 64 to 256 KiB of a stream
- * @property {number} [limit] the most bytes in all; as many as come by default
- * @property {AbortSignal} [signal]
- */
+/** @typedef {import('./operation').Operation<void>} Operation */
 
 /**
  * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {any} source
- * @param {ChunksOptions} [options]
+ * @param {import('.').ChunksOptions} [options]
  */
 function chunks(pool, source, options = {}) {
   checkPool(pool)
@@ -44,23 +40,24 @@ function chunks(pool, source, options = {}) {
 }
 
 /**
- * What gives the chunks, once it is begun.
+ * Returns a function that begins to produce the chunks.
  *
  * @param {import('../pool/buffer-pool').BufferPool} pool
  * @param {any} source
  * @param {number | undefined} chunkSize
  * @param {number} limit
- * @returns {() => FileChunks | StreamChunks}
+ * @returns {(operation: Operation) => FileChunks | StreamChunks}
  */
 function producerOf(pool, source, chunkSize, limit) {
   if (isPath(source)) {
-    return () => new FileChunks(pool, new SourceFile(source), chunkSize ?? FILE_CHUNK_BYTES)
+    const size = chunkSize ?? FILE_CHUNK_BYTES
+    return (operation) => new FileChunks(pool, operation, new SourceFile(source), size)
   }
   const begin = sourceOf(source)
   if (begin !== undefined) {
-    return () => {
+    return (operation) => {
       if (limit !== Infinity) checkAnnounced(source, limit)
-      return new StreamChunks(pool, begin, chunkSize)
+      return new StreamChunks(pool, operation, begin, chunkSize)
     }
   }
   const expected = 'a string, a Buffer, a URL, a FileHandle, a stream or an async iterable'
@@ -68,7 +65,7 @@ function producerOf(pool, source, chunkSize, limit) {
 }
 
 /**
- * Refuses a body that announces more than the limit, before anything of it is read.
+ * Throws for a body that announces more than the limit, before anything of it is read.
  *
  * @param {any} source
  * @param {number} limit
@@ -81,8 +78,8 @@ function checkAnnounced(source, limit) {
 }
 
 /**
- * Iterators that were dropped. The iterations behind them don't know them, so that the garbage collector finds
- * them, whoever has the signal, the stream or the pool.
+ * Ends the iterations whose iterators were dropped. An iteration does not refer to its iterator. So the
+ * garbage collector finds that one even while the signal, the stream or the pool is alive.
  *
  * @type {FinalizationRegistry<import('./iteration').Hold>}
  */

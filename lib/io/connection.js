@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Tells when a connection is closed. As many as like can ask, with one listener of ours on it: a client that
- * sends request upon request without waiting would else have us warned of a leak.
+ * Calls back when a connection is closed. All callbacks of a connection share one listener. Otherwise a
+ * client that pipelines many requests would make Node warn of a leak.
  *
  * Anyone can emit 'close'. So that event only says when to look.
  */
@@ -14,20 +14,20 @@ const { throwUncaught } = require('../runtime/timers')
 const { handleOf, isOpen } = require('./handle')
 const { addListener, isDestroyed, removeListener } = require('./stream-state')
 
-/** @type {WeakMap<import('node:net').Socket, Asking>} */
-const askingOf = new WeakMap()
+/** @type {WeakMap<import('node:net').Socket, CloseWatch>} */
+const watches = new WeakMap()
 
-// As they were when cistern was loaded: others must not see the callbacks go by.
+// As they were when cistern was loaded: other code must not see the callbacks.
 const { get: find, set: put, delete: remove } = weakTable
 
-/** Those who ask after one connection. */
-class Asking {
+/** Watches one connection for all who wait for its end. */
+class CloseWatch {
   #connection
   /** @type {Set<() => void>} */
   #callbacks = new Set()
   #count = 0
   /**
-   * What the connection was last seen to read and write by, when it was connected.
+   * The handle that the connection had when it was last seen connected.
    *
    * @type {object | undefined}
    */
@@ -37,7 +37,7 @@ class Asking {
   constructor(connection) {
     this.#connection = connection
     addListener(connection, 'close', this.#onClose)
-    put(askingOf, connection, this)
+    put(watches, connection, this)
   }
 
   /** @param {() => void} callback */
@@ -59,7 +59,8 @@ class Asking {
     return isClosed(this.#connection, this.#handle)
   }
 
-  tell() {
+  /** Ends the watch, and calls all callbacks. */
+  notify() {
     this.#end()
     const callbacks = this.#callbacks
     this.#callbacks = new Set()
@@ -72,21 +73,17 @@ class Asking {
   }
 
   #onClose = () => {
-    if (this.isClosed) this.tell()
+    if (this.isClosed) this.notify()
   }
 
   #end() {
-    if (find(askingOf, this.#connection) === this) remove(askingOf, this.#connection)
-    try {
-      removeListener(this.#connection, 'close', this.#onClose)
-    } catch {
-      // Who listens for that is the user.
-    }
+    if (find(watches, this.#connection) === this) remove(watches, this.#connection)
+    removeListener(this.#connection, 'close', this.#onClose)
   }
 }
 
 /**
- * Calls back, whatever the others did. What one throws becomes an uncaught exception.
+ * Calls back. An error becomes an uncaught exception, and keeps no other callback from its call.
  *
  * @param {() => void} callback
  */
@@ -100,46 +97,49 @@ function callAlone(callback) {
 
 /** @param {import('node:net').Socket} connection */
 function handleWhenConnected(connection) {
-  // One that connects may try one after another.
+  // A socket that is connecting may try several handles, one after another.
   return connection.connecting ? undefined : handleOf(connection)
 }
 
 /**
- * Whether a connection is closed that has emitted 'close', or someone in its name.
+ * Returns whether a connection is really closed, after an event that anyone can emit.
  *
  * @param {import('node:net').Socket} connection
- * @param {object} [handle] that it had when it was connected, if it is known
+ * @param {object} [handle] that the connection had when it was connected, if that is known
  */
 function isClosed(connection, handle) {
   if (handle !== undefined) return !isOpen(handle)
-  // There is nothing to ask. Other runtimes have other handles.
+  // Nothing else can be asked. Other runtimes have other handles.
   if (!isNode || !(connection instanceof Duplex)) return true
   return isDestroyed(connection) && !(/** @type {any} */ (connection)._handle)
 }
 
 /**
- * Throws what a listener for new listeners throws; then it never calls back.
+ * Calls back once a connection is closed. Throws what a listener for 'newListener' throws, and then never
+ * calls back.
  *
  * @param {import('node:net').Socket} connection not closed yet
  * @param {() => void} callback
  */
 function onClosed(connection, callback) {
-  let asking = /** @type {Asking | undefined} */ (find(askingOf, connection))
-  if (asking?.isClosed) {
-    // It has connected again before it told that it was closed.
-    asking.tell()
-    asking = undefined
+  let watch = /** @type {CloseWatch | undefined} */ (find(watches, connection))
+  if (watch?.isClosed) {
+    // The connection has connected again before it emitted 'close'.
+    watch.notify()
+    watch = undefined
   }
-  asking ??= new Asking(connection)
-  asking.add(callback)
+  watch ??= new CloseWatch(connection)
+  watch.add(callback)
 }
 
 /**
+ * Takes back a call of `onClosed`.
+ *
  * @param {import('node:net').Socket} connection
  * @param {() => void} callback that `onClosed` was given
  */
 function offClosed(connection, callback) {
-  find(askingOf, connection)?.delete(callback)
+  find(watches, connection)?.delete(callback)
 }
 
 module.exports = { handleWhenConnected, isClosed, offClosed, onClosed }

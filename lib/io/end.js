@@ -1,22 +1,22 @@
 'use strict'
 
 /**
- * Ends a writable with a pooled Buffer, which is released when nothing reads that memory any more.
+ * Ends a writable with a pooled Buffer, and releases that when nothing reads its memory any more.
  *
- * | writable | what shows it |
+ * | writable | nothing reads the memory any more when |
  * |---|---|
- * | an HTTP/1 message | neither it nor its connection has anything to send: `sending.js` |
+ * | an HTTP/1 message | neither it nor its connection has anything to send: see `sending.js` |
  * | a socket, a file stream, an http2 stream over TLS | it calls back for the write |
  *
- * Any other gets a copy: `writable-kinds.js` tells why.
+ * Any other writable gets a copy: `writable-kinds.js` has the reasons.
  */
 
 const { Buffer } = require('node:buffer')
 const { Socket } = require('node:net')
 const { isUint8Array } = require('node:util').types
-const { owns, cacheOf, release } = require('../pool/buffer-pool')
+const { cacheOf, owns, release } = require('../pool/buffer-pool')
 const { AlreadyReleased, InvalidArgType, InvalidArgValue, NotPooled } = require('../pool/errors')
-const { Lease, endLease, isOver } = require('../pool/lease')
+const { Lease, isOver } = require('../pool/lease')
 const {
   allocUnsafeSlow,
   arrayBufferOf,
@@ -27,8 +27,9 @@ const {
 const { slotOf } = require('../cache/tag')
 const { kindOf } = require('./writable-kinds')
 const { checkPool, checkWritable } = require('./checks')
-const { detaches } = require('./detaches')
 const { watchReset } = require('./http2-reset')
+const { detaches, giveBack } = require('./leases')
+const { quietly } = require('./operation')
 const { Sending } = require('./sending')
 const {
   endMessage: endByNode,
@@ -40,16 +41,16 @@ const {
   writeStream
 } = require('./stream-state')
 
-/** For a writable that takes nothing any more. */
+/** Ends a writable that takes no bytes any more. */
 const NOTHING = Buffer.alloc(0)
 
-/** ArrayBuffers of blocks that are on their way out. */
-const underWay = new WeakSet()
+/** ArrayBuffers of blocks that a writable was lent. */
+const lentMemory = new WeakSet()
 
-// As they were when cistern was loaded: a Buffer that goes out twice would be released by the first.
-const isIn = uncurry(WeakSet.prototype.has)
-const putIn = uncurry(WeakSet.prototype.add)
-const takeOut = uncurry(WeakSet.prototype.delete)
+// As they were when cistern was loaded. The first of two writables that have a Buffer would release it.
+const has = uncurry(WeakSet.prototype.has)
+const add = uncurry(WeakSet.prototype.add)
+const remove = uncurry(WeakSet.prototype.delete)
 
 /**
  * @template Res
@@ -62,24 +63,24 @@ function end(pool, res, buffer) {
   checkPool(pool)
   checkWritable('res', res)
   checkLeased(pool, buffer)
-  const departure = new Departure(pool, buffer)
+  const lent = new LentBuffer(pool, buffer)
   let kind
   try {
-    // Node writes a corked message in another order than it tells when it has finished.
+    // Node calls back for a corked message in another order than it writes.
     kind = /** @type {any} */ (res).writableCorked > 0 ? undefined : kindOf(res)
     watchReset(res)
-    // The response is the user's, and so may be what was asked of it.
-    if (departure.isOver) throw new AlreadyReleased(cacheOf(pool).name, buffer, 'buffer')
+    // The response is the user's: its getters may have released the Buffer.
+    if (lent.isOver) throw new AlreadyReleased(cacheOf(pool).name, buffer, 'buffer')
   } catch (error) {
-    departure.complete()
+    lent.complete()
     throw error
   }
-  endWith[kind ?? 'other'](res, buffer, departure)
+  endWith[kind ?? 'other'](res, buffer, lent)
   return res
 }
 
-/** A Buffer on its way out. */
-class Departure {
+/** A Buffer that a writable was lent. */
+class LentBuffer {
   #pool
   #arrayBuffer
   #lease
@@ -91,15 +92,15 @@ class Departure {
    */
   constructor(pool, buffer) {
     const arrayBuffer = arrayBufferOf(buffer)
-    if (isIn(underWay, arrayBuffer)) {
+    if (has(lentMemory, arrayBuffer)) {
       throw new InvalidArgValue('buffer', 'must not be on its way out already', buffer)
     }
     const slot = slotOf(arrayBuffer)
     this.#pool = pool
     this.#arrayBuffer = arrayBuffer
-    // One that came from another thread has none.
+    // A Buffer that came from another thread has none.
     this.#lease = slot && new Lease(buffer, slot)
-    putIn(underWay, arrayBuffer)
+    add(lentMemory, arrayBuffer)
   }
 
   /** Whether other code has released the Buffer. */
@@ -108,33 +109,32 @@ class Departure {
     return !owns(this.#pool, this.#arrayBuffer)
   }
 
-  /** Releases the Buffer, once. */
+  /** Releases the Buffer. Only the first call of this or `settle` does anything. */
   complete = () => {
-    if (!this.#leave()) return
-    try {
-      if (this.#lease !== undefined) endLease(this.#lease)
-      else if (owns(this.#pool, this.#arrayBuffer)) release(this.#pool, this.#arrayBuffer)
-    } catch {
-      // Marked as untransferable on its way: it comes back when it is collected.
-    }
+    if (!this.#end()) return
+    if (this.#lease !== undefined) return giveBack(this.#lease)
+    // Code that was shown the ArrayBuffer may have marked it as untransferable: see `giveBack`.
+    quietly(() => {
+      if (owns(this.#pool, this.#arrayBuffer)) release(this.#pool, this.#arrayBuffer)
+    })
   }
 
   /**
-   * Releases the Buffer, unless it may still be sent: then the next owner's bytes would be, where release leaves the
-   * ArrayBuffer as it is. So there the collector finds it.
+   * Releases the Buffer. One that may still be sent is left to the garbage collector, unless release
+   * detaches: otherwise the next owner's bytes would be sent.
    *
-   * @param {boolean} isFree whether it is known that it will not be sent
+   * @param {boolean} isFree whether it will certainly not be sent any more
    */
   settle = (isFree) => {
     if (isFree || detaches(this.#pool)) this.complete()
-    else this.#leave()
+    else this.#end()
   }
 
-  /** Whether this is the first outcome. */
-  #leave() {
+  /** Returns false where this has ended before. */
+  #end() {
     if (this.#isComplete) return false
     this.#isComplete = true
-    takeOut(underWay, this.#arrayBuffer)
+    remove(lentMemory, this.#arrayBuffer)
     return true
   }
 }
@@ -142,19 +142,19 @@ class Departure {
 /**
  * @param {any} res
  * @param {Buffer} buffer
- * @param {Departure} departure
+ * @param {LentBuffer} lent
  */
-function endWithCopy(res, buffer, departure) {
+function endWithCopy(res, buffer, lent) {
   const copy = allocUnsafeSlow(lengthOfBytes(buffer))
   setBytes(copy, buffer, 0)
-  departure.complete()
+  lent.complete()
   res.end(copy)
 }
 
 /**
  * @param {any} message
  * @param {Buffer} buffer
- * @param {Departure} departure
+ * @param {LentBuffer} lent
  */
 function endMessage(message, buffer, { complete, settle }) {
   const socket = socketOf(message)
@@ -168,7 +168,7 @@ function endMessage(message, buffer, { complete, settle }) {
     endByNode(message, buffer)
     sending.begin()
   } catch (error) {
-    // Node may have taken the Buffer all the same, and send it yet.
+    // Node may have taken the Buffer all the same, and may still send it.
     if (sending === undefined) complete()
     else sending.look()
     throw error
@@ -176,12 +176,12 @@ function endMessage(message, buffer, { complete, settle }) {
 }
 
 /**
- * A stream calls back for a write when it is done with it, and for its end when that, or its own, has
- * come.
+ * Ends a stream. The stream calls back for the write when it is done with that, and for `end` when it has
+ * finished or is closed.
  *
  * @param {import('node:stream').Writable} stream
  * @param {Buffer} buffer
- * @param {Departure} departure
+ * @param {LentBuffer} lent
  */
 function endStream(stream, buffer, { complete, settle }) {
   if (!isWritable(stream)) {
@@ -201,7 +201,7 @@ function endStream(stream, buffer, { complete, settle }) {
       if (isWritten) complete()
     })
   } catch (error) {
-    // It may have taken the Buffer all the same: then it calls back for that alone.
+    // The stream may have taken the Buffer all the same. Then it calls back for the write alone.
     hasEnded = true
     if (isWritten || lengthOf(stream) === 0) complete()
     throw error
@@ -209,12 +209,12 @@ function endStream(stream, buffer, { complete, settle }) {
 }
 
 /**
- * An http2 response says that it has finished whenever its stream is closed. The stream calls back for
- * the write, sooner or later.
+ * Ends an http2 response. It emits 'finish' whenever its stream is closed, but calls back for the write
+ * only when the stream is done with that.
  *
  * @param {import('node:http2').Http2ServerResponse} res
  * @param {Buffer} buffer
- * @param {Departure} departure
+ * @param {LentBuffer} lent
  */
 function endHttp2Response(res, buffer, { complete }) {
   const { stream } = res
@@ -226,14 +226,14 @@ function endHttp2Response(res, buffer, { complete }) {
     res.write(buffer, complete)
     res.end()
   } catch (error) {
-    // It may have taken the Buffer all the same.
+    // The stream may have taken the Buffer all the same.
     if (lengthOf(stream) === 0) complete()
     throw error
   }
 }
 
 /**
- * Ends a writable that takes no Buffer any more: what it says to that is Node's.
+ * Ends a writable that takes no Buffer any more. Node reports that as for any other call of `end`.
  *
  * @param {any} res
  * @param {() => void} complete
@@ -244,10 +244,10 @@ function endUntaken(res, complete) {
 }
 
 /**
- * How a writable is ended, by its kind.
+ * Ends a writable, by its kind.
  *
  * @type {Record<import('./writable-kinds').Kind | 'other',
- *   (res: any, buffer: Buffer, departure: Departure) => void>}
+ *   (res: any, buffer: Buffer, lent: LentBuffer) => void>}
  */
 const endWith = {
   message: endMessage,

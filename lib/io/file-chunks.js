@@ -1,42 +1,44 @@
 'use strict'
 
-/** A file's chunks, each in a block of its own. While one is used, the next is read. */
+/** A file's chunks, each in a block of its own. While the user has one, the next is read. */
 
-const { requestLease } = require('../pool/buffer-pool')
 const { bufferOf, endLease } = require('../pool/lease')
+const { tryLease } = require('./leases')
 const { ReadAhead } = require('./read-ahead')
-const { tryLease } = require('./try-lease')
 
-/** @typedef {import('./read-ahead').Consumer} Consumer */
+/**
+ * @typedef {import('../pool/lease').Lease} Lease
+ * @typedef {import('./read-ahead').Consumer} Consumer
+ */
 
 class FileChunks {
   #pool
+  #operation
   #file
   #blockBytes
   #isOpen = false
-  #isStopped = false
-  /** Whether the file is being opened, or read: it can't be closed before that has ended. */
+  /** Whether the file is being opened or read. It can be closed only after that. */
   #isBusy = false
-  /** Follows what the file does now. */
-  #onQuiet = () => {}
-  /** Ends the wait for memory. */
-  #cancel = () => {}
+  /** Called when the file is not busy any more. */
+  #onIdle = () => {}
   /** @type {ReadAhead | undefined} */
   #ahead
 
   /**
    * @param {import('../pool/buffer-pool').BufferPool} pool
+   * @param {import('./operation').Operation<void>} operation
    * @param {import('./source-file').SourceFile} file
    * @param {number} chunkSize
    */
-  constructor(pool, file, chunkSize) {
+  constructor(pool, operation, file, chunkSize) {
     this.#pool = pool
+    this.#operation = operation
     this.#file = file
     this.#blockBytes = chunkSize
   }
 
   /**
-   * Calls the consumer once, unless it is stopped first.
+   * Calls the consumer once, unless the operation ends first.
    *
    * @param {Consumer} consumer
    */
@@ -55,19 +57,17 @@ class FileChunks {
   }
 
   /**
-   * Closes the file, once it is done with what it has.
+   * Closes the file, as soon as it is not busy any more. The operation MUST be over.
    *
    * @param {() => void} callback
    */
   stop(callback) {
-    this.#isStopped = true
-    this.#cancel()
     const ahead = this.#takeAhead()
-    this.#onQuiet = () => {
+    this.#onIdle = () => {
       ahead?.drop()
       this.#file.close(callback)
     }
-    if (!this.#isBusy) this.#onQuiet()
+    if (!this.#isBusy) this.#onIdle()
   }
 
   /** @param {() => void} callback */
@@ -75,7 +75,7 @@ class FileChunks {
     this.stop(callback)
   }
 
-  /** As `stop`: a file that it has opened is nobody else's. */
+  /** Closes the file that this has opened: nobody else has it. */
   abandon() {
     this.stop(() => {})
   }
@@ -83,31 +83,26 @@ class FileChunks {
   /** @param {Consumer} consumer */
   #produce(consumer) {
     const { onError } = consumer
-    const onChunk = (
-      /** @type {import('../pool/lease').Lease | undefined} */ lease,
-      /** @type {number} */ length
-    ) => {
+    const onChunk = (/** @type {Lease | undefined} */ lease, /** @type {number} */ length) => {
       // A chunk that did not fill its block is a file's last, or a FIFO's, which may have no more for long.
       if (lease !== undefined && length === this.#blockBytes) this.#readAhead()
-      if (!this.#isStopped) consumer.onChunk(lease, length)
+      if (!this.#operation.isOver) consumer.onChunk(lease, length)
       else if (lease !== undefined) endLease(lease)
     }
     const ahead = this.#takeAhead()
-    if (ahead !== undefined) ahead.claim({ onChunk, onError }, this.#request)
+    if (ahead !== undefined) ahead.claim({ onChunk, onError }, this.#operation)
     else if (this.#file.left === 0) onChunk(undefined, 0)
-    else
-      this.#request(this.#blockBytes, (lease) => this.#fill(lease, { onChunk, onError }), onError)
+    else {
+      const fill = (/** @type {Lease} */ lease) => this.#fill(lease, { onChunk, onError })
+      this.#operation.requestLease(this.#blockBytes, fill, onError)
+    }
   }
 
   /**
-   * @param {import('../pool/lease').Lease} lease
+   * @param {Lease} lease
    * @param {Consumer} consumer
    */
   #fill(lease, { onChunk, onError }) {
-    if (this.#isStopped) {
-      endLease(lease)
-      return
-    }
     this.#read(lease, (error, bytesRead) => {
       if (!error && bytesRead > 0) {
         onChunk(lease, bytesRead)
@@ -120,11 +115,11 @@ class FileChunks {
   }
 
   #readAhead() {
-    if (this.#isStopped || this.#file.left === 0) return
+    if (this.#operation.isOver || this.#file.left === 0) return
     const lease = tryLease(this.#pool, this.#blockBytes)
     if (lease === undefined) return
-    // To lease may have run other code, which has stopped it.
-    if (this.#isStopped) {
+    // The lease may have run other code, which has ended the operation.
+    if (this.#operation.isOver) {
       endLease(lease)
       return
     }
@@ -139,16 +134,8 @@ class FileChunks {
     return ahead
   }
 
-  /** @type {import('./read-ahead').Request} */
-  #request = (size, onLease, onError) => {
-    const cancel = requestLease(this.#pool, size, onLease, onError)
-    this.#cancel = cancel
-    // Whoever is told that the pool is exhausted may have stopped it.
-    if (this.#isStopped) cancel()
-  }
-
   /**
-   * @param {import('../pool/lease').Lease} lease
+   * @param {Lease} lease
    * @param {import('./source-file').OnRead} callback
    */
   #read(lease, callback) {
@@ -159,10 +146,10 @@ class FileChunks {
     })
   }
 
-  /** Notes that the file is done with what it had. */
+  /** Notes that the file is not busy any more. */
   #rest() {
     this.#isBusy = false
-    this.#onQuiet()
+    this.#onIdle()
   }
 }
 

@@ -3,11 +3,11 @@
 /**
  * Ends http2 streams that their peers have reset with NO_ERROR.
  *
- * After any other code Node destroys a stream, and calls back for each write. After NO_ERROR it waits until somebody
- * has read the rest of the stream. Before Node 26 it waits for the writes, too, which can't be sent any more. So such
- * a stream would keep the memory that it was lent for as long as its session lives.
+ * After any other code Node destroys a stream, and calls back for each write. After NO_ERROR Node waits
+ * until somebody has read the rest of the stream. Before Node 26 it also waits for the writes, which can
+ * not be sent any more. So such a stream would keep the memory that it was lent as long as its session.
  *
- * In just that case Node adds a listener for 'end' to the stream; no other event tells it.
+ * In just that case Node adds a listener for 'end' to the stream. No other event shows it.
  */
 
 const { Duplex } = require('node:stream')
@@ -19,7 +19,7 @@ const { addListener, removeListener } = require('./stream-state')
 /** The `session.type` of a server's: http2's NGHTTP2_SESSION_SERVER. */
 const SERVER = 0
 
-/** The `state.state` of a stream that is closed, and unknown: http2's NGHTTP2_STREAM_STATE_IDLE. */
+/** The `state.state` of a stream that is closed and gone: http2's NGHTTP2_STREAM_STATE_IDLE. */
 const UNKNOWN = 1
 
 const addTo = uncurry(WeakSet.prototype.add)
@@ -27,20 +27,20 @@ const has = uncurry(WeakSet.prototype.has)
 const { get, set } = weakTable
 
 /**
- * How many watch a stream.
+ * The number of watchers of each stream.
  *
  * @type {WeakMap<import('node:http2').Http2Stream, number>}
  */
 const watchers = new WeakMap()
 
-/** Streams that need not be read to their end. */
+/** Streams whose rest nobody will read. */
 const discarded = new WeakSet()
 
-/** Streams that were closed before all had come that was to be read. */
+/** Streams that were closed before their last byte had come. */
 const cutOff = new WeakSet()
 
 /**
- * The http2 stream of a message, or the stream itself; `undefined` for anything else.
+ * Returns the http2 stream of a message, or the stream itself; `undefined` for anything else.
  *
  * @param {any} message
  * @returns {import('node:http2').Http2Stream | undefined}
@@ -55,7 +55,8 @@ function http2StreamOf(message) {
 const ignore = () => {}
 
 /**
- * Destroys the stream of a message once it was reset before all was written. Does nothing for other messages.
+ * Destroys the stream of a message as soon as it is reset before all is written. Does nothing for other
+ * messages.
  *
  * @param {unknown} message
  * @returns {() => void} ends the watch
@@ -63,18 +64,14 @@ const ignore = () => {}
 function watchReset(message) {
   const stream = http2StreamOf(message)
   if (stream === undefined) return ignore
-  // Listeners for new listeners may watch it, too.
+  // The user's listeners for 'newListener' may watch the stream, too.
   if (count(stream, 1) === 1) listen(stream)
   let isOver = false
   return () => {
     if (isOver) return
     isOver = true
     if (count(stream, -1) > 0) return
-    try {
-      removeListener(stream, 'newListener', onNewListener)
-    } catch {
-      // A listener for removed listeners is the user's.
-    }
+    removeListener(stream, 'newListener', onNewListener)
   }
 }
 
@@ -83,14 +80,14 @@ function listen(stream) {
   try {
     addListener(stream, 'newListener', onNewListener)
   } catch (error) {
-    // A listener for new listeners is the user's.
+    // A listener for 'newListener' is the user's.
     count(stream, -1)
     throw error
   }
 }
 
 /**
- * Counts those who watch a stream. Returns how many they are now.
+ * Changes the number of a stream's watchers, and returns it.
  *
  * @param {import('node:http2').Http2Stream} stream
  * @param {1 | -1} change
@@ -102,7 +99,7 @@ function count(stream, change) {
 }
 
 /**
- * Destroys a stream once it is closed, whatever of it is still to be read.
+ * Destroys a stream as soon as it is closed, even if it has bytes that nobody has read.
  *
  * @param {import('node:http2').Http2Stream} stream
  */
@@ -112,7 +109,8 @@ function destroyWhenClosed(stream) {
 }
 
 /**
- * Whether a stream was reset, or closed before all had come that was to be read. Its 'end' does not show that.
+ * Returns whether a stream was reset, or closed before its last byte had come. Its 'end' does not show
+ * that.
  *
  * @param {unknown} message whose stream is watched
  */
@@ -122,7 +120,8 @@ function wasCutOff(message) {
 }
 
 /**
- * Whether a stream was just reset, or is about to be, by a code after which Node does not destroy it.
+ * Returns whether a stream was just reset, or is about to be, by a code after which Node does not destroy
+ * it.
  *
  * @param {any} stream
  */
@@ -136,9 +135,9 @@ function isResetWithoutError(stream) {
  */
 function onNewListener(event) {
   if (event !== 'end' || !this.closed || this.destroyed) return
-  // Node will make it end. Until then it has ended only if its peer said so.
+  // Node will end the stream. Until then it has ended only if its peer has ended it.
   if (!this._readableState?.ended) addTo(cutOff, this)
-  // Once the last frame is out, the writes call back as soon as the socket has taken them.
+  // After the last frame, the writes call back as soon as the socket has taken them.
   const isWritten = this.state.localClose === 1
   if (!isWritten || has(discarded, this)) setImmediate(destroyIfClosed, this)
 }
@@ -147,13 +146,14 @@ function onNewListener(event) {
 function destroyIfClosed(stream) {
   // The user may have listened to 'end' while the stream was about to be closed.
   if (stream.destroyed || stream.state.state !== UNKNOWN) return
-  // A server's response to a request that it has not read to its end is to be read all the same (RFC 9113, 8.1).
+  // A server may answer a request that it has not read to its end. The user still reads that response
+  // (RFC 9113, 8.1).
   const isResponse = stream.session?.type !== SERVER && !stream.readableEnded
   if (isResponse) {
     stream.once('end', () => stream.destroy())
     return
   }
-  // Else a request that lost its rest would pass for one that is whole.
+  // Otherwise a request that lost its rest would pass for a whole one.
   if (!stream.readableEnded) addTo(cutOff, stream)
   stream.destroy()
 }

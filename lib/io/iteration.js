@@ -1,13 +1,14 @@
 'use strict'
 
 /**
- * An iteration over pooled chunks: its calls of `next`, served one after another, and what it has given.
+ * An iteration over pooled chunks: it serves its calls of `next` one after another, and releases what it
+ * has given.
  *
- * No promise here leads to a block before its user has it. Neither does a function that other code may come by, as
- * a signal's listener or a promise's `resolve`.
+ * No promise here leads to a block before its user has it. Neither does a function that other code can
+ * reach, such as a signal's listener or a promise's `resolve`.
  */
 
-const { Abort, AlreadyReleased, BodyTooLarge } = require('../pool/errors')
+const { AlreadyReleased, BodyTooLarge } = require('../pool/errors')
 const { cacheOf } = require('../pool/buffer-pool')
 const { bufferOf, endLease, isOver } = require('../pool/lease')
 const {
@@ -17,17 +18,19 @@ const {
   lengthOf,
   resolveWith
 } = require('../runtime/intrinsics')
-const { clearTimeout } = require('../runtime/timers')
-const { afterGracePeriod } = require('./grace-period')
+const { giveBack } = require('./leases')
+const { Operation } = require('./operation')
 
 /**
  * @typedef {import('../pool/lease').Lease} Lease
  *
  * @typedef {object} Producer
- * @property {(consumer: import('./read-ahead').Consumer) => void} next calls it once, unless it is stopped first
- * @property {(callback: () => void) => void} stop ends it, and calls back when all is let go of
- * @property {(callback: () => void) => void} discard as `stop`, but leaves a server's request open for its answer
- * @property {() => void} abandon lets go of everything, and leaves the user's as it is
+ * @property {(consumer: import('./read-ahead').Consumer) => void} next calls the consumer once, unless the
+ *   operation ends first
+ * @property {(callback: () => void) => void} stop ends the source, and calls back when that is done
+ * @property {(callback: () => void) => void} discard as `stop`, but leaves a server's request open for its
+ *   answer
+ * @property {() => void} abandon releases everything, and leaves the user's source as it is
  *
  * @typedef {object} Call of `next`
  * @property {(result: IteratorResult<Buffer, any>) => void} resolve
@@ -40,15 +43,15 @@ const { afterGracePeriod } = require('./grace-period')
  */
 
 /**
- * Holds an iteration for the registry of dropped iterators, as long as no call is under way. A call under way is held
- * by its source; where that is garbage, both can be collected.
+ * Holds an iteration for the registry of dropped iterators while no call is under way. The source holds
+ * one with a call under way; where the source is garbage, both can be collected.
  */
 class Hold {
   /** @type {Iteration | undefined} */
   idle
   isAbandoned = false
 
-  /** Notes that the iterator was dropped. A call that is under way still gets its chunk. */
+  /** Notes that the iterator was dropped. A call under way still gets its chunk. */
   abandon() {
     this.isAbandoned = true
     this.idle?.abandon()
@@ -60,11 +63,12 @@ class Iteration {
   #pool
   #begin
   #limit
-  #signal
+  /** @type {Operation<void>} */
+  #operation
   /** How many bytes have come. */
   #received = 0
   /**
-   * Made when the first chunk is asked for.
+   * Created by the first call of `next`.
    *
    * @type {Producer | undefined}
    */
@@ -76,29 +80,23 @@ class Iteration {
   /** Whether the first call is being served. */
   #isServing = false
   /**
-   * What was given since it was last asked for more.
+   * What `next` has given. The next call of it releases that.
    *
    * @type {Given | undefined}
    */
   #given
   /**
-   * What was given within a call of `next`. Its user has not seen it before that call returns, so that another call
-   * right behind must not release it.
+   * What was given within a call of `next`. Its user sees it only when that call returns. So another
+   * call right behind it MUST NOT release it.
    *
    * @type {Given | undefined}
    */
   #givenWithin
   /** Whether a call of `next` has not returned yet. */
   #isWithin = false
-  #isOver = false
+  #isEnding = false
   /**
-   * That everything is let go of.
-   *
-   * @type {Promise<void> | undefined}
-   */
-  #end
-  /**
-   * What `next` is still to tell.
+   * What the next call of `next` rejects with.
    *
    * @type {{ reason: unknown } | undefined}
    */
@@ -106,7 +104,7 @@ class Iteration {
 
   /**
    * @param {import('../pool/buffer-pool').BufferPool} pool
-   * @param {() => Producer} begin
+   * @param {(operation: Operation<void>) => Producer} begin
    * @param {number} limit
    * @param {AbortSignal | undefined} signal
    */
@@ -114,7 +112,7 @@ class Iteration {
     this.#pool = pool
     this.#begin = begin
     this.#limit = limit
-    this.#signal = signal
+    this.#operation = new Operation(pool, signal, this.#onError)
     this.hold.idle = this
   }
 
@@ -133,7 +131,7 @@ class Iteration {
     })
   }
 
-  /** Ends it, and the leases that were given. */
+  /** Ends the iteration and the leases that it has given. */
   end() {
     this.#releaseGiven()
     this.#showGiven()
@@ -141,42 +139,32 @@ class Iteration {
     return this.#stop()
   }
 
-  /** Ends it, and leaves what was given to its user. */
+  /** Ends the iteration, and leaves to its user what it has given. */
   abandon() {
     this.#given = undefined
     this.#givenWithin = undefined
-    if (this.#isOver) return
-    this.#isOver = true
-    this.#unlisten()
-    this.#producer?.abandon()
+    if (this.#operation.end()) this.#producer?.abandon()
   }
 
-  /** Serves one call after another, until one has to wait. */
+  /** Serves one call after another until one has to wait. */
   #serve() {
     while (this.#first !== undefined && !this.#isServing) {
       this.#isServing = true
-      if (this.#isOver) this.#tellEnd()
+      if (this.#operation.isOver) this.#settleCall()
       else this.#ask()
     }
   }
 
   #ask() {
-    try {
-      if (this.#producer === undefined) this.#start()
-    } catch (error) {
-      // A web stream that another reads, or a signal of the user's.
-      this.#onError(error)
-      return
-    }
-    if (!this.#isOver) this.#producer?.next({ onChunk: this.#onChunk, onError: this.#onError })
+    // A web stream may have another reader, for example.
+    if (this.#producer === undefined) this.#operation.guard(this.#start)
+    if (this.#operation.isOver) return
+    this.#producer?.next({ onChunk: this.#onChunk, onError: this.#onError })
   }
 
-  #start() {
-    this.#producer = this.#begin()
-    if (this.#signal === undefined) return
-    if (!this.#signal.aborted) this.#signal.addEventListener('abort', this.#onAbort)
-    // Also within that call.
-    if (this.#signal.aborted) this.#onAbort()
+  #start = () => {
+    this.#producer = this.#begin(this.#operation)
+    this.#operation.listen()
   }
 
   /**
@@ -190,10 +178,10 @@ class Iteration {
     }
     this.#received += length
     const isTooLarge = this.#received > this.#limit
-    if (!isTooLarge && !this.#isOver) return this.#give(lease, length)
+    if (!isTooLarge && !this.#operation.isOver) return this.#give(lease, length)
     endLease(lease)
-    // To end it may have run other code.
-    if (isTooLarge && !this.#isOver) this.#refuse()
+    // The release may have run other code.
+    if (isTooLarge && !this.#operation.isOver) this.#refuse()
   }
 
   /**
@@ -204,7 +192,7 @@ class Iteration {
     let chunk
     try {
       chunk = chunkOf(lease, length)
-      // The class of Buffers is within reach of other code, which may have released it.
+      // Other code can reach the class of Buffers, and may have released the block.
       if (isOver(lease)) throw new AlreadyReleased(cacheOf(this.#pool).name, undefined, 'chunk')
     } catch (error) {
       endLease(lease)
@@ -223,7 +211,7 @@ class Iteration {
     const isFirst = this.#givenWithin === undefined
     this.#givenWithin = { lease, before: this.#givenWithin }
     if (!isFirst) return
-    // Before its user goes on: that waits for a promise which is resolved later.
+    // This goes on before the user does, whose promise is resolved later.
     await undefined
     this.#showGiven()
   }
@@ -247,19 +235,13 @@ class Iteration {
 
   /** @param {unknown} error */
   #onError = (error) => {
-    // What comes after the end comes of it.
-    if (this.#isOver) return
+    // The end of an iteration may make its source fail.
+    if (this.#operation.isOver) return
     this.#failure = { reason: error }
     this.#stop()
   }
 
-  #onAbort = () => {
-    if (this.#isOver) return
-    this.#failure = { reason: abortBy(this.#signal) }
-    this.#stop()
-  }
-
-  /** Takes the call that is being served off the list. */
+  /** Removes the call that is being served from the list. */
   #takeCall() {
     const call = this.#first
     this.#isServing = false
@@ -269,7 +251,7 @@ class Iteration {
     return call
   }
 
-  /** Notes that nothing is under way any more. */
+  /** Notes that no call is under way any more. */
   #rest() {
     this.#last = undefined
     this.hold.idle = this
@@ -278,51 +260,34 @@ class Iteration {
 
   /** @param {boolean} [isRefused] whether a server's request stays open for its answer */
   #stop(isRefused = false) {
-    this.#isOver = true
-    if (this.#end === undefined) {
-      let resolve = () => {}
-      this.#end = new OwnPromise((settle) => {
-        resolve = settle
-      })
-      this.#letGo(resolve, isRefused)
+    const operation = this.#operation
+    operation.end()
+    if (!this.#isEnding) {
+      this.#isEnding = true
+      operation.settleWhenIdle(
+        (onIdle) => this.#stopProducer(onIdle, isRefused),
+        () => {
+          operation.resolve()
+          if (this.#isServing) this.#settleCall()
+          this.#serve()
+        }
+      )
     }
-    return this.#end
+    return operation.promise
   }
 
   /**
-   * Tells the end when all is let go of, or after a while.
-   *
-   * @param {() => void} resolve
+   * @param {() => void} onIdle
    * @param {boolean} isRefused
    */
-  #letGo(resolve, isRefused) {
-    let isDone = false
-    /** @type {NodeJS.Timeout | undefined} */
-    let timer
-    const done = () => {
-      if (isDone) return
-      isDone = true
-      clearTimeout(timer)
-      resolve()
-      if (this.#isServing) this.#tellEnd()
-      this.#serve()
-    }
-    this.#unlisten()
-    if (this.#producer === undefined) done()
-    else if (isRefused) this.#producer.discard(done)
-    else this.#producer.stop(done)
-    if (!isDone) timer = afterGracePeriod(done)
+  #stopProducer(onIdle, isRefused) {
+    if (this.#producer === undefined) onIdle()
+    else if (isRefused) this.#producer.discard(onIdle)
+    else this.#producer.stop(onIdle)
   }
 
-  #unlisten() {
-    try {
-      this.#signal?.removeEventListener('abort', this.#onAbort)
-    } catch {
-      // The signal is the user's.
-    }
-  }
-
-  #tellEnd() {
+  /** Settles the call that is being served, after the end. */
+  #settleCall() {
     const failure = this.#failure
     this.#failure = undefined
     const call = this.#takeCall()
@@ -334,18 +299,14 @@ class Iteration {
     let given = this.#given
     this.#given = undefined
     while (given !== undefined) {
-      try {
-        endLease(given.lease)
-      } catch {
-        // The user has transferred it, or marked it as untransferable: it comes back when it is collected.
-      }
+      giveBack(given.lease)
       given = given.before
     }
   }
 }
 
 /**
- * The beginning of a lease's block.
+ * Returns a Buffer of the first bytes of a lease's block.
  *
  * @param {Lease} lease
  * @param {number} length
@@ -355,17 +316,6 @@ function chunkOf(lease, length) {
   if (lengthOf(buffer) === length) return buffer
   const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(buffer))
   return bufferOver(arrayBuffer, length)
-}
-
-/**
- * @param {AbortSignal | undefined} signal the user's
- */
-function abortBy(signal) {
-  try {
-    return new Abort(signal?.reason)
-  } catch (error) {
-    return error
-  }
 }
 
 module.exports = { Hold, Iteration }

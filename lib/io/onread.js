@@ -19,7 +19,7 @@ const { isProxy, isUint8Array } = require('node:util').types
 const { addEntries } = require('../cache/call-site')
 const { leaseFrom, cacheOf } = require('../pool/buffer-pool')
 const { AlreadyReleased, InvalidArgType } = require('../pool/errors')
-const { bufferOf, endLease, isOver } = require('../pool/lease')
+const { bufferOf, isOver } = require('../pool/lease')
 const { isNode } = require('../runtime/platform')
 const {
   Bytes,
@@ -34,6 +34,7 @@ const { throwUncaught } = require('../runtime/timers')
 const { checkFunction, checkInteger, checkOptions, checkPool } = require('./checks')
 const { isClosed } = require('./connection')
 const { handleOf } = require('./handle')
+const { giveBack } = require('./leases')
 const { addListener, getterOf, removeListener } = require('./stream-state')
 
 /** What Node's own sockets read at a time, in bytes: 64 KiB. */
@@ -131,11 +132,7 @@ class Reader {
   }
 
   stop() {
-    try {
-      removeListener(this.#socket, 'close', this.#onClose)
-    } catch {
-      // Who listens for that is the user.
-    }
+    removeListener(this.#socket, 'close', this.#onClose)
   }
 
   #onClose = () => {
@@ -145,11 +142,7 @@ class Reader {
     this.stop()
     // Elsewhere it may still be read into: then the collector finds it when nobody has it any more.
     if (this.#isGiven && !this.#isTaken) return
-    try {
-      endLease(this.lease)
-    } catch {
-      // Marked as untransferable by the user.
-    }
+    giveBack(this.lease)
   }
 }
 
@@ -275,8 +268,8 @@ class Readers {
       reader.listen()
       return reader
     } catch (error) {
-      // Nobody was given it yet.
-      if (lease !== undefined) endLease(lease)
+      // No socket has the block yet.
+      if (lease !== undefined) giveBack(lease)
       socket.destroy(/** @type {Error} */ (error))
       return undefined
     }

@@ -1,47 +1,48 @@
 'use strict'
 
 /**
- * A file to a writable through two blocks: while one is being written, the other is read into.
+ * A file to a writable through two blocks: while one is being written, the next read fills the other.
  *
  *   free ──▶ being read into ──▶ ready ──▶ being written ──▶ free
  *
- * A block MUST NOT be released while it is being read into or written from.
+ * A block MUST NOT be released while the kernel reads into it or writes from it.
  */
 
 const { addEntries } = require('../cache/call-site')
-const { cacheOf, requestLease } = require('../pool/buffer-pool')
-const { Abort, AlreadyReleased, InvalidArgType, PrematureClose } = require('../pool/errors')
-const { bufferOf, endLease, isOver } = require('../pool/lease')
-const { OwnPromise, arrayBufferOf, bufferOver } = require('../runtime/intrinsics')
-const { clearTimeout } = require('../runtime/timers')
-const { checkInteger, checkOptions, checkPool, checkSignal, checkWritable } = require('./checks')
-const { detaches } = require('./detaches')
-const { tryLease } = require('./try-lease')
+const { cacheOf } = require('../pool/buffer-pool')
+const { AlreadyReleased, InvalidArgType, PrematureClose } = require('../pool/errors')
+const { bufferOf, isOver } = require('../pool/lease')
+const { arrayBufferOf, bufferOver } = require('../runtime/intrinsics')
+const {
+  checkInteger,
+  checkOptions,
+  checkPool,
+  checkRange,
+  checkSignal,
+  checkWritable
+} = require('./checks')
+const { isPath } = require('./file-handle')
+const { detaches, giveBack, tryLease } = require('./leases')
+const { Operation } = require('./operation')
 const { Sink } = require('./sink')
-const { afterGracePeriod } = require('./grace-period')
-const { LARGEST_READ, SourceFile, checkRange, isPath } = require('./source-file')
+const { LARGEST_READ, SourceFile } = require('./source-file')
 
 /**
- * Measured with 8 MiB files at 20 connections: half of it costs a third more CPU, twice of it saves a tenth
- * and doubles what each slow client keeps leased.
+ * The default of `chunkSize`: 256 KiB. Measured with 8 MiB files at 20 connections: half of it costs a
+ * third more CPU; twice of it saves a tenth, and doubles the memory that each slow client keeps leased.
  */
 const CHUNK_BYTES = 256 * 1024
 
 /**
- * @typedef {import('node:fs').PathLike} PathLike
- * @typedef {import('node:fs/promises').FileHandle} FileHandle
- * @typedef {object} PumpOptions
- * @property {number} [start] the first byte; 0 by default
- * @property {number} [end] the last byte; that of the file by default
- * @property {number} [chunkSize] how much is read and written at a time; 256 KiB by default
- * @property {AbortSignal} [signal]
+ * @typedef {import('../pool/buffer-pool').BufferPool} BufferPool
+ * @typedef {import('../pool/lease').Lease} Lease
  */
 
 /**
- * @param {import('../pool/buffer-pool').BufferPool} pool
- * @param {PathLike | FileHandle} file
+ * @param {BufferPool} pool
+ * @param {import('node:fs').PathLike | import('node:fs/promises').FileHandle} file
  * @param {import('node:stream').Writable} writable
- * @param {PumpOptions} [options]
+ * @param {{ start?: number, end?: number, chunkSize?: number, signal?: AbortSignal }} [options]
  * @returns {Promise<number>}
  */
 async function pumpFile(pool, file, writable, options = {}) {
@@ -55,7 +56,6 @@ async function pumpFile(pool, file, writable, options = {}) {
   checkRange(start, end)
   checkInteger('options.chunkSize', chunkSize, 1, LARGEST_READ)
   checkSignal(signal)
-  if (signal?.aborted) throw new Abort(signal.reason)
   return new Pump(pool, new SourceFile(file, start, end), writable, chunkSize, signal).run()
 }
 
@@ -64,113 +64,82 @@ class Pump {
   #file
   #sink
   #blockBytes
-  #signal
-  /** Ends the wait for a block. */
-  #cancel = () => {}
+  /** @type {Operation<number>} */
+  #operation
 
-  /** @type {import('../pool/lease').Lease | undefined} */
+  /** @type {Lease | undefined} */
   #free
-  /** @type {import('../pool/lease').Lease | undefined} */
+  /** @type {Lease | undefined} */
   #beingRead
-  /** @type {import('../pool/lease').Lease | undefined} */
+  /** @type {Lease | undefined} */
   #ready
   #readyBytes = 0
   /**
-   * The write that has a block, or may have.
+   * The write that has a block, or may have it.
    *
-   * @type {{ lease: import('../pool/lease').Lease } | undefined}
+   * @type {{ lease: Lease } | undefined}
    */
-  #loan
+  #lent
 
   #isWriting = false
   /** Whether the file is not read any more. */
   #isClosed = false
-  /** Whether there is only one block, and it is not known that there is no room for another. */
+  /** Whether a second block may still be leased. */
   #mayGrow = true
-  /** Whether nothing new is begun any more. */
-  #isOver = false
   #hasReadAll = false
-  /** Whether the writable was closed with all that was read written. */
-  #isServed = false
-  /** How much is under way that needs the file. */
+  /** How many calls under way need the file. */
   #underWay = 0
   #total = 0
-
-  /** @type {(total: number) => void} */
-  #resolve = () => {}
-  /** @type {(error: unknown) => void} */
-  #reject = () => {}
-  /** @type {unknown} */
-  #error
-  /** @type {NodeJS.Timeout | undefined} */
-  #timer
+  /** Called when nothing is under way, after a failure. */
+  #onIdle = () => {}
 
   /**
-   * @param {import('../pool/buffer-pool').BufferPool} pool
+   * @param {BufferPool} pool
    * @param {SourceFile} file
    * @param {import('node:stream').Writable} writable
    * @param {number} chunkSize
-   * @param {AbortSignal | undefined} signal not aborted yet
+   * @param {AbortSignal | undefined} signal
    */
   constructor(pool, file, writable, chunkSize, signal) {
     this.#pool = pool
     this.#file = file
-    this.#sink = new Sink(writable, this.#onWritten, this.#onDeath)
+    this.#sink = new Sink(writable, this.#onWritten, this.#fail)
     this.#blockBytes = Math.min(chunkSize, file.left)
-    this.#signal = signal
+    this.#operation = new Operation(pool, signal, this.#fail)
   }
 
-  /** @returns {Promise<number>} */
   run() {
-    return new OwnPromise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-      try {
-        this.#sink.watch()
-        this.#signal?.addEventListener('abort', this.#onAbort)
-        // It may have fired before anyone listened.
-        if (this.#signal?.aborted) this.#onAbort()
-      } catch (error) {
-        // The writable and the signal are the user's.
-        this.#fail(error)
-      }
-      if (this.#isOver) {
-        // Over before all was listened to.
-        this.#unlisten()
-        return
-      }
+    const operation = this.#operation
+    operation.listen()
+    if (!operation.isOver) operation.guard(() => this.#sink.watch())
+    if (operation.isOver) {
+      // Other code may have ended the call before the sink had all listeners.
+      this.#sink.unwatch()
+    } else {
       this.#underWay++
       this.#file.open(this.#onOpen)
-    })
+    }
+    return operation.promise
   }
 
   /** @param {Error | null} error */
   #onOpen = (error) => {
     this.#underWay--
-    if (this.#isOver) this.#endIfQuiet()
+    if (this.#operation.isOver) this.#endIfIdle()
     else if (error) this.#fail(error)
-    else this.#acquire()
+    else this.#operation.requestLease(this.#blockBytes, this.#onLease, this.#fail)
   }
 
-  #acquire() {
-    const cancel = requestLease(this.#pool, this.#blockBytes, this.#onLease, this.#onRefused)
-    if (this.#isOver) cancel()
-    else this.#cancel = cancel
-  }
-
-  /** @param {import('../pool/lease').Lease} lease */
+  /** @param {Lease} lease */
   #onLease = (lease) => {
     this.#put(lease)
-    if (!this.#isOver) this.#step()
+    this.#step()
   }
 
-  /** @param {unknown} error */
-  #onRefused = (error) => this.#fail(error)
-
-  /** Begins whatever can be begun. */
+  /** Begins all that can begin. */
   #step() {
     if (this.#ready !== undefined && !this.#isWriting) this.#write(this.#ready)
-    if (this.#isOver || this.#ready !== undefined || this.#beingRead !== undefined) return
+    if (this.#operation.isOver || this.#ready !== undefined || this.#beingRead !== undefined) return
     if (!this.#isClosed) this.#read()
     else if (!this.#isWriting && this.#underWay === 0) this.#succeed()
   }
@@ -185,19 +154,18 @@ class Pump {
     this.#file.read(bufferOf(lease), this.#onRead)
   }
 
-  /** The second block. Who waits for one could wait for another that does the same. */
+  /** Leases the second block, if there is one at once. Two calls could wait for each other's first. */
   #grow() {
-    // The rest of a file that did not fill the first block is nothing, most likely.
+    // A file that did not fill the first block has no more, most likely.
     if (!this.#mayGrow || this.#readyBytes < this.#blockBytes) return undefined
     this.#mayGrow = false
-    const lease = tryLease(this.#pool, this.#blockBytes)
-    return lease
+    return tryLease(this.#pool, this.#blockBytes)
   }
 
   /**
-   * Whether other code has released a block of ours, which it was shown: then that is an error.
+   * Returns whether other code has released a block that it was shown, and fails then.
    *
-   * @param {import('../pool/lease').Lease} lease
+   * @param {Lease} lease
    */
   #isGone(lease) {
     if (!isOver(lease)) return false
@@ -210,18 +178,18 @@ class Pump {
    * @param {number} bytesRead
    */
   #onRead = (error, bytesRead) => {
-    const lease = /** @type {import('../pool/lease').Lease} */ (this.#beingRead)
+    const lease = /** @type {Lease} */ (this.#beingRead)
     this.#beingRead = undefined
     this.#underWay--
-    if (this.#isOver || error || bytesRead === 0) {
+    if (this.#operation.isOver || error || bytesRead === 0) {
       giveBack(lease)
     } else {
       this.#ready = lease
       this.#readyBytes = bytesRead
     }
     if (!error && bytesRead === 0) this.#hasReadAll = true
-    if (this.#isOver) {
-      this.#endIfQuiet()
+    if (this.#operation.isOver) {
+      this.#endIfIdle()
     } else if (error) {
       this.#fail(error)
     } else {
@@ -231,53 +199,53 @@ class Pump {
     }
   }
 
-  /** Lets go of the file; the last block may still be being written. */
+  /** Closes the file. A write of the last block may still be under way. */
   #close() {
     this.#isClosed = true
     this.#releaseFree()
     this.#underWay++
     this.#file.close(() => {
       this.#underWay--
-      if (this.#isOver) this.#endIfQuiet()
+      if (this.#operation.isOver) this.#endIfIdle()
       else this.#step()
     })
   }
 
-  /** @param {import('../pool/lease').Lease} lease */
+  /** @param {Lease} lease */
   #write(lease) {
     if (this.#isGone(lease)) return
     const length = this.#readyBytes
-    // A view by our own means: other code has patched `subarray`, perhaps.
+    // Without `subarray`, which other code may have patched.
     const bytes = bufferOver(arrayBufferOf(bufferOf(lease)), length)
     this.#ready = undefined
     this.#isWriting = true
-    const loan = { lease }
-    this.#loan = loan
-    // Before it calls back.
+    const lent = { lease }
+    this.#lent = lent
+    // Before the sink calls back.
     this.#total += length
     try {
       if (this.#sink.write(bytes, () => isOver(lease))) return
-      // The writable was asked how it takes memory: that may have released it.
+      // Asking the writable how it takes memory may have released the block.
       this.#isGone(lease)
     } catch (error) {
       this.#isWriting = false
       this.#total -= length
       this.#fail(error)
     }
-    if (this.#loan === loan) this.#takeBack(true)
-    if (this.#isOver) this.#endIfQuiet()
+    if (this.#lent === lent) this.#takeBack(true)
+    if (this.#operation.isOver) this.#endIfIdle()
   }
 
   /**
-   * Ends the loan of a block, if there is one.
+   * Takes back the block that the writable was lent, if there is one.
    *
-   * @param {boolean} isFree whether it is known that the writable will not read it any more. Otherwise the next owner's
-   *   bytes could be sent, where release leaves the ArrayBuffer as it is: so there the collector finds it
+   * @param {boolean} isFree whether the writable certainly reads the block no more. A block that it may
+   *   still read is left to the garbage collector, unless release detaches
    */
   #takeBack(isFree) {
-    if (this.#loan === undefined) return
-    const { lease } = this.#loan
-    this.#loan = undefined
+    if (this.#lent === undefined) return
+    const { lease } = this.#lent
+    this.#lent = undefined
     if (isFree) this.#put(lease)
     else if (detaches(this.#pool)) giveBack(lease)
   }
@@ -287,23 +255,18 @@ class Pump {
    * @param {boolean} isFree
    */
   #onWritten = (error, isFree) => {
-    // It may call back after it was closed.
+    // A writable may call back after it was closed.
     if (!this.#isWriting) return
-    // After an error it stays so: the writable is about to die.
+    // After an error no write follows: the writable is about to be destroyed.
     this.#isWriting = Boolean(error)
     this.#takeBack(isFree)
-    if (this.#isOver) this.#endIfQuiet()
+    if (this.#operation.isOver) this.#endIfIdle()
     else if (!error) this.#step()
   }
 
-  /** @param {Error} error */
-  #onDeath = (error) => this.#fail(error)
-
-  #onAbort = () => this.#fail(new Abort(this.#signal?.reason))
-
-  /** @param {import('../pool/lease').Lease} lease that nobody uses */
+  /** @param {Lease} lease that nobody uses */
   #put(lease) {
-    const isNeeded = !this.#isOver && !this.#isClosed && this.#free === undefined
+    const isNeeded = !this.#operation.isOver && !this.#isClosed && this.#free === undefined
     if (isNeeded) this.#free = lease
     else giveBack(lease)
   }
@@ -314,57 +277,40 @@ class Pump {
   }
 
   #succeed() {
-    this.#isOver = true
-    this.#unlisten()
-    this.#resolve(this.#total)
+    this.#operation.end()
+    this.#sink.unwatch()
+    this.#operation.resolve(this.#total)
   }
 
   /** @param {unknown} error */
-  #fail(error) {
-    if (this.#isOver) return
-    this.#isOver = true
-    this.#error = error
-    // A client that knows the length leaves when it has all: before the end of the file is read, perhaps.
-    const isClosed = error instanceof PrematureClose
-    this.#isServed = isClosed && !this.#isWriting && this.#ready === undefined
-    this.#unlisten()
-    this.#cancel()
+  #fail = (error) => {
+    const operation = this.#operation
+    if (operation.isOver) return
+    const hasWrittenAllRead = !this.#isWriting && this.#ready === undefined
+    // A client that knows the length may leave when it has all, before the end of the file is read.
+    const isServed = error instanceof PrematureClose && hasWrittenAllRead
+    operation.end()
+    this.#sink.unwatch()
     if (this.#ready !== undefined) giveBack(this.#ready)
     this.#ready = undefined
-    this.#timer = afterGracePeriod(() => this.#reject(error))
-    this.#endIfQuiet()
+    operation.settleWhenIdle(
+      (onIdle) => {
+        this.#onIdle = onIdle
+        this.#endIfIdle()
+      },
+      () => {
+        if (isServed && this.#hasReadAll) operation.resolve(this.#total)
+        else operation.reject(error)
+      }
+    )
   }
 
-  /** Settles what has failed, once nothing is under way any more. */
-  #endIfQuiet() {
+  /** Closes the file once no call needs it, and reports when nothing is under way any more. */
+  #endIfIdle() {
     if (this.#underWay > 0) return
-    if (!this.#isClosed) {
-      this.#close()
-      return
-    }
-    // A block may be lent for as long as the peer likes: the file is closed meanwhile.
-    if (this.#loan !== undefined) return
-    clearTimeout(this.#timer)
-    if (this.#isServed && this.#hasReadAll) this.#resolve(this.#total)
-    else this.#reject(this.#error)
-  }
-
-  #unlisten() {
-    this.#sink.unwatch()
-    try {
-      this.#signal?.removeEventListener('abort', this.#onAbort)
-    } catch {
-      // The outcome is told all the same.
-    }
-  }
-}
-
-/** @param {import('../pool/lease').Lease} lease */
-function giveBack(lease) {
-  try {
-    endLease(lease)
-  } catch {
-    // Marked as untransferable by code that was shown it: it comes back when it is collected.
+    if (!this.#isClosed) this.#close()
+    // A peer may keep a block as long as it likes. The file is closed meanwhile.
+    else if (this.#lent === undefined) this.#onIdle()
   }
 }
 

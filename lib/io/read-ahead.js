@@ -9,25 +9,24 @@ const { addTo, allocUnsafeSlow, deleteFrom, partOf, setBytes } = require('../run
  * @typedef {import('../pool/lease').Lease} Lease
  *
  * @typedef {object} Consumer
- * @property {(lease: Lease | undefined, length: number) => void} onChunk with the lease that has the chunk at its
- *   beginning; with none after the last
+ * @property {(lease: Lease | undefined, length: number) => void} onChunk called with the lease that has the
+ *   chunk at its beginning; without one after the last chunk
  * @property {(error: unknown) => void} onError
- *
- * @typedef {(size: number, onLease: (lease: Lease) => void, onError: (error: unknown) => void) => void} Request
  */
 
 /**
- * A chunk that is read before it is asked for. It has its block only as long as nobody waits for one: perhaps
- * that is who is to ask for it. Then it is copied out, and has to get a block again.
+ * A chunk that is read before its user asks for it. It has its block only until someone waits for one: the
+ * waiter may be the very code that is to ask for the chunk. Then the chunk moves to V8's memory, and
+ * needs a block again later.
  *
- * The pool knows of it by one function, `#giveUp`: once the chunk is claimed that does nothing, whoever has it.
+ * The pool has one function of it, `#giveUp`. Once the chunk is claimed, that does nothing, whoever calls it.
  */
 class ReadAhead {
-  /** The pool's. */
+  /** The pool's name. */
   #name
   #revocable
   /**
-   * Its block, until it is claimed or dropped.
+   * The lease of its block, until the chunk is claimed or dropped.
    *
    * @type {Lease | undefined}
    */
@@ -41,7 +40,7 @@ class ReadAhead {
   #isGivenUp = false
   #isDropped = false
   /**
-   * The one who has claimed it, while it is being read.
+   * The consumer that has claimed the chunk during the read.
    *
    * @type {Consumer | undefined}
    */
@@ -49,7 +48,7 @@ class ReadAhead {
 
   /**
    * @param {import('../pool/buffer-pool').BufferPool} pool
-   * @param {Lease} lease of the block that it is being read into
+   * @param {Lease} lease of the block that the chunk is read into
    */
   constructor(pool, lease) {
     const cache = cacheOf(pool)
@@ -89,12 +88,13 @@ class ReadAhead {
   }
 
   /**
-   * Gives the chunk to a consumer, once it is read. To be called once.
+   * Gives the chunk to a consumer, as soon as it is read. MUST be called once at most.
    *
    * @param {Consumer} consumer
-   * @param {Request} request leases a block, where the chunk has none any more
+   * @param {import('./operation').Operation<void>} operation leases a block, where the chunk has none any
+   *   more
    */
-  claim(consumer, request) {
+  claim(consumer, operation) {
     deleteFrom(this.#revocable, this.#giveUp)
     if (!this.#isRead) {
       this.#consumer = consumer
@@ -109,10 +109,10 @@ class ReadAhead {
       if (putInto(lease, copy)) consumer.onChunk(lease, this.#length)
       else consumer.onError(new AlreadyReleased(this.#name, undefined, 'chunk'))
     }
-    request(this.#length, fill, consumer.onError)
+    operation.requestLease(this.#length, fill, consumer.onError)
   }
 
-  /** Lets go of the chunk, once it is read. */
+  /** Releases the chunk, as soon as it is read. */
   drop() {
     this.#isDropped = true
     deleteFrom(this.#revocable, this.#giveUp)
@@ -137,7 +137,7 @@ class ReadAhead {
 }
 
 /**
- * Copies bytes into the block of a lease. Whether it was there.
+ * Copies bytes into the block of a lease. Returns false where the lease is over.
  *
  * @param {Lease} lease
  * @param {Uint8Array} bytes

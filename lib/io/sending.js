@@ -1,11 +1,13 @@
 'use strict'
 
 /**
- * An HTTP/1 message that was ended with a Buffer of the pool's, until nobody reads that memory any more.
+ * Watches an HTTP/1 message that was ended with a pooled Buffer, until nobody reads that memory any more.
  *
- * A message emits 'finish' and 'close', but so can anyone. So these only say when to look: at what the message keeps,
- * and at what its connection has still to send. Where that is more than nothing, it may be another message's. Then an
- * empty write, which calls back when all before it is done, or the end of the connection, says when to look again.
+ * A message emits 'finish' and 'close', but anyone else can, too. So these events only say when to look: at
+ * the bytes that the message keeps, and at those that its connection has still to send.
+ *
+ * The latter may be another message's. Then this looks again after an empty write, which calls back when
+ * all writes before it are done, or after the end of the connection.
  */
 
 const { Socket } = require('node:net')
@@ -25,13 +27,13 @@ const {
 
 const EVENTS = /** @type {const} */ (['finish', 'close', 'socket'])
 
-/** Whether writes may be under way on a socket that is destroyed and not closed. */
+/** Whether writes may be under way on a socket that is destroyed and not closed yet. */
 const WRITES_OVERLAP = process.platform === 'win32'
 
-/** One of the connections that a message was seen on. */
+/** A connection that the message was seen on. */
 class Path {
   isWaiting = false
-  /** Whether all is sent that it was given until then, or never will be. */
+  /** Whether the connection has sent all that it was given until then, or never will. */
   isDone = false
   /**
    * The path seen before this one.
@@ -40,9 +42,7 @@ class Path {
    */
   next
 
-  /**
-   * @type {object | undefined}
-   */
+  /** @type {object | undefined} */
   #handle
 
   /** @param {Socket} socket */
@@ -69,21 +69,21 @@ class Sending {
   #message
   #onDone
   /**
-   * The path seen last, and so on.
+   * The path seen last, with those before it.
    *
    * @type {Path | undefined}
    */
   #path
   #isOver = false
-  /** Whether it kept anything when it had ended. */
+  /** Whether the message kept bytes when it had ended. */
   #keeps = false
-  /** Whether it was on a connection that is none of Node's. */
-  #isAstray = false
+  /** Whether the message was on a connection that is none of Node's. */
+  #wasElsewhere = false
 
   /**
-   * @param {import('node:http').OutgoingMessage} message to be ended after this
-   * @param {(isFree: boolean) => void} onDone called once at most: whether it is known that nothing will be sent any
-   *   more, now or on a connection that is made again
+   * @param {import('node:http').OutgoingMessage} message that the caller ends after this
+   * @param {(isFree: boolean) => void} onDone called once at most, with whether certainly nothing more will
+   *   be sent, now or on a connection that is made again
    */
   constructor(message, onDone) {
     this.#message = message
@@ -91,21 +91,21 @@ class Sending {
     try {
       for (const event of EVENTS) addListener(message, event, this.look)
     } catch (error) {
-      // A listener for new listeners is the user's.
+      // A listener for 'newListener' is the user's.
       this.stop()
       throw error
     }
     this.#follow()
   }
 
-  /** Notes how it stands once the message has ended. */
+  /** Notes what the message keeps. The message MUST have ended. */
   begin() {
     if (this.#isOver) return
     this.#follow()
     this.#keeps = holdsBytes(this.#message)
   }
 
-  /** Looks whether all is done. */
+  /** Calls `onDone` if all is sent or never will be. Otherwise waits until it has to look again. */
   look = () => {
     if (this.#isOver) return
     this.#follow()
@@ -119,16 +119,10 @@ class Sending {
 
   stop() {
     this.#isOver = true
-    for (const event of EVENTS) {
-      try {
-        removeListener(this.#message, event, this.look)
-      } catch {
-        // As above.
-      }
-    }
+    for (const event of EVENTS) removeListener(this.#message, event, this.look)
   }
 
-  /** Notes which connection the message is on. */
+  /** Notes the connection that the message is on. */
   #follow() {
     const socket = socketOf(this.#message)
     if (!socket) return
@@ -136,7 +130,7 @@ class Sending {
       if (path.socket === socket) return path.look()
     }
     if (!(socket instanceof Socket)) {
-      this.#isAstray = true
+      this.#wasElsewhere = true
       return
     }
     const path = new Path(socket)
@@ -145,13 +139,13 @@ class Sending {
   }
 
   /**
-   * Takes from a message that will not be sent what it keeps. Whether it keeps nothing more; while it may still be
-   * sent, it keeps all.
+   * Takes its bytes from a message that will not be sent. Returns whether the message keeps none any more:
+   * one that may still be sent keeps them all.
    */
   #drop() {
     const message = /** @type {any} */ (this.#message)
     if (!message.destroyed) return false
-    // As Node does when a connection ends; not when there was none yet.
+    // Node does the same when a connection ends, but not when there was none yet.
     message.outputData.length = 0
     message.outputSize = 0
     this.#keeps = holdsBytes(message)
@@ -177,13 +171,13 @@ class Sending {
       else if (path.isClosed) closed()
       else onClosed(socket, closed)
     } catch {
-      // The collector finds the memory when the message is gone.
+      // The garbage collector returns the memory when the message is gone.
     }
   }
 
   #isFree() {
-    // It was on a connection that was never seen.
-    if (this.#isAstray || (this.#keeps && this.#path === undefined)) return false
+    // The message was on a connection that was never seen.
+    if (this.#wasElsewhere || (this.#keeps && this.#path === undefined)) return false
     for (let path = this.#path; path !== undefined; path = path.next) {
       if (maySendYet(path.socket)) return false
     }

@@ -15,7 +15,7 @@ const { clearTimeout, setImmediate } = require('../runtime/timers')
 const { isMessage, kindOf } = require('./writable-kinds')
 const { offClosed, onClosed } = require('./connection')
 const { http2StreamOf, isResetWithoutError, watchReset } = require('./http2-reset')
-const { afterGracePeriod } = require('./grace-period')
+const { afterGracePeriod, quietly } = require('./operation')
 const {
   isClosing,
   isDestroyed,
@@ -268,16 +268,14 @@ class Sink {
 }
 
 /**
- * @param {any} emitter the user's: our listener does nothing any more, whatever that throws
+ * Removes a listener by the user's own method, which may throw.
+ *
+ * @param {any} emitter
  * @param {string} event
  * @param {Function} listener
  */
 function unlisten(emitter, event, listener) {
-  try {
-    emitter.removeListener(event, listener)
-  } catch {
-    // The other listeners go all the same.
-  }
+  quietly(() => emitter.removeListener(event, listener))
 }
 
 /**

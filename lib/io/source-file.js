@@ -3,8 +3,6 @@
 /** A file that is read from start to end, one read at a time. */
 
 const { close, open, read } = require('node:fs')
-const { isUint8Array } = require('node:util').types
-const { OutOfRange } = require('../pool/errors')
 const {
   allocUnsafeSlow,
   lengthOf,
@@ -14,95 +12,47 @@ const {
 } = require('../runtime/intrinsics')
 const { setImmediate } = require('../runtime/timers')
 const { checkInteger } = require('./checks')
-const { referencesOf } = require('./held-open')
+const { isFileHandle, referencesOf } = require('./file-handle')
 
-// As they were when cistern was loaded: who puts another in their place would see each block.
+// As they were when cistern was loaded. Code that replaces them would see each block.
 const { min } = Math
 const { prototype: AnyObject } = Object
 
-/** What Node calls a request's callback. */
+/** The property in which Node keeps a request's callback. */
 const CALLBACK = 'oncomplete'
 
-/** The most bytes that can be read at a time. */
+/** The most bytes that one read can have. */
 const LARGEST_READ = 2 ** 31 - 1
 
 /**
  * @typedef {import('node:fs/promises').FileHandle} FileHandle
  * @typedef {(error: NodeJS.ErrnoException | null, bytesRead: number) => void} OnRead
- * @typedef {(error: any, bytesRead: number, stand?: Uint8Array) => void} Pass with what has the bytes, where that is
- *   not the block
+ * @typedef {(error: any, bytesRead: number, substitute?: Uint8Array) => void} Pass called with the memory
+ *   that has the bytes, where that is not the block
  */
-
-/**
- * Whether a value is what `open` of `node:fs/promises` gives. Its class has no public name.
- *
- * @param {any} value
- * @returns {value is FileHandle}
- */
-function isFileHandle(value) {
-  return typeof value?.fd === 'number' && isMethod(value.read) && isMethod(value.datasync)
-}
-
-/**
- * Whether Node takes a value for a URL. It asks no class either: other realms, and jsdom, have their own.
- *
- * @param {any} value
- * @returns {value is URL}
- */
-function isUrl(value) {
-  return Boolean(
-    value?.href && value.protocol && value.auth === undefined && value.path === undefined
-  )
-}
-
-/** @param {unknown} value */
-const isMethod = (value) => typeof value === 'function'
-
-/**
- * @param {unknown} value
- * @returns {value is import('node:fs').PathLike | FileHandle}
- */
-function isPath(value) {
-  if (typeof value === 'string' || isUint8Array(value) || isUrl(value)) return true
-  return isFileHandle(value)
-}
-
-/**
- * @param {unknown} start
- * @param {unknown} end inclusive
- */
-function checkRange(start, end) {
-  if (start !== undefined) checkInteger('options.start', start, 0)
-  if (end === undefined || end === Infinity) return
-  checkInteger('options.end', end, 0)
-  if (start !== undefined && start > end) {
-    throw new OutOfRange('options.start', `<= "options.end" (here: ${end})`, start)
-  }
-}
 
 class SourceFile {
   #path
   /** @type {FileHandle | undefined} */
   #handle
-  /** What keeps the handle open, where it is Node's. */
+  /** The references that keep the handle open, where it is Node's. */
   #references
   #fd = -1
   /**
-   * Where the next read begins; `null` where it begins where the last has ended, because a FIFO has
-   * no positions.
+   * The position of the next read; `null` where it follows the last, because a FIFO has no positions.
    *
    * @type {number | null}
    */
   #position
-  /** Whether a file without positions will do. */
+  /** Whether the file may be one without positions. */
   #isFlexible
   /**
-   * What other code reads into, in the place of a block.
+   * V8's memory that other code reads into in place of a block.
    *
    * @type {Buffer | undefined}
    */
-  #stand
-  /** How many bytes there are to be read, at most. */
+  #substitute
+  /** The most bytes that are still to be read. */
   left
 
   /**
@@ -117,7 +67,7 @@ class SourceFile {
     if (isFileHandle(source)) {
       this.#handle = source
       this.#references = referencesOf(source)
-      // So that the handle's own position stays where it is.
+      // The handle's own position stays where it is.
       this.#position ??= 0
     } else {
       this.#path = source
@@ -133,21 +83,21 @@ class SourceFile {
     let isDone = false
     try {
       open(this.#path, 'r', (error, fd) => {
-        // Other code may have seen this, as what follows a read.
+        // Other code may have seen this callback, like that of a read.
         if (isDone) return
         isDone = true
         if (!error) this.#fd = fd
         callback(error)
       })
     } catch (error) {
-      // No path at all: with a zero in it, or of a URL that names no file.
+      // It is no path: it has a zero in it, or is a URL that names no file.
       setImmediate(callback, /** @type {Error} */ (error))
     }
   }
 
   /**
-   * Reads into a block as much as it holds, or less; 0 bytes are the end. Until the callback runs, once and later,
-   * the block is the file's.
+   * Reads at most as many bytes as a block has; 0 bytes are the end of the file. Calls back once, and
+   * later. Until then the block MUST NOT be released.
    *
    * @param {Uint8Array} block
    * @param {OnRead} callback
@@ -156,11 +106,11 @@ class SourceFile {
     const length = min(lengthOf(block), this.left)
     let isDone = false
     /** @type {Pass} */
-    const pass = (error, bytesRead, stand) => {
-      // Other code may have seen the callback: later calls would write to the block's next owner.
+    const pass = (error, bytesRead, substitute) => {
+      // Other code may have seen the callback. A second call would write to the block's next owner.
       if (isDone) return
       isDone = true
-      const failure = error ?? (stand && flawOf(stand, block, bytesRead, length))
+      const failure = error ?? (substitute && flawOf(substitute, block, bytesRead, length))
       if (failure) {
         callback(failure, 0)
         return
@@ -182,10 +132,10 @@ class SourceFile {
   #readFile(fd, block, length, pass) {
     try {
       if (CALLBACK in AnyObject) {
-        // Other code sees Node's callback there, and could call it while the read goes on.
-        const stand = this.#standFor(length)
-        read(fd, stand, 0, length, this.#position, (error, bytesRead) => {
-          pass(error, bytesRead, stand)
+        // Other code sees Node's callback there, and could call it during the read.
+        const substitute = this.#substituteFor(length)
+        read(fd, substitute, 0, length, this.#position, (error, bytesRead) => {
+          pass(error, bytesRead, substitute)
         })
       } else {
         const view = shieldedViewOf(block)
@@ -204,13 +154,13 @@ class SourceFile {
    */
   #readHandle(handle, block, length, pass) {
     /** @type {Pass} */
-    const passOrAgain = (error, bytesRead, stand) => {
+    const passOrAgain = (error, bytesRead, substitute) => {
       const hasNoPositions = error?.code === 'ESPIPE' && this.#isFlexible
       if (hasNoPositions && this.#position !== null) {
         this.#position = null
         this.#readHandle(handle, block, length, pass)
       } else {
-        pass(error, bytesRead, stand)
+        pass(error, bytesRead, substitute)
       }
     }
     const references = this.#references
@@ -219,11 +169,11 @@ class SourceFile {
   }
 
   /**
-   * By the handle's number, with the handle kept open: the number of a file that is closed may be another's the next
-   * moment.
+   * Reads by the handle's number, and keeps the handle open meanwhile. Another file may get the number
+   * of a closed one at once.
    *
    * @param {FileHandle} handle
-   * @param {import('./held-open').References} references
+   * @param {import('./file-handle').References} references
    * @param {Uint8Array} block
    * @param {number} length
    * @param {Pass} pass
@@ -238,26 +188,26 @@ class SourceFile {
       setImmediate(pass, error, 0)
       return
     }
-    // A closed one tells that by its method.
+    // The method of a closed handle reports that.
     if (!(fd >= 0)) {
       this.#readByMethod(handle, length, pass)
       return
     }
-    this.#readFile(fd, block, length, (error, bytesRead, stand) => {
+    this.#readFile(fd, block, length, (error, bytesRead, substitute) => {
       if (isDone) return
       isDone = true
       try {
         references.unref()
       } catch {
-        // Other code has changed it; what was read is read.
+        // Other code has changed the handle. The bytes have been read all the same.
       }
-      pass(error, bytesRead, stand)
+      pass(error, bytesRead, substitute)
     })
   }
 
   /**
-   * By a method that is anyone's: it gets no block. It may say that it has read, and go on, or release what it was
-   * given.
+   * Reads by a method that may be other code's, which gets no block. It may call back and go on, or
+   * release what it was given.
    *
    * @param {FileHandle} handle
    * @param {number} length
@@ -265,57 +215,57 @@ class SourceFile {
    */
   async #readByMethod(handle, length, pass) {
     try {
-      const stand = this.#standFor(length)
-      const { bytesRead } = await handle.read(stand, 0, length, this.#position)
-      pass(null, bytesRead, stand)
+      const substitute = this.#substituteFor(length)
+      const { bytesRead } = await handle.read(substitute, 0, length, this.#position)
+      pass(null, bytesRead, substitute)
     } catch (error) {
       pass(error || new Error('The file could not be read'), 0)
     }
   }
 
   /** @param {number} length */
-  #standFor(length) {
+  #substituteFor(length) {
     // Other code may have taken its memory away.
-    if (this.#stand === undefined || lengthOf(this.#stand) < length) {
-      this.#stand = allocUnsafeSlow(length)
+    if (this.#substitute === undefined || lengthOf(this.#substitute) < length) {
+      this.#substitute = allocUnsafeSlow(length)
     }
-    return this.#stand
+    return this.#substitute
   }
 
   /**
-   * Closes what `open` has opened. No read may be under way.
+   * Closes the file that `open` has opened. No read may be under way.
    *
    * @param {() => void} callback
    */
   close(callback) {
-    this.#stand = undefined
+    this.#substitute = undefined
     if (this.#fd === -1) {
       callback()
       return
     }
     const fd = this.#fd
     this.#fd = -1
-    // Nothing that was read is wrong, whatever this says.
+    // An error here makes no byte wrong that was read.
     close(fd, () => callback())
   }
 }
 
 /**
- * Copies to a block what other code has read. Why that can't be; `undefined` where it was done.
+ * Copies to a block what other code has read. Returns an error where it can not, else `undefined`.
  *
- * @param {Uint8Array} stand
+ * @param {Uint8Array} substitute
  * @param {Uint8Array} block
  * @param {unknown} bytesRead
  * @param {number} length
  */
-function flawOf(stand, block, bytesRead, length) {
+function flawOf(substitute, block, bytesRead, length) {
   try {
     checkInteger('bytesRead', bytesRead, 0, length)
-    setBytes(block, partOf(stand, 0, bytesRead), 0)
+    setBytes(block, partOf(substitute, 0, bytesRead), 0)
     return undefined
   } catch (error) {
     return error
   }
 }
 
-module.exports = { LARGEST_READ, SourceFile, checkRange, isPath }
+module.exports = { LARGEST_READ, SourceFile }

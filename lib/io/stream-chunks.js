@@ -3,20 +3,23 @@
 /**
  * A stream's chunks, copied into blocks.
  *
- * A block is handed on when it is full, when nothing more has come by the end of a turn of the event loop, and when it
- * is half full and the next piece would have to be cut. Then that has the next block to itself.
+ * The consumer gets a block
  *
- * All goes by callbacks: a promise for each piece would take a third of the time that a body takes.
+ * - when it is full,
+ * - when nothing more has come by the end of an event-loop turn,
+ * - when it is half full and the next piece would have to be cut. That piece goes to the next block.
+ *
+ * All steps are callbacks: a promise for each piece would take a third of the time that a body takes.
  */
 
 const { Buffer } = require('node:buffer')
 const { isAnyArrayBuffer } = require('node:util').types
-const { cacheOf, requestLease } = require('../pool/buffer-pool')
+const { cacheOf } = require('../pool/buffer-pool')
 const { AlreadyReleased, InvalidArgType, InvalidArgValue } = require('../pool/errors')
 const { bufferOf, endLease, isOver } = require('../pool/lease')
 const { fixedViewOf, lengthOf, partOf, setBytes } = require('../runtime/intrinsics')
 const { setImmediate } = require('../runtime/timers')
-const { tryLease } = require('./try-lease')
+const { tryLease } = require('./leases')
 const { END, NOTHING_YET } = require('./stream-source')
 
 const { max, min } = Math
@@ -24,12 +27,12 @@ const { isView } = ArrayBuffer
 const { from } = Buffer
 
 /**
- * The sizes of blocks where the user says nothing. A stream that fills them gets larger ones, since each lease costs
- * as much as the copy of 64 KiB; one that does not, smaller ones.
+ * The sizes of blocks by default: 64 to 256 KiB. A stream that fills its blocks gets larger ones, because
+ * each lease costs as much as the copy of 64 KiB. A stream that does not gets smaller ones.
  */
 const SMALLEST = 64 * 1024
 const LARGEST = 256 * 1024
-/** A block of which so small a part is filled was too large. */
+/** A block was too large if no larger part of it was filled. */
 const SMALL_PART = 1 / 8
 
 /**
@@ -40,24 +43,25 @@ const SMALL_PART = 1 / 8
 
 class StreamChunks {
   #pool
+  #operation
   /** @type {Source} */
   #source
   #blockBytes
-  /** Whether the blocks follow the stream. */
+  /** Whether the size of blocks follows the stream. */
   #isAdaptive
   /**
-   * The call that is being served.
+   * The consumer of the call that is being served.
    *
    * @type {Consumer | undefined}
    */
   #consumer
   /**
-   * The bytes of the source's memory that are to be copied next. They may become fewer at any time.
+   * The bytes in the source's memory to copy next. Other code may shrink them at any time.
    *
    * @type {Uint8Array | undefined}
    */
   #piece
-  /** How many they were when they came. */
+  /** How many bytes the piece had when it came. */
   #pieceLength = 0
   /**
    * The block that is being filled.
@@ -65,39 +69,38 @@ class StreamChunks {
    * @type {Lease | undefined}
    */
   #lease
-  /** How much of it is filled. */
+  /** How many bytes of it are filled. */
   #length = 0
-  /** Ends the wait for memory. */
-  #cancel = () => {}
   #isWaiting = false
-  /** Whether the end of this turn of the event loop will be noticed. */
+  /** Whether `#onEndOfTurn` is scheduled. */
   #isTurnEnding = false
   #isTurnOver = false
   #isFilling = false
-  /** Whether something has changed while a block was being filled. */
+  /** Whether anything has changed while a block was being filled. */
   #hasChanged = false
   /**
-   * What the source has failed with, after bytes that are told of first.
+   * The error of the source, while the consumer gets the bytes before it.
    *
    * @type {{ error: unknown } | undefined}
    */
   #failure
-  #isStopped = false
 
   /**
    * @param {import('../pool/buffer-pool').BufferPool} pool
+   * @param {import('./operation').Operation<void>} operation
    * @param {(onChange: () => void) => Source} begin
    * @param {number | undefined} chunkSize
    */
-  constructor(pool, begin, chunkSize) {
+  constructor(pool, operation, begin, chunkSize) {
     this.#pool = pool
+    this.#operation = operation
     this.#blockBytes = chunkSize ?? SMALLEST
     this.#isAdaptive = chunkSize === undefined
     this.#source = begin(this.#advance)
   }
 
   /**
-   * Calls the consumer once, unless it is stopped first.
+   * Calls the consumer once, unless the operation ends first.
    *
    * @param {Consumer} consumer
    */
@@ -107,7 +110,7 @@ class StreamChunks {
   }
 
   /**
-   * Ends the stream.
+   * Ends the stream. The operation MUST be over.
    *
    * @param {() => void} callback
    */
@@ -126,17 +129,15 @@ class StreamChunks {
     this.#source.discard(callback)
   }
 
-  /** Reads no more. The stream is its user's. */
+  /** Reads no more, and leaves the stream to its user. */
   abandon() {
     this.#giveUp()
     this.#source.release()
   }
 
   #giveUp() {
-    this.#isStopped = true
     this.#consumer = undefined
     this.#piece = undefined
-    this.#cancel()
     this.#endLease()
   }
 
@@ -147,7 +148,7 @@ class StreamChunks {
     if (lease !== undefined) endLease(lease)
   }
 
-  /** Goes on for as long as there is something to do. Anyone may call it, at any time. */
+  /** Works until nothing changes any more. Anyone may call this, at any time. */
   #advance = () => {
     this.#hasChanged = true
     if (this.#isFilling) return
@@ -163,14 +164,14 @@ class StreamChunks {
     this.#isFilling = false
   }
 
-  /** Fills a block with what is there, and hands it on once that is enough. */
+  /** Fills a block with the bytes that are there, and hands it on when they are enough. */
   #fill() {
     if (this.#failure !== undefined) throw this.#failure.error
     for (;;) {
       const size = this.#blockBytes
       const isThere = this.#piece !== undefined || this.#takeOrHandOn()
       // Other code has run.
-      if (this.#isStopped || this.#consumer === undefined) return
+      if (this.#operation.isOver || this.#consumer === undefined) return
       if (!isThere) {
         if (this.#isTurnOver) this.#handOn()
         else if (this.#length > 0) this.#awaitEndOfTurn()
@@ -189,7 +190,7 @@ class StreamChunks {
     }
   }
 
-  /** As `#take`. Where that fails, the bytes that came before are handed on, and the next call is told. */
+  /** As `#take`. Where that fails after bytes, hands those on: the next call fails. */
   #takeOrHandOn() {
     try {
       return this.#take()
@@ -201,13 +202,11 @@ class StreamChunks {
     }
   }
 
-  /**
-   * Takes the next piece that is not empty. Returns whether there is one; at the end, what there is is handed on.
-   */
+  /** Takes the next piece that is not empty. Returns whether there is one. At the end hands the rest on. */
   #take() {
     for (;;) {
       const value = this.#source.read()
-      if (this.#isStopped || value === NOTHING_YET) return false
+      if (this.#operation.isOver || value === NOTHING_YET) return false
       if (value === END) {
         this.#handOn()
         return false
@@ -222,7 +221,7 @@ class StreamChunks {
     }
   }
 
-  /** Copies as much of the piece as there is room for. */
+  /** Copies as much of the piece as the block has room for. */
   #putPiece() {
     const piece = /** @type {Uint8Array} */ (this.#piece)
     const count = this.#pieceLength
@@ -245,7 +244,10 @@ class StreamChunks {
     }
   }
 
-  /** Leases a block, perhaps at once. A larger one is not worth a wait, which the user's own leases could make endless. */
+  /**
+   * Leases a block, perhaps at once. A larger one is not worth a wait, which leases of the user's own could
+   * make endless.
+   */
   #request() {
     this.#isWaiting = true
     if (this.#isAdaptive && this.#blockBytes > SMALLEST) {
@@ -253,16 +255,13 @@ class StreamChunks {
       if (lease !== undefined) return this.#onLease(lease)
       this.#blockBytes = SMALLEST
     }
-    const cancel = requestLease(this.#pool, this.#blockBytes, this.#onLease, this.#onRefused)
-    this.#cancel = cancel
-    // Whoever is told that the pool is exhausted may have stopped it.
-    if (this.#isStopped) cancel()
+    this.#operation.requestLease(this.#blockBytes, this.#onLease, this.#onRefused)
   }
 
   /** @param {Lease} lease */
   #onLease = (lease) => {
     this.#isWaiting = false
-    if (this.#isStopped) {
+    if (this.#operation.isOver) {
       endLease(lease)
       return
     }
@@ -301,7 +300,7 @@ class StreamChunks {
     consumer?.onChunk(lease, length)
   }
 
-  /** @param {number} length of what the last block has */
+  /** @param {number} length how many bytes the last block has */
   #adapt(length) {
     const size = this.#blockBytes
     if (2 * length >= size) this.#blockBytes = min(2 * size, LARGEST)
@@ -318,7 +317,7 @@ class StreamChunks {
 }
 
 /**
- * The bytes of a piece: a view whose length stays.
+ * Returns the bytes of a piece, as a view whose length stays.
  *
  * @param {unknown} value
  * @param {Source} source

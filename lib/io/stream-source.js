@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What gives the pieces of a stream: one of Node's own Readables, which is asked for what it has, or any other async
- * iterable, which is asked for one piece after another.
+ * The pieces of a stream. One of Node's own Readables gives what it has; any other async iterable gives
+ * one piece after another.
  */
 
 const { IncomingMessage } = require('node:http')
@@ -12,27 +12,29 @@ const { closeOff } = require('../runtime/intrinsics')
 const { soon } = require('../runtime/timers')
 const { discardBody } = require('./discard-body')
 const { wasCutOff, watchReset } = require('./http2-reset')
+const { quietly } = require('./operation')
 
-/** A source that has nothing now, and calls back when that changes. */
+/** Read from a source that has no piece now. It calls back when that changes. */
 const NOTHING_YET = Symbol('nothing yet')
-/** A source that will have nothing more. */
+/** Read from a source after its last piece. */
 const END = Symbol('end')
 
 /**
  * @typedef {object} Source
- * @property {() => unknown} read the next piece, `NOTHING_YET` or `END`; throws what the source has failed with
- * @property {(callback: () => void) => void} stop ends it
- * @property {(callback: () => void) => void} discard ends it; a server's request stays open for its answer
- * @property {() => void} release reads no more, and leaves it as it is
- * @property {BufferEncoding} encoding of its strings
+ * @property {() => unknown} read returns the next piece, `NOTHING_YET` or `END`; throws the source's error
+ * @property {(callback: () => void) => void} stop ends the source
+ * @property {(callback: () => void) => void} discard ends the source; a server's request stays open for its
+ *   answer
+ * @property {() => void} release reads no more, and leaves the source as it is
+ * @property {BufferEncoding} encoding of the source's strings
  */
 
-/** By what Node iterates. */
+/** Node's own iterator. */
 const iterateByNode = Readable.prototype[Symbol.asyncIterator]
 
 /**
- * Ends a stream as Node's own iterator does where its loop is left. From a server's request Node takes the connection
- * first, so that an answer can still be sent.
+ * Ends a stream as Node's own iterator does when its loop is left. Node takes the connection from a
+ * server's request first, so that an answer can still be sent.
  *
  * @type {(stream: any) => void}
  */
@@ -46,7 +48,7 @@ class ReadableSource {
   #unwatchReset = () => {}
   #unlisten = () => {}
   /**
-   * Whether it is over, and what it has failed with.
+   * Set when the stream is over, with the error that it has failed with.
    *
    * @type {{ error: unknown } | undefined}
    */
@@ -73,7 +75,8 @@ class ReadableSource {
   /** @param {unknown} [error] */
   #onFinished = (error) => {
     this.#outcome = { error }
-    // As late as Node's own iterator: a duplex that ends may be about to finish, and must not be destroyed before.
+    // As late as Node's own iterator: a duplex that ends may be about to finish, and MUST NOT be destroyed
+    // before that.
     soon(this.#onChange)
   }
 
@@ -85,20 +88,21 @@ class ReadableSource {
     const outcome = this.#outcome
     if (outcome === undefined) return NOTHING_YET
     if (outcome.error) throw outcome.error
-    // An http2 stream ends then, too, like one that is whole.
+    // An http2 stream that was cut off ends like a whole one.
     const isCutOff = wasCutOff(readable)
     this.#end()
     if (isCutOff) throw new PrematureClose()
     return END
   }
 
-  /** Lets go of the stream as Node's own iterator does. */
+  /** Ends the stream as Node's own iterator does. */
   #end() {
     const readable = this.#readable
     this.#unwatchReset()
     const isOver = this.#outcome !== undefined
     if (isOver && !readable._readableState?.autoDestroy) this.release()
-    // Node destroys it with an error, which would have no listener: only a request keeps that to itself.
+    // Node's function destroys it with an error, which would have no listener. Only a request does not
+    // emit that.
     else if (!this.#isListening && !(readable instanceof IncomingMessage)) readable.destroy()
     else destroy(readable)
   }
@@ -129,7 +133,7 @@ class IterableSource {
   #onChange
   #isAsked = false
   /**
-   * What has come, and was not read yet; at the end it stays.
+   * The result that was not read yet. The last one stays.
    *
    * @type {{ value: unknown, isEnd: boolean, isError: boolean } | undefined}
    */
@@ -174,7 +178,7 @@ class IterableSource {
     try {
       await this.#pieces.stop(this.#result?.isEnd === true)
     } catch {
-      // It was to end.
+      // The source ends all the same.
     }
     callback()
   }
@@ -195,7 +199,7 @@ closeOff(IterableSource)
 /**
  * @typedef {object} Pieces
  * @property {() => Promise<IteratorResult<unknown>>} next
- * @property {(hasEnded: boolean) => Promise<unknown>} stop also while `next` is under way
+ * @property {(hasEnded: boolean) => Promise<unknown>} stop may be called while `next` is under way
  * @property {() => void} release
  * @property {BufferEncoding} encoding
  */
@@ -212,7 +216,7 @@ function piecesOfWeb(stream) {
       try {
         await reader.cancel()
       } catch {
-        // It was to end.
+        // The stream ends all the same.
       }
       reader.releaseLock()
     },
@@ -231,18 +235,19 @@ function piecesOfIterable(iterable) {
     next: () => iterator.next(),
     stop: async (hasEnded) => {
       if (hasEnded) return
-      // At once: a generator would wait for the piece that it was asked for.
+      // At once: `return` of a generator would wait for the piece that it was asked for.
       if (typeof iterable.destroy === 'function') iterable.destroy()
       await iterator.return?.()
     },
-    // A generator of the user's goes on where it was.
+    // The user's generator stays where it is.
     release: () => {},
     encoding: iterable.readableEncoding ?? 'utf8'
   }
 }
 
 /**
- * A Readable, a web stream or any other async iterable as a source, once it is begun; `undefined` for what is none.
+ * Returns a function that makes a source of a Readable, a web stream or any other async iterable;
+ * `undefined` for anything else.
  *
  * @param {any} stream
  * @returns {((onChange: () => void) => Source) | undefined}
@@ -261,25 +266,12 @@ function piecesFor(stream) {
 }
 
 /**
- * Whether a stream is one that Node's own iterator would read.
+ * Returns whether Node's own iterator would read a stream.
  *
  * @param {any} stream
  */
 function readsByNode(stream) {
   return stream instanceof Readable && stream[Symbol.asyncIterator] === iterateByNode
-}
-
-/**
- * Calls what may run other code, which concerns that alone.
- *
- * @param {() => unknown} callback
- */
-function quietly(callback) {
-  try {
-    callback()
-  } catch {
-    // The stream is let go of all the same.
-  }
 }
 
 module.exports = { END, NOTHING_YET, sourceOf }

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * What Node knows of its own streams and messages. Anyone can emit an event, call a listener, or put a property on a
- * stream; so these are Node's getters and methods, as they were when cistern was loaded.
+ * What Node knows of its own streams and messages. Anyone can emit an event, call a listener, or put a
+ * property on a stream. So these are Node's getters and methods, as they were when cistern was loaded.
  */
 
 const { EventEmitter } = require('node:events')
@@ -14,7 +14,8 @@ const { uncurry } = require('../runtime/intrinsics')
 const { getOwnPropertyDescriptor } = Object
 
 /**
- * A getter of a prototype as a function; the property itself where a runtime has no such getter.
+ * Returns a getter of a prototype as a function; where a runtime has no such getter, a function that
+ * reads the property itself.
  *
  * @param {object} prototype
  * @param {string} name
@@ -26,28 +27,28 @@ function getterOf(prototype, name) {
 }
 
 const socketOf = getterOf(OutgoingMessage.prototype, 'socket')
-/** Bytes of a stream that are not called back for yet. */
+/** Bytes that a stream has taken and not called back for yet. */
 const lengthOf = getterOf(Writable.prototype, 'writableLength')
-/** Bytes of a message, and of the socket that it is on, that are not called back for yet. */
+/** Bytes that a message and its socket have taken and not called back for yet. */
 const lengthOfMessage = getterOf(OutgoingMessage.prototype, 'writableLength')
 const isDestroyed = getterOf(Writable.prototype, 'destroyed')
-/** Whether a stream is destroyed and has told so, or is about to. */
+/** Whether a stream is destroyed and has emitted 'close', or is about to. */
 const isClosing = getterOf(Writable.prototype, 'closed')
 const isWritable = getterOf(Writable.prototype, 'writable')
 const errorOf = getterOf(Writable.prototype, 'errored')
 const dispatchedBy = getterOf(Socket.prototype, '_bytesDispatched')
 
 /**
- * Whether a message keeps bytes of its own, which are on no connection yet. One that has not ended may keep some that
- * this does not show.
+ * Returns whether a message keeps bytes that are on no connection yet. A message that has not ended may
+ * keep some that this does not show.
  *
  * @param {any} message
  */
 const holdsBytes = (message) => message.outputData.length > 0
 
 /**
- * Whether a socket may still send what it has called back for with an error: one that has never been connected does
- * that when it connects again, since Node leaves a listener behind.
+ * Returns whether a socket may still send what it has called back for with an error. A socket that was
+ * never connected sends it when it connects again, because Node leaves a listener behind.
  *
  * @param {import('node:net').Socket} socket
  */
@@ -56,7 +57,25 @@ function maySendYet(socket) {
   return Boolean(hasFailed) && !(dispatchedBy(socket) > 0)
 }
 
-const { on, removeListener } = EventEmitter.prototype
+const { on } = EventEmitter.prototype
+/** @type {(emitter: object, event: string, listener: Function) => void} */
+const removeByNode = uncurry(EventEmitter.prototype.removeListener)
+
+/**
+ * Removes a listener. Node calls the user's listeners for 'removeListener' after that, and they may
+ * throw.
+ *
+ * @param {object} emitter
+ * @param {string} event
+ * @param {Function} listener
+ */
+function removeListener(emitter, event, listener) {
+  try {
+    removeByNode(emitter, event, listener)
+  } catch {
+    // As above.
+  }
+}
 
 module.exports = {
   /** @type {(emitter: object, event: string, listener: Function) => void} */
@@ -71,8 +90,7 @@ module.exports = {
   lengthOf,
   lengthOfMessage,
   maySendYet,
-  /** @type {(emitter: object, event: string, listener: Function) => void} */
-  removeListener: uncurry(removeListener),
+  removeListener,
   socketOf,
   writeMessage: uncurry(OutgoingMessage.prototype.write),
   writeStream: uncurry(Writable.prototype.write)
