@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * fastify on pooled Buffers: its parsers, its hooks and its headers work as ever.
+ * fastify on pooled Buffers. Parsers, hooks and headers work as usual.
  *
  *     node examples/fastify.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/echo
@@ -21,7 +21,7 @@ function releaseAfter({ raw }, lease) {
   else raw.once('close', () => lease.release())
 }
 
-/** Lets the response be written by other code than fastify's, with the headers and the status that it has. */
+/** Takes the response over from fastify, with its headers and its status. */
 function hijack(reply) {
   for (const [name, value] of Object.entries(reply.getHeaders())) reply.raw.setHeader(name, value)
   reply.raw.statusCode = reply.statusCode
@@ -29,15 +29,16 @@ function hijack(reply) {
   return reply.raw
 }
 
-// Parsers that collect a body would read it before we can. This one gives `request.body` as a lease. After a refusal
-// fastify closes the connection: a client that goes on sending may see that, and not the 413.
+// Parsers that collect a body would read it first. This one sets `request.body` to a lease. After a
+// refusal fastify closes the connection: a client that goes on sending may see that, and not the
+// 413.
 app.removeAllContentTypeParsers()
 app.addContentTypeParser('*', async (request, payload) => {
   const { bodyLimit } = request.routeOptions
   return readBody(pool, payload, { limit: bodyLimit, signal: AbortSignal.timeout(30_000) })
 })
 
-// Its body is the request's until the response is over, whatever the handler does.
+// The body stays leased until the response is over, whatever the handler does.
 app.addHook('preHandler', async (request, reply) => {
   if (request.body) releaseAfter(reply, request.body)
 })
@@ -54,10 +55,10 @@ app.post('/hash', async ({ body }) => {
   return { sha256: createHash('sha256').update(body.buffer).digest('hex') }
 })
 
-// All hooks run. Not released in `finally`: the response is still to be sent then.
+// All hooks run. A release in `finally` would come before the response is sent.
 app.post('/echo', async ({ body }, reply) => reply.send(body.buffer))
 
-// All but `onSend` run. `end` releases the block itself.
+// All hooks but `onSend` run. `end` releases the block.
 app.get('/page', (_request, reply) => {
   reply.header('content-type', 'text/plain')
   const page = pool.allocUnsafe(1024 * 1024).fill('page ')
@@ -71,7 +72,7 @@ app.get('/source', async (_request, reply) => {
     await pumpFile(pool, __filename, res)
     res.end()
   } catch {
-    // No handler of errors can answer any more.
+    // No error handler can answer any more.
     res.destroy()
   }
 })

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * A file server: each response through two pooled blocks, read ahead by one, as fast as its client takes it.
+ * A file server. Each response goes through two pooled blocks, as fast as its client takes it.
  *
  *     node examples/files.js [folder] [port]
  *     curl --range 10-99 http://127.0.0.1:8000/package.json
@@ -14,21 +14,25 @@ const path = require('node:path')
 const { shared } = require('cistern')
 const { pumpFile } = require('cistern/io')
 
-/** Without its links, as each file's path is compared with it. */
+/** The root folder, with its links resolved like those of each file's path. */
 const root = realpathSync(process.argv[2] ?? '.')
 const inRoot = path.join(root, path.sep)
 
-// To open a FIFO would else wait for a writer, and take one of four threads meanwhile.
+// Otherwise the open of a FIFO would wait for a writer, and block one of libuv's four threads
+// meanwhile.
 const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
 
-/** How long a client may take nothing, in ms. */
+/** The longest time that a client may take nothing, in ms. */
 const IDLE = 60_000
 
 const STATUS = { ENOENT: 404, ENOTDIR: 404, EACCES: 403, EPERM: 403, EMFILE: 503, ENFILE: 503 }
 
 const refusal = (code) => Object.assign(new Error('not to be served'), { code })
 
-/** First and last byte that `bytes=first-last` asks for; the whole file for anything else. */
+/**
+ * Returns the first and the last byte that `bytes=first-last` asks for; the whole file for anything
+ * else.
+ */
 function rangeOf(header, size) {
   const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(header ?? '') ?? []
   const start = Number(first ?? 0)
@@ -36,9 +40,9 @@ function rangeOf(header, size) {
   return { start, end, isPart: first !== undefined, isThere: start <= end || first === undefined }
 }
 
-/** Opens what a URL names, unless it lies outside of the root, be it by a link. */
+/** Opens the file that a URL names, unless it is outside of the root, perhaps by a link. */
 async function openInRoot(url) {
-  // Joined and not normalized: two slashes in front would name a server on Windows, and lead out of the root.
+  // Without `normalize`: two leading slashes would name a server on Windows, and leave the root.
   const name = path.join(root, path.join('/', decodeURIComponent(url.split('?')[0])))
   const real = await realpath(name)
   if (!real.startsWith(inRoot)) throw refusal('ENOENT')
@@ -60,7 +64,8 @@ async function send(req, res) {
     res.writeHead(isPart ? 206 : 200, { 'content-length': length })
     if (req.method === 'GET' && length > 0) {
       const sent = await pumpFile(shared, file, res, { start, end })
-      // Cut short on its way: else the client would take the next response for the rest of this one.
+      // The file was cut short. Otherwise the client would take the next response for the rest of
+      // this one.
       if (sent < length) throw new Error(`${length - sent} bytes are missing`)
     }
     res.end()
@@ -71,7 +76,7 @@ async function send(req, res) {
 
 const server = http.createServer((req, res) => {
   send(req, res).catch((error) => {
-    // In the middle of a response only its end can tell.
+    // In the middle of a response, only a closed connection can report an error.
     if (res.headersSent) res.destroy()
     else res.writeHead(STATUS[error.code] ?? 400).end(`${error.code ?? error.message}\n`)
   })

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * hapi on pooled Buffers: its extensions run, and hapi sends the answer.
+ * hapi on pooled Buffers. Extensions run, and hapi sends the answer.
  *
  *     node examples/hapi.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/echo
@@ -19,9 +19,9 @@ const server = Hapi.server({ port: process.argv[2] ?? 8000, host: '127.0.0.1' })
 const LIMIT = 1024 * 1024
 
 /**
- * The route reads its body itself: by default hapi would collect it. `readBody` has the limit: hapi would answer a
- * body that announces too much only when it has read all of it. After a refusal hapi closes the connection: a client that
- * goes on sending may see that, and not the 413.
+ * The route reads its body itself: by default hapi would collect it. `readBody` has the limit: hapi
+ * would read all of a body that announces too much before it answers. After a refusal hapi closes
+ * the connection: a client that goes on sending may see that, and not the 413.
  */
 const payload = { output: 'stream', parse: false, maxBytes: Number.MAX_SAFE_INTEGER }
 
@@ -31,7 +31,7 @@ function releaseAfter({ raw: { res } }, lease) {
   else res.once('close', () => lease.release())
 }
 
-/** The whole body, as a lease that ends with the response. */
+/** Reads the whole body, into a lease that ends with the response. */
 async function bodyOf(request) {
   const signal = AbortSignal.timeout(30_000)
   const lease = await readBody(pool, request.payload, { limit: LIMIT, signal })
@@ -53,7 +53,7 @@ server.route([
     method: 'POST',
     path: '/echo',
     options: { payload },
-    // hapi sends it after the handler has returned. So it is not released in `finally`.
+    // hapi sends it after the handler has returned: a release in `finally` would be too early.
     handler: async (request) => (await bodyOf(request)).buffer
   },
   {
@@ -78,7 +78,7 @@ server.route([
       } catch {
         res.destroy()
       }
-      // Written here, and not by hapi, whose extensions for responses see nothing of it.
+      // This handler writes the response, so hapi's extensions for responses do not see it.
       return h.abandon
     }
   },
@@ -89,7 +89,7 @@ server.ext('onPreResponse', ({ response }, h) => {
   if (!response.isBoom) {
     response.header('x-sent', 'by hapi')
   } else if (response.code === 'ERR_CISTERN_BODY_TOO_LARGE') {
-    // hapi takes an error without a status of its own for one of the server.
+    // hapi answers 500 to an error that is not its own.
     response.output.statusCode = response.statusCode
     response.reformat()
   }

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * koa on pooled Buffers: what runs after `next()` still does, and koa sends the answer.
+ * koa on pooled Buffers. Code after `next()` runs as usual, and koa sends the answer.
  *
  *     node examples/koa.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/echo
@@ -21,7 +21,7 @@ function releaseAfter({ res }, lease) {
   else res.once('close', () => lease.release())
 }
 
-/** The whole body, as a lease that ends with the response. */
+/** Reads the whole body, into a lease that ends with the response. */
 async function bodyOf(ctx) {
   const signal = AbortSignal.timeout(30_000)
   const lease = await readBody(pool, ctx.req, { limit: 1024 * 1024, signal })
@@ -35,7 +35,7 @@ const routes = {
     ctx.body = { sha256: createHash('sha256').update(buffer).digest('hex') }
   },
 
-  // koa sends it when all middleware has run. So it is not released in `finally`.
+  // koa sends it when all middleware has run: a release in `finally` would be too early.
   async 'POST /echo'(ctx) {
     const { buffer } = await bodyOf(ctx)
     ctx.body = buffer
@@ -51,7 +51,7 @@ const routes = {
   async 'GET /source'(ctx) {
     ctx.status = 200
     ctx.type = 'js'
-    // Written here, and not by koa.
+    // This route writes the response, and not koa.
     ctx.respond = false
     try {
       await pumpFile(pool, __filename, ctx.res)
@@ -76,7 +76,7 @@ app.use(async (ctx) => {
 })
 
 app.on('error', (error) => {
-  // Told to the client, or about one that is gone.
+  // The client has the answer, or is gone.
   if (error.statusCode === undefined && error.code !== 'ECONNRESET') console.error(error)
 })
 

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A writer of JSON lines: records are appended to a buffer that grows in pooled blocks, and go to the file
- * together. Here it logs the requests of a server.
+ * A writer of JSON lines. It appends records to a buffer that grows in pooled blocks, and writes
+ * them to the file together. Here it logs the requests of a server.
  *
  *     node examples/log.js [file] [port]
  */
@@ -11,11 +11,11 @@ const { open } = require('node:fs/promises')
 const http = require('node:http')
 const { shared } = require('cistern')
 
-/** So much is written at once, in bytes, or what there is after so many milliseconds. */
+/** One write has this many bytes, or the bytes that there are after this many milliseconds. */
 const BATCH = 64 * 1024
 const DELAY = 200
 
-/** So much may wait for a slow disk, in bytes; what comes then is lost, and counted. */
+/** The most bytes that may wait for a slow disk. Further records are lost, and counted. */
 const WAITING = 64 * BATCH
 
 class JsonLines {
@@ -40,7 +40,7 @@ class JsonLines {
     else this.#timer ??= setTimeout(() => this.flush(), DELAY)
   }
 
-  /** Resolves when all that there was to write is in the file, or has failed. */
+  /** Resolves when all records so far are in the file, or their write has failed. */
   flush() {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -58,11 +58,11 @@ class JsonLines {
       if (this.#lost > 0) console.error(`${this.#lost} records were lost`)
       this.#lost = 0
     } catch (error) {
-      // A full disk, say: the next lines may fit again.
+      // The disk may be full. The next lines may fit again.
       console.error(error.message)
     } finally {
       this.#waiting -= length
-      // Not earlier: the kernel has been reading from it.
+      // Not earlier: until now the kernel has read from it.
       lines.release()
     }
   }
@@ -72,7 +72,7 @@ async function main([path = 'requests.jsonl', port = 8000]) {
   const file = await open(path, 'a')
   const log = new JsonLines(file)
   const server = http.createServer((req, res) => {
-    // Also of a client that does not wait for its answer.
+    // 'close' also comes for a client that does not wait for its answer.
     res.on('close', () => log.write({ at: new Date(), method: req.method, url: req.url }))
     res.end('logged\n')
   })

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A reverse proxy: each body, of the request and of the response, in one pooled block for as long as it
- * takes to send it on.
+ * A reverse proxy. The body of each request and each response is in one pooled block until it is
+ * sent on.
  *
  *     node examples/proxy.js http://127.0.0.1:8000 [port]
  */
@@ -15,25 +15,28 @@ const { end, readBody } = require('cistern/io')
 const upstream = new URL(process.argv[2] ?? 'http://127.0.0.1:8000')
 const agent = new http.Agent({ keepAlive: true })
 
-/** The longest body, in bytes: as long as a block can be. */
+/** The longest body, in bytes. It is also the size of the largest block. */
 const LIMIT = 32 * 1024 * 1024
 
-/** How long a request may take in all, and a client take nothing, in ms. */
+/**
+ * The longest time of a whole request, and the longest time that a client may take nothing, in ms.
+ */
 const TIMEOUT = 60_000
 
-// At the ceiling, bodies wait their turn; one that outgrows its block there is refused.
+// At the ceiling, bodies wait in a queue. One that outgrows its block there is refused.
 const poolOf = (name) =>
   new BufferPool({ name, maxBlockSize: LIMIT, maxBytes: 4 * LIMIT, onExhausted: 'throw' })
 
-// Two: an upstream may take the rest of a request only when its answer is read, which MUST NOT wait for requests.
+// Two pools: an upstream may take the rest of a request only when its answer is read. So answers
+// MUST NOT wait for requests.
 const requests = poolOf('requests')
 const answers = poolOf('answers')
 
-/** Headers that are about one connection. */
+/** Headers that concern one connection only. */
 const OF_THE_HOP =
   'connection expect keep-alive proxy-connection te trailer transfer-encoding upgrade'.split(' ')
 
-/** The headers to pass on, with the length, which is known anew. */
+/** Returns the headers to pass on, with the length of the body. */
 function passedOn(headers, length) {
   const named = (headers.connection ?? '').toLowerCase().split(/[\s,]+/)
   const isOfTheHop = (name) => OF_THE_HOP.includes(name) || named.includes(name)
@@ -41,7 +44,7 @@ function passedOn(headers, length) {
   return { ...Object.fromEntries(kept), ...(length > 0 && { 'content-length': length }) }
 }
 
-/** Returns what `prepare` returns; where it throws, the lease is released. */
+/** Returns the result of `prepare`. Releases the lease where that throws. */
 function orRelease(lease, prepare) {
   try {
     return prepare(lease.buffer)
@@ -58,10 +61,10 @@ async function pass(req, res) {
     const headers = passedOn(req.headers, buffer.length)
     const { method, url: path } = req
     const request = http.request(upstream, { agent, path, method, headers, signal })
-    // Later errors show in the response's body, too.
+    // The body of the response fails with later errors, too.
     return request.on('error', () => {})
   })
-  // From here on `end` releases the block, also where either side breaks off.
+  // From here on `end` releases the block, even if either side breaks off.
   end(requests, outgoing, body.buffer)
   if (res.closed) outgoing.destroy()
   else res.once('close', () => outgoing.destroy())
@@ -74,7 +77,7 @@ async function pass(req, res) {
   end(answers, res, answer.buffer)
 }
 
-/** What became of a request, by what it failed with. */
+/** Returns the status for the error of a request. */
 function statusOf({ code, name, statusCode }) {
   if (code === 'ERR_CISTERN_EXHAUSTED') return 503
   return name === 'AbortError' ? 504 : (statusCode ?? 502)
@@ -88,7 +91,8 @@ const server = http.createServer((req, res) => {
 })
 
 server.setTimeout(TIMEOUT)
-// V8's memory has up to a third of each body that waits for a larger block. This bounds their number.
+// V8's memory holds up to a third of each body that waits for a larger block. This bounds their
+// number.
 server.maxConnections = 256
 server.listen(process.argv[3] ?? 8001, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)

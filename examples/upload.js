@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * An upload server: the whole body in one pooled block, its SHA-256 as the answer.
+ * An upload server. It reads each body into one pooled block, and answers with its SHA-256.
  *
  *     node examples/upload.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/
@@ -12,10 +12,14 @@ const http = require('node:http')
 const { BufferPool } = require('cistern')
 const { readBody } = require('cistern/io')
 
-/** The longest body, in bytes. No more than `maxBlockSize`: V8 serves what is larger, whatever the ceiling. */
+/**
+ * The longest body, in bytes, and the pool's `maxBlockSize`: V8 would serve a larger one, past the
+ * ceiling.
+ */
 const LIMIT = 32 * 1024 * 1024
 
-// At the ceiling, uploads wait their turn, and their clients with them. One that outgrows its block there is refused.
+// At the ceiling, uploads wait in a queue, and so do their clients. One that outgrows its block
+// there is refused.
 const pool = new BufferPool({
   name: 'uploads',
   maxBlockSize: LIMIT,
@@ -26,7 +30,7 @@ const pool = new BufferPool({
 async function answer(req, res) {
   const lease = await readBody(pool, req, { limit: LIMIT })
   try {
-    // update() is done with the memory when it returns; an asynchronous call would not be.
+    // update() is done with the memory when it returns. An asynchronous call would not be.
     const sha256 = createHash('sha256').update(lease.buffer).digest('hex')
     res.setHeader('content-type', 'application/json')
     res.end(`${JSON.stringify({ bytes: lease.buffer.length, sha256 })}\n`)
@@ -43,7 +47,7 @@ const server = http.createServer((req, res) => {
   }
   answer(req, res).catch((error) => {
     if (res.headersSent) return res.destroy()
-    // The client went away, lied about the length, or sent too much: nothing stays leased.
+    // The client went away, announced a wrong length, or sent too much. Nothing stays leased.
     const isFull = error.code === 'ERR_CISTERN_EXHAUSTED'
     res.statusCode = isFull ? 503 : (error.statusCode ?? 400)
     res.setHeader('connection', 'close')
@@ -51,7 +55,8 @@ const server = http.createServer((req, res) => {
   })
 })
 
-// V8's memory has up to a third of each upload that waits for a larger block. This bounds their number.
+// V8's memory holds up to a third of each upload that waits for a larger block. This bounds their
+// number.
 server.maxConnections = 256
 
 server.listen(process.argv[2] ?? 8000, '127.0.0.1', () => {

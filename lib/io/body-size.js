@@ -1,20 +1,20 @@
 'use strict'
 
 /**
- * How large a block the bytes of a body get.
+ * The size of the block that the bytes of a body get.
  *
- * A length that a client announces costs it nothing, so memory follows the bytes that have arrived: a body and
- * the block that it moves to MUST NOT hold more than `FACTOR` times those together, or `FLOOR`.
+ * A client announces any length for free. So memory follows the bytes that have arrived: a body and
+ * the block that it moves to together MUST NOT hold more than `FACTOR` times those, or `FLOOR`.
  */
 
 const { blockSizes, classOf } = require('../cache/size-class')
 
 const { ceil, max, min } = Math
 
-/** A body may hold so many bytes, however few have arrived: 64 KiB, about one read of a socket. */
+/** The bytes that any body may hold: 64 KiB, about one read of a socket. */
 const FLOOR = 64 * 1024
 
-/** A body may hold so many times the bytes that have arrived. */
+/** The factor between the bytes that have arrived and those that a body may hold. */
 const FACTOR = 4
 
 /** The first block of a body of unknown length: 16 KiB. */
@@ -24,13 +24,13 @@ const FIRST_BYTES = 16 * 1024
 const GROWTH = 2
 
 /**
- * The factor between the blocks of a body that announces its length, the last of which fits it. A block that is
- * full leaves room under `FACTOR` for one three times as large, and larger steps copy fewer bytes.
+ * The factor between the blocks of a body that announces its length; the last block fits it. A full
+ * block leaves room under `FACTOR` for one three times as large, and larger steps copy fewer bytes.
  */
 const STEP = FACTOR - 1
 
 /**
- * Returns the size to ask for before the first byte has arrived; 0 where the first bytes decide.
+ * Returns the size to request before the first byte has arrived; 0 where the first bytes decide.
  *
  * @param {number | undefined} announced
  * @param {number} limit
@@ -41,7 +41,7 @@ function firstSize(announced, limit) {
 }
 
 /**
- * Returns the size to ask for when a body no longer fits its block.
+ * Returns the size to request when a body no longer fits its block.
  *
  * @param {object} body
  * @param {number} body.arrived bytes
@@ -63,7 +63,7 @@ function nextSize({ arrived, held, announced, limit, largest }) {
  * @param {number} largest
  */
 function blockSizeOf(size, largest) {
-  // V8 serves larger ones, to the byte.
+  // V8 serves larger ones, with exactly that size.
   return size > largest ? size : blockSizes[classOf(size)]
 }
 

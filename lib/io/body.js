@@ -4,13 +4,15 @@
  * The bytes of a body so far, and the block that has them.
  *
  * - Memory follows the bytes that have arrived, whatever length is announced: see `body-size.js`.
- * - A body that has a block MUST NOT wait for another. Otherwise bodies that outgrow their blocks could
- *   wait for one another for ever. A body of unknown length gets a larger block at once, from the pool
- *   or as its `onExhausted` says, or fails. A body of announced length may wait. It first moves its
- *   bytes to V8's memory and gives its block back.
- * - A chunk is copied once, to its place in the block, and again only when the body outgrows the block.
- * - Other code may run within each lease and release. It may end the call, and may append chunks. So
- *   the body holds each block by its Lease, and looks at its own state again after each such call.
+ * - A body that has a block MUST NOT wait for another. Otherwise bodies that outgrow their blocks
+ *   could wait for one another for ever. A body of unknown length gets a larger block at once, from
+ *   the pool or as its `onExhausted` says, or fails. A body of announced length may wait. It first
+ *   moves its bytes to V8's memory and gives its block back.
+ * - A chunk is copied once, to its place in the block, and again only when the body outgrows the
+ *   block.
+ * - Other code may run within each lease and release. It may end the call, and may append chunks.
+ *   So the body holds each block by its Lease, and looks at its own state again after each such
+ *   call.
  */
 
 const { canEverHold, cacheOf, leaseFrom } = require('../pool/buffer-pool')
@@ -82,7 +84,8 @@ class Body {
    * @param {number} limit
    * @param {number | undefined} known the length that the caller has given
    * @param {object} callbacks
-   * @param {() => void} callbacks.onMoved called when the bytes are in a block with room for all of them
+   * @param {() => void} callbacks.onMoved called when the bytes are in a block with room for all of
+   *   them
    * @param {() => void} callbacks.onWait called before the body waits for a larger block
    */
   constructor(pool, operation, limit, known, { onMoved, onWait }) {
@@ -130,8 +133,8 @@ class Body {
   }
 
   /**
-   * Requests the first block, and calls `onMoved` with it. Returns false where the first bytes decide
-   * how large it is.
+   * Requests the first block, and calls `onMoved` with it. Returns false where the first bytes
+   * decide how large it is.
    *
    * @param {boolean} isBodiless
    */
@@ -199,8 +202,8 @@ class Body {
   }
 
   /**
-   * Throws where a block has another owner by now. Code that has changed the class of Buffers has seen
-   * the block, and can release it.
+   * Throws where a block has another owner by now. Code that has changed the class of Buffers has
+   * seen the block, and can release it.
    *
    * @param {Lease | undefined} lease
    */

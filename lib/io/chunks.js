@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A file or a stream as an async iterator of pooled Buffers. Each call of `next` releases the Buffer
- * that the last one gave.
+ * A file or a stream as an async iterator of pooled Buffers. Each call of `next` releases the
+ * Buffer that the last one gave.
  */
 
 const { addEntries } = require('../cache/call-site')
@@ -18,7 +18,10 @@ const { LARGEST_READ, SourceFile } = require('./source-file')
 const { StreamChunks } = require('./stream-chunks')
 const { sourceOf } = require('./stream-source')
 
-/** The default of `chunkSize` for files: 256 KiB. Larger chunks gain nothing that is worth the memory. */
+/**
+ * The default of `chunkSize` for files: 256 KiB. Larger chunks gain nothing that is worth the
+ * memory.
+ */
 const FILE_CHUNK_BYTES = 256 * 1024
 
 /** @typedef {import('./operation').Operation<void>} Operation */
@@ -78,8 +81,8 @@ function checkAnnounced(source, limit) {
 }
 
 /**
- * Ends the iterations whose iterators were dropped. An iteration does not refer to its iterator. So the
- * garbage collector finds that one even while the signal, the stream or the pool is alive.
+ * Ends the iterations whose iterators were dropped. An iteration does not refer to its iterator. So
+ * the garbage collector finds that one even while the signal, the stream or the pool is alive.
  *
  * @type {FinalizationRegistry<import('./iteration').Hold>}
  */

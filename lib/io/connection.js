@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Calls back when a connection is closed. All callbacks of a connection share one listener. Otherwise a
- * client that pipelines many requests would make Node warn of a leak.
+ * Calls back when a connection is closed. All callbacks of a connection share one listener.
+ * Otherwise a client that pipelines many requests would make Node warn of a leak.
  *
  * Anyone can emit 'close'. So that event only says when to look.
  */
@@ -115,8 +115,8 @@ function isClosed(connection, handle) {
 }
 
 /**
- * Calls back once a connection is closed. Throws what a listener for 'newListener' throws, and then never
- * calls back.
+ * Calls back once a connection is closed. Throws what a listener for 'newListener' throws, and then
+ * never calls back.
  *
  * @param {import('node:net').Socket} connection not closed yet
  * @param {() => void} callback

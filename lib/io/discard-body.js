@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Discards the rest of a body that is not read to its end. It must neither be read for ever, nor stand in
- * the way of an answer.
+ * Discards the rest of a body that is not read to its end. It MUST NOT be read for ever, and MUST
+ * NOT block the answer.
  */
 
 const { table, weakTable } = require('../runtime/intrinsics')
@@ -15,14 +15,18 @@ const { get, set } = weakTable
 const answersBySession = new WeakMap()
 
 /**
- * - A server's request stays open, for the answer. Over HTTP/1 what is still to come is read away, as
- *   Node does with a body that nobody reads: the next request lies behind it. That ends with the
- *   connection, or at the server's `requestTimeout`.
- * - Over HTTP/2 nothing lies behind it: it is read no further, and reset once the answer is out.
- * - Anything else is destroyed.
+ * Discards the rest of a stream:
+ *
+ * - A server's request stays open for the answer. Over HTTP/1 the rest is read and discarded, as
+ *   Node does with a body that nobody reads: the next request follows it. The end of the
+ *   connection, or the server's `requestTimeout`, ends that.
+ * - Over HTTP/2 nothing follows the rest. It is not read, and the stream is reset when the answer
+ *   is out.
+ * - Any other stream is destroyed.
  *
  * @param {any} stream
- * @param {boolean} isRead whether Node takes it for one that somebody reads, and will not read it away
+ * @param {boolean} isRead whether Node believes that somebody reads the stream, and will not
+ *   discard it
  */
 function discardBody(stream, isRead) {
   if (stream.destroyed) return
@@ -37,7 +41,9 @@ function discardBody(stream, isRead) {
   }
 }
 
-/** How long it takes, in ms, until the end of an answer is looked for again: twice as long each time, up to the last. */
+/**
+ * The delays, in ms, before the next look for the end of an answer: each is twice the one before.
+ */
 const FIRST_LOOK = 10
 const LAST_LOOK = 1000
 
@@ -45,17 +51,18 @@ const LAST_LOOK = 1000
 const NO_ERROR = 0
 const CANCEL = 8
 
-/** How long the end of an answer may wait for its client to make room, in ms. */
+/** The longest time that the end of an answer may wait for room in its client, in ms. */
 const BOUND = 10_000
 
 /**
- * Closes a stream once its answer is out.
+ * Closes a stream as soon as its answer is out.
  *
  * @param {import('node:http2').ServerHttp2Stream} stream
  */
 function closeWhenAnswered(stream) {
   destroyWhenClosed(stream)
-  // 'finish' comes before the frame that ends the answer: that goes out in this turn of the event loop, if at all.
+  // 'finish' comes before the frame that ends the answer. If there is room for that frame, it goes
+  // out in this event-loop turn.
   const onFinish = () => setImmediate(closeIfAnswered, stream)
   if (stream.writableFinished) onFinish()
   else stream.once('finish', onFinish)
@@ -70,7 +77,7 @@ function closeIfAnswered(stream) {
 }
 
 /**
- * Whether the frame that ends the answer is out. No event tells that.
+ * Returns whether the frame that ends the answer is out. No event shows that.
  *
  * @param {import('node:http2').ServerHttp2Stream} stream
  */
@@ -87,10 +94,13 @@ function answersOf(session) {
   return answers
 }
 
-/** Answers of one session that wait for room in its client's window, or in its socket: all with one timer. */
+/**
+ * Answers of one session that wait for room in the client's window or the socket. They share one
+ * timer.
+ */
 class Answers {
   /**
-   * By when each has to be out.
+   * The time by which each answer has to be out.
    *
    * @type {Map<import('node:http2').ServerHttp2Stream, number>}
    */
@@ -108,20 +118,20 @@ class Answers {
   #look = () => {
     const time = now()
     let left = 0
-    const closeOrKeep = (/** @type {number} */ deadline, /** @type {any} */ stream) => {
+    const closeOrLeave = (/** @type {number} */ deadline, /** @type {any} */ stream) => {
       if (!isAnswered(stream) && time < deadline) {
         left++
         return
       }
       table.delete(this.#deadlines, stream)
-      // What is not out by then is cut off, and must not pass for whole.
+      // An answer that is not out by then is cut off, and MUST NOT pass for a whole one.
       stream.close(isAnswered(stream) ? NO_ERROR : CANCEL)
     }
     const lookAlone = (/** @type {number} */ deadline, /** @type {any} */ stream) => {
       try {
-        closeOrKeep(deadline, stream)
+        closeOrLeave(deadline, stream)
       } catch {
-        // The stream is the user's. The others are looked after all the same.
+        // The stream is the user's. The others go on all the same.
         table.delete(this.#deadlines, stream)
       }
     }
@@ -133,7 +143,7 @@ class Answers {
 
 /** @param {import('node:stream').Readable} stream */
 function destroy(stream) {
-  // Why it is destroyed is known; what it says to that would end the process.
+  // The caller knows the reason. An unhandled 'error' event would crash the process.
   const ignore = () => {}
   stream.on('error', ignore)
   stream.once('close', () => stream.removeListener('error', ignore))

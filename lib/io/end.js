@@ -47,7 +47,8 @@ const NOTHING = Buffer.alloc(0)
 /** ArrayBuffers of blocks that a writable was lent. */
 const lentMemory = new WeakSet()
 
-// As they were when cistern was loaded. The first of two writables that have a Buffer would release it.
+// As they were when cistern was loaded. The first of two writables that have a Buffer would release
+// it.
 const has = uncurry(WeakSet.prototype.has)
 const add = uncurry(WeakSet.prototype.add)
 const remove = uncurry(WeakSet.prototype.delete)
@@ -120,8 +121,8 @@ class LentBuffer {
   }
 
   /**
-   * Releases the Buffer. One that may still be sent is left to the garbage collector, unless release
-   * detaches: otherwise the next owner's bytes would be sent.
+   * Releases the Buffer. One that may still be sent is left to the garbage collector, unless
+   * release detaches: otherwise the next owner's bytes would be sent.
    *
    * @param {boolean} isFree whether it will certainly not be sent any more
    */
@@ -176,8 +177,8 @@ function endMessage(message, buffer, { complete, settle }) {
 }
 
 /**
- * Ends a stream. The stream calls back for the write when it is done with that, and for `end` when it has
- * finished or is closed.
+ * Ends a stream. The stream calls back for the write when it is done with that, and for `end` when
+ * it has finished or is closed.
  *
  * @param {import('node:stream').Writable} stream
  * @param {Buffer} buffer
@@ -209,8 +210,8 @@ function endStream(stream, buffer, { complete, settle }) {
 }
 
 /**
- * Ends an http2 response. It emits 'finish' whenever its stream is closed, but calls back for the write
- * only when the stream is done with that.
+ * Ends an http2 response. It emits 'finish' whenever its stream is closed, but calls back for the
+ * write only when the stream is done with that.
  *
  * @param {import('node:http2').Http2ServerResponse} res
  * @param {Buffer} buffer

@@ -84,7 +84,8 @@ class FileChunks {
   #produce(consumer) {
     const { onError } = consumer
     const onChunk = (/** @type {Lease | undefined} */ lease, /** @type {number} */ length) => {
-      // A chunk that did not fill its block is a file's last, or a FIFO's, which may have no more for long.
+      // A chunk that did not fill its block is a file's last, or a FIFO's, which may have no more
+      // for long.
       if (lease !== undefined && length === this.#blockBytes) this.#readAhead()
       if (!this.#operation.isOver) consumer.onChunk(lease, length)
       else if (lease !== undefined) endLease(lease)

@@ -48,11 +48,11 @@ function isPath(value) {
 }
 
 /**
- * Returns the references that keep a FileHandle open: its `close()` waits for the last of them. Node's
- * class has two methods for that, without public names.
+ * Returns the references that keep a FileHandle open: its `close()` waits for the last of them.
+ * Node's class has two methods for that, without public names.
  *
- * Returns `undefined` where the handle has none. So it does where other code has put its own `read` on
- * the handle, which has to be called.
+ * Returns `undefined` where the handle has none. So it does where other code has put its own `read`
+ * on the handle, which has to be called.
  *
  * @param {any} handle
  * @returns {References | undefined}

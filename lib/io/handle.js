@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * The handle of a socket: libuv's end of it, which has the addresses of the memory that the kernel reads from and
- * writes to. Native code alone knows when it is closed. No event tells that, since anyone can emit one.
+ * The handle of a socket: libuv's part of it, which has the addresses of the memory that the kernel
+ * reads from and writes to. Only native code knows when a handle is closed. Anyone can emit an
+ * event.
  */
 
 const { MessagePort } = require('node:worker_threads')
@@ -10,8 +11,8 @@ const { isNode } = require('../runtime/platform')
 const { uncurry } = require('../runtime/intrinsics')
 
 /**
- * Of every handle: a MessagePort is one, and the only one whose methods have a public name. They throw for anything
- * else.
+ * The methods of every handle. A MessagePort is a handle, and the only one whose methods have
+ * public names. They throw for anything else.
  */
 const methods = isNode
   ? {
@@ -22,8 +23,8 @@ const methods = isNode
   : undefined
 
 /**
- * The handle of a socket; of an encrypted one, that of its connection. `undefined` where there is none, or none that
- * can be asked.
+ * Returns the handle of a socket; for an encrypted one, that of its connection. Returns `undefined`
+ * where there is none that can be asked.
  *
  * @param {any} socket
  * @returns {object | undefined}
@@ -47,14 +48,14 @@ function isHandle(value) {
 }
 
 /**
- * Whether a handle is open, or still being closed.
+ * Returns whether a handle is open, or still being closed.
  *
  * @param {object} handle that `handleOf` gave
  */
 function isOpen(handle) {
   const { hasRef, ref, unref } = /** @type {NonNullable<typeof methods>} */ (methods)
   if (hasRef(handle)) return true
-  // One that is open may just keep no event loop alive. A closed one can't be told to.
+  // An open handle may keep no event loop alive. A closed one can not be made to.
   ref(handle)
   if (!hasRef(handle)) return false
   unref(handle)

@@ -3,9 +3,10 @@
 /**
  * Ends http2 streams that their peers have reset with NO_ERROR.
  *
- * After any other code Node destroys a stream, and calls back for each write. After NO_ERROR Node waits
- * until somebody has read the rest of the stream. Before Node 26 it also waits for the writes, which can
- * not be sent any more. So such a stream would keep the memory that it was lent as long as its session.
+ * After any other code Node destroys a stream, and calls back for each write. After NO_ERROR Node
+ * waits until somebody has read the rest of the stream. Before Node 26 it also waits for the
+ * writes, which can not be sent any more. So such a stream would keep the memory that it was lent
+ * as long as its session.
  *
  * In just that case Node adds a listener for 'end' to the stream. No other event shows it.
  */
@@ -55,8 +56,8 @@ function http2StreamOf(message) {
 const ignore = () => {}
 
 /**
- * Destroys the stream of a message as soon as it is reset before all is written. Does nothing for other
- * messages.
+ * Destroys the stream of a message as soon as it is reset before all is written. Does nothing for
+ * other messages.
  *
  * @param {unknown} message
  * @returns {() => void} ends the watch
@@ -109,8 +110,8 @@ function destroyWhenClosed(stream) {
 }
 
 /**
- * Returns whether a stream was reset, or closed before its last byte had come. Its 'end' does not show
- * that.
+ * Returns whether a stream was reset, or closed before its last byte had come. Its 'end' does not
+ * show that.
  *
  * @param {unknown} message whose stream is watched
  */
@@ -120,8 +121,8 @@ function wasCutOff(message) {
 }
 
 /**
- * Returns whether a stream was just reset, or is about to be, by a code after which Node does not destroy
- * it.
+ * Returns whether a stream was just reset, or is about to be, by a code after which Node does not
+ * destroy it.
  *
  * @param {any} stream
  */
@@ -146,8 +147,8 @@ function onNewListener(event) {
 function destroyIfClosed(stream) {
   // The user may have listened to 'end' while the stream was about to be closed.
   if (stream.destroyed || stream.state.state !== UNKNOWN) return
-  // A server may answer a request that it has not read to its end. The user still reads that response
-  // (RFC 9113, 8.1).
+  // A server may answer a request that it has not read to its end. The user still reads that
+  // response (RFC 9113, 8.1).
   const isResponse = stream.session?.type !== SERVER && !stream.readableEnded
   if (isResponse) {
     stream.once('end', () => stream.destroy())

@@ -1,6 +1,6 @@
 'use strict'
 
-// All of it at once: what is loaded later may find other modules in the cache than these have.
+// All at once: a module that is loaded later may find other modules in the cache than these have.
 const { chunks } = require('./chunks')
 const { end } = require('./end')
 const { onread } = require('./onread')

@@ -1,11 +1,11 @@
 'use strict'
 
 /**
- * An iteration over pooled chunks: it serves its calls of `next` one after another, and releases what it
- * has given.
+ * An iteration over pooled chunks: it serves its calls of `next` one after another, and releases
+ * what it has given.
  *
- * No promise here leads to a block before its user has it. Neither does a function that other code can
- * reach, such as a signal's listener or a promise's `resolve`.
+ * No promise here leads to a block before its user has it. Neither does a function that other code
+ * can reach, such as a signal's listener or a promise's `resolve`.
  */
 
 const { AlreadyReleased, BodyTooLarge } = require('../pool/errors')
@@ -25,11 +25,11 @@ const { Operation } = require('./operation')
  * @typedef {import('../pool/lease').Lease} Lease
  *
  * @typedef {object} Producer
- * @property {(consumer: import('./read-ahead').Consumer) => void} next calls the consumer once, unless the
- *   operation ends first
+ * @property {(consumer: import('./read-ahead').Consumer) => void} next calls the consumer once,
+ *   unless the operation ends first
  * @property {(callback: () => void) => void} stop ends the source, and calls back when that is done
- * @property {(callback: () => void) => void} discard as `stop`, but leaves a server's request open for its
- *   answer
+ * @property {(callback: () => void) => void} discard as `stop`, but leaves a server's request open
+ *   for its answer
  * @property {() => void} abandon releases everything, and leaves the user's source as it is
  *
  * @typedef {object} Call of `next`
@@ -43,8 +43,8 @@ const { Operation } = require('./operation')
  */
 
 /**
- * Holds an iteration for the registry of dropped iterators while no call is under way. The source holds
- * one with a call under way; where the source is garbage, both can be collected.
+ * Holds an iteration for the registry of dropped iterators while no call is under way. The source
+ * holds one with a call under way; where the source is garbage, both can be collected.
  */
 class Hold {
   /** @type {Iteration | undefined} */
@@ -80,14 +80,14 @@ class Iteration {
   /** Whether the first call is being served. */
   #isServing = false
   /**
-   * What `next` has given. The next call of it releases that.
+   * The leases that `next` has given. Its next call releases them.
    *
    * @type {Given | undefined}
    */
   #given
   /**
-   * What was given within a call of `next`. Its user sees it only when that call returns. So another
-   * call right behind it MUST NOT release it.
+   * The leases given within a call of `next`. The user sees them only when that call returns. So
+   * another call right behind it MUST NOT release them.
    *
    * @type {Given | undefined}
    */
@@ -96,7 +96,7 @@ class Iteration {
   #isWithin = false
   #isEnding = false
   /**
-   * What the next call of `next` rejects with.
+   * The error that the next call of `next` rejects with.
    *
    * @type {{ reason: unknown } | undefined}
    */

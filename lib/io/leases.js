@@ -27,8 +27,8 @@ function tryLease(pool, size) {
 }
 
 /**
- * Ends a lease. Code that was shown the block may have marked it as untransferable: then the garbage
- * collector returns it.
+ * Ends a lease. Code that was shown the block may have marked it as untransferable: then the
+ * garbage collector returns it.
  *
  * @param {import('../pool/lease').Lease} lease
  */
@@ -41,8 +41,8 @@ function giveBack(lease) {
 }
 
 /**
- * Returns whether the views of a released block can neither read nor write it. A writable that still
- * sends one sends nothing then. Otherwise it would send the next owner's bytes.
+ * Returns whether the views of a released block can neither read nor write it. A writable that
+ * still sends one sends nothing then. Otherwise it would send the next owner's bytes.
  *
  * @param {BufferPool} pool
  */

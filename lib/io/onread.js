@@ -1,16 +1,18 @@
 'use strict'
 
 /**
- * The `onread` option of `net.connect`, with a pooled Buffer: Node reads into it again and again, and
- * hands out nothing else.
+ * The `onread` option of `net.connect` with a pooled Buffer: Node reads into it again and again.
  *
- * Node asks for memory before there is a connection, without saying for which socket, and native code
- * keeps its address until the socket is closed. So a socket gets a small piece of V8's memory first:
- * one that never connects, or never hears anything, holds no block. With the first bytes comes
- * the socket itself; from then on it reads into a block of its own, which is released when its handle is closed.
+ * Node asks for memory before there is a connection, and does not say for which socket. Native code
+ * keeps the address of that memory until the socket is closed. So a socket first gets a little of
+ * V8's memory: one that never connects or never receives anything holds no block.
  *
- * The two functions of the option are the user's to call, and so is `emit('close')`. So a block is handed out once,
- * and released only where Node shows that this socket has taken it, and native code that its handle is closed.
+ * With the first bytes, Node shows the socket. From then on the socket reads into a block of its
+ * own, which is released when its handle is closed.
+ *
+ * User code can call both functions of the option, and can emit 'close'. So a block is handed out
+ * once. It is released only where Node shows that this socket has taken it, and native code that
+ * its handle is closed.
  */
 
 const { constants } = require('node:buffer')
@@ -37,10 +39,10 @@ const { handleOf } = require('./handle')
 const { giveBack } = require('./leases')
 const { addListener, getterOf, removeListener } = require('./stream-state')
 
-/** What Node's own sockets read at a time, in bytes: 64 KiB. */
+/** The default of `size`: 64 KiB, like the reads of Node's own sockets. */
 const SIZE = 64 * 1024
 
-/** The most that a socket reads before it has a block, in bytes: 1 KiB. */
+/** The most bytes that a socket reads before it has a block: 1 KiB. */
 const FIRST_BYTES = 1024
 
 // As they were when cistern was loaded.
@@ -49,10 +51,12 @@ const { get: find, set: put } = weakTable
 const descriptionOf = getterOf(Symbol.prototype, 'description')
 const offsetOf = getterOf(Object.getPrototypeOf(Uint8Array.prototype), 'byteOffset')
 
-/** The key by which Node notes on a socket what that reads into. Other symbols can have its description. */
+/**
+ * The key of the memory that Node has a socket read into. Other symbols can have its description.
+ */
 const BUFFER = bufferKeyOf(new Socket())
 
-/** For a socket that goes on with the memory that it has. */
+/** Stands for the memory that a socket already reads into. */
 const SAME = Symbol('same')
 
 /**
@@ -84,9 +88,9 @@ function onread(pool, options, callback) {
 class Reader {
   #socket
   #handle
-  /** Whether it was handed out, by a call that does not say to which socket. */
+  /** Whether the block was handed out, by a call that does not show the socket. */
   #isGiven = false
-  /** Whether this socket was seen to have taken it. So nobody else has. */
+  /** Whether this socket has certainly taken the block. Then nobody else has. */
   #isTaken = false
 
   /**
@@ -107,7 +111,7 @@ class Reader {
     return this.#isGiven
   }
 
-  /** Whether the socket has the handle that it had then: it may have connected again. */
+  /** Whether the socket still has the same handle: it may have connected again. */
   get isCurrent() {
     return handleOf(this.#socket) === this.#handle
   }
@@ -116,17 +120,22 @@ class Reader {
     addListener(this.#socket, 'close', this.#onClose)
   }
 
-  /** @returns {Buffer | undefined} once: two sockets must not get it */
+  /**
+   * Returns the Buffer, once: two sockets MUST NOT get it.
+   *
+   * @returns {Buffer | undefined}
+   */
   give() {
-    // Other runtimes take it anew each time.
+    // Other runtimes ask for it before each read.
     if (this.#isGiven && isNode) return undefined
-    // Between the callback and this call, other code may have released the block, or closed the socket.
+    // Between the callback and this call, other code may have released the block, or closed the
+    // socket.
     if (isOver(this.lease)) return undefined
     this.#isGiven = true
     return this.buffer
   }
 
-  /** Looks who has taken the block. */
+  /** Notes whether the socket has taken the block. */
   look() {
     this.#isTaken ||= this.#isGiven && (!isNode || memoryOf(this.#socket) === this.buffer)
   }
@@ -140,7 +149,8 @@ class Reader {
     if (isNode && this.#handle === undefined) return
     if (!isClosed(this.#socket, this.#handle)) return
     this.stop()
-    // Elsewhere it may still be read into: then the collector finds it when nobody has it any more.
+    // Another socket may still read into the block. The garbage collector returns it when none has
+    // it.
     if (this.#isGiven && !this.#isTaken) return
     giveBack(this.lease)
   }
@@ -148,7 +158,7 @@ class Reader {
 
 closeOff(Reader)
 
-/** The sockets that share one option, each with its block. */
+/** All sockets that share one option, each with its block. */
 class Readers {
   #pool
   #size
@@ -156,7 +166,7 @@ class Readers {
   /** @type {WeakMap<Socket, Reader>} */
   #readers = new WeakMap()
   /**
-   * Of the socket whose callback has just returned.
+   * The reader of the socket whose callback has just returned.
    *
    * @type {Reader | typeof SAME | undefined}
    */
@@ -173,11 +183,11 @@ class Readers {
     this.#callback = callback
   }
 
-  /** Asked for by a socket that gets a handle, and by one whose callback has just returned. */
+  /** Returns memory for a socket that gets a handle, or whose callback has just returned. */
   nextBuffer() {
     const next = this.#next
     this.#next = undefined
-    // Node goes on with what it has.
+    // Node then goes on with the memory that it has.
     if (next === SAME) return undefined
     return next?.give() ?? allocUnsafeSlow(Math.min(this.#size, FIRST_BYTES))
   }
@@ -185,7 +195,7 @@ class Readers {
   /**
    * @param {Socket} socket
    * @param {number} length
-   * @param {Uint8Array} bytes that it has read into
+   * @param {Uint8Array} bytes that the socket has read into
    */
   read(socket, length, bytes) {
     if (!(socket instanceof Socket)) {
@@ -204,7 +214,7 @@ class Readers {
     const { buffer } = reader
     if (bytes !== buffer) {
       if (length > lengthOf(bytes)) {
-        // Released while it was read into.
+        // The user has released the block during the read.
         socket.destroy(new AlreadyReleased(cacheOf(this.#pool).name, bytes, 'bytes'))
         this.#next = reader
         return false
@@ -225,7 +235,7 @@ class Readers {
       const buffer = /** @type {import('../../index').PooledBuffer} */ (reader.buffer)
       goesOn = this.#callback.call(socket, length, buffer) !== false
     } catch (error) {
-      // Node asks for no other memory when this throws.
+      // After an exception Node asks for no other memory.
       if (!isOver(reader.lease)) throw error
       socket.destroy()
       throwUncaught(error)
@@ -235,30 +245,30 @@ class Readers {
   }
 
   /**
-   * What a socket whose callback has returned reads into next. Not before: the callback may have opened another socket
-   * with this option.
+   * Returns what a socket reads into next. Called only when its callback has returned, because that
+   * may have opened another socket with this option.
    *
    * @param {Socket} socket
    * @param {Reader} reader
    */
   #after(socket, reader) {
     if (isNode && !reader.isCurrent) {
-      // It has connected again, and was given memory for that; or it is destroyed.
+      // The socket has connected again, and has memory for that; or it is destroyed.
       return handleOf(socket) === undefined ? undefined : SAME
     }
-    // Native code has the address: it needs another, now.
+    // Native code has the address of a released block, and needs another at once.
     const next = isOver(reader.lease) ? this.#begin(socket, reader) : reader
     return next?.isGiven && isNode ? SAME : next
   }
 
   /**
-   * A block for a socket, which is destroyed where there is none.
+   * Leases a block for a socket. Destroys the socket where the pool has none.
    *
    * @param {Socket} socket
-   * @param {Reader} [last] of the same socket, that has no block any more, or another handle
+   * @param {Reader} [last] of the same socket, without a block by now, or with another handle
    */
   #begin(socket, last) {
-    // With another handle, the last is still to be closed.
+    // A last reader with another handle still waits for the end of that.
     if (last !== undefined && isOver(last.lease)) last.stop()
     let lease
     try {
@@ -277,7 +287,8 @@ class Readers {
 }
 
 /**
- * Returns what Node has noted that a socket reads into; `undefined` where other code would answer in Node's place.
+ * Returns the memory that Node has a socket read into; `undefined` where other code would answer in
+ * Node's place.
  *
  * @param {any} socket
  */

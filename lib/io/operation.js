@@ -9,8 +9,8 @@ const { giveBack } = require('./leases')
 /** @typedef {import('../pool/lease').Lease} Lease */
 
 /**
- * The longest time that an outcome waits for work under way, in ms. A read of a file takes less time. A
- * read of a FIFO may take for ever.
+ * The longest time that an outcome waits for work under way, in ms. A read of a file takes less
+ * time. A read of a FIFO may take for ever.
  */
 const GRACE_PERIOD = 100
 
@@ -22,14 +22,14 @@ const nothing = () => {}
  *
  *   running ──▶ over ──▶ settled
  *
- * A call that is over begins nothing new. It settles when the kernel is done with its memory, at the
- * latest after the grace period.
+ * A call that is over begins nothing new. It settles when the kernel is done with its memory, at
+ * the latest after the grace period.
  *
- * Other code may run within each method and getter of the signal, and within each lease and release.
- * It may end the call. So whoever has run such code MUST look at `isOver` again.
+ * Other code may run within each method and getter of the signal, and within each lease and
+ * release. It may end the call. So whoever has run such code MUST look at `isOver` again.
  *
- * Only callbacks pass a lease on. No promise leads to it before its user has it, and neither does the
- * signal's listener.
+ * Only callbacks pass a lease on. No promise leads to it before its user has it, and neither does
+ * the signal's listener.
  *
  * @template T
  */
@@ -49,7 +49,8 @@ class Operation {
   /**
    * @param {import('../pool/buffer-pool').BufferPool} pool
    * @param {AbortSignal | undefined} signal
-   * @param {(reason: unknown) => void} fail called when the signal fires, and with what `guard` catches
+   * @param {(reason: unknown) => void} fail called when the signal fires, and with what `guard`
+   *   catches
    */
   constructor(pool, signal, fail) {
     this.#pool = pool
@@ -106,8 +107,8 @@ class Operation {
   }
 
   /**
-   * Leases a block, at once or from the queue of waiters. Calls neither callback once the call is over,
-   * and gives the block back.
+   * Leases a block, at once or from the queue of waiters. Calls neither callback once the call is
+   * over, and gives the block back.
    *
    * @param {number} size
    * @param {(lease: Lease) => void} onLease
@@ -144,7 +145,8 @@ class Operation {
     )
     isWithin = false
     if (outcomeWithin !== undefined) this.#follow(outcomeWithin)
-    // Other code may have ended the call meanwhile, for example a subscriber to `cistern:exhausted`.
+    // Other code may have ended the call meanwhile, for example a subscriber to
+    // `cistern:exhausted`.
     else if (this.#isOver) quietly(cancel)
     else this.#cancel = cancel
   }
@@ -213,8 +215,8 @@ function abortBy(signal) {
 }
 
 /**
- * Calls back after the grace period. Events that have come by then are handled first, even where the
- * event loop was blocked for longer than that.
+ * Calls back after the grace period. Events that have come by then are handled first, even where
+ * the event loop was blocked for longer than that.
  *
  * @param {() => void} callback
  */

@@ -1,7 +1,8 @@
 'use strict'
 
 /**
- * A file to a writable through two blocks: while one is being written, the next read fills the other.
+ * A file to a writable through two blocks: while one is being written, the next read fills the
+ * other.
  *
  *   free ──▶ being read into ──▶ ready ──▶ being written ──▶ free
  *
@@ -28,8 +29,9 @@ const { Sink } = require('./sink')
 const { LARGEST_READ, SourceFile } = require('./source-file')
 
 /**
- * The default of `chunkSize`: 256 KiB. Measured with 8 MiB files at 20 connections: half of it costs a
- * third more CPU; twice of it saves a tenth, and doubles the memory that each slow client keeps leased.
+ * The default of `chunkSize`: 256 KiB. Measured with 8 MiB files at 20 connections: half of it
+ * costs a third more CPU; twice of it saves a tenth, and doubles the memory that each slow client
+ * keeps leased.
  */
 const CHUNK_BYTES = 256 * 1024
 
@@ -75,7 +77,7 @@ class Pump {
   #ready
   #readyBytes = 0
   /**
-   * The write that has a block, or may have it.
+   * The block that the writable was lent, until it is certainly done with it.
    *
    * @type {{ lease: Lease } | undefined}
    */
@@ -154,7 +156,9 @@ class Pump {
     this.#file.read(bufferOf(lease), this.#onRead)
   }
 
-  /** Leases the second block, if there is one at once. Two calls could wait for each other's first. */
+  /**
+   * Leases the second block, if there is one at once. Two calls could wait for each other's first.
+   */
   #grow() {
     // A file that did not fill the first block has no more, most likely.
     if (!this.#mayGrow || this.#readyBytes < this.#blockBytes) return undefined
@@ -239,8 +243,8 @@ class Pump {
   /**
    * Takes back the block that the writable was lent, if there is one.
    *
-   * @param {boolean} isFree whether the writable certainly reads the block no more. A block that it may
-   *   still read is left to the garbage collector, unless release detaches
+   * @param {boolean} isFree whether the writable certainly reads the block no more. A block that it
+   *   may still read is left to the garbage collector, unless release detaches
    */
   #takeBack(isFree) {
     if (this.#lent === undefined) return

@@ -9,17 +9,18 @@ const { addTo, allocUnsafeSlow, deleteFrom, partOf, setBytes } = require('../run
  * @typedef {import('../pool/lease').Lease} Lease
  *
  * @typedef {object} Consumer
- * @property {(lease: Lease | undefined, length: number) => void} onChunk called with the lease that has the
- *   chunk at its beginning; without one after the last chunk
+ * @property {(lease: Lease | undefined, length: number) => void} onChunk called with the lease that
+ *   has the chunk at its beginning; without one after the last chunk
  * @property {(error: unknown) => void} onError
  */
 
 /**
- * A chunk that is read before its user asks for it. It has its block only until someone waits for one: the
- * waiter may be the very code that is to ask for the chunk. Then the chunk moves to V8's memory, and
- * needs a block again later.
+ * A chunk that is read before its user asks for it. It has its block only until someone waits for
+ * one: the waiter may be the very code that is to ask for the chunk. Then the chunk moves to V8's
+ * memory, and needs a block again later.
  *
- * The pool has one function of it, `#giveUp`. Once the chunk is claimed, that does nothing, whoever calls it.
+ * The pool has one function of it, `#giveUp`. Once the chunk is claimed, that does nothing, whoever
+ * calls it.
  */
 class ReadAhead {
   /** The pool's name. */
@@ -91,8 +92,8 @@ class ReadAhead {
    * Gives the chunk to a consumer, as soon as it is read. MUST be called once at most.
    *
    * @param {Consumer} consumer
-   * @param {import('./operation').Operation<void>} operation leases a block, where the chunk has none any
-   *   more
+   * @param {import('./operation').Operation<void>} operation leases a block, where the chunk has
+   *   none any more
    */
   claim(consumer, operation) {
     deleteFrom(this.#revocable, this.#giveUp)

@@ -3,11 +3,11 @@
 /**
  * The whole body of a request in one pooled block.
  *
- * - After the promise is settled, no listener of ours is on the request. After it is rejected, nothing
- *   is leased.
- * - Other code may run within any method or getter of the request or the signal, and within each lease
- *   and release. It may end the reading, and may give it chunks. So a reading looks at its own state
- *   again after each such call.
+ * - After the promise is settled, no listener of ours is on the request. After it is rejected,
+ *   nothing is leased.
+ * - Other code may run within any method or getter of the request or the signal, and within each
+ *   lease and release. It may end the reading, and may give it chunks. So a reading looks at its
+ *   own state again after each such call.
  */
 
 const { constants } = require('node:buffer')

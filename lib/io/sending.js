@@ -1,13 +1,14 @@
 'use strict'
 
 /**
- * Watches an HTTP/1 message that was ended with a pooled Buffer, until nobody reads that memory any more.
+ * Watches an HTTP/1 message that was ended with a pooled Buffer, until nobody reads that memory any
+ * more.
  *
- * A message emits 'finish' and 'close', but anyone else can, too. So these events only say when to look: at
- * the bytes that the message keeps, and at those that its connection has still to send.
+ * A message emits 'finish' and 'close', but anyone else can, too. So these events only say when to
+ * look: at the bytes that the message keeps, and at those that its connection has still to send.
  *
- * The latter may be another message's. Then this looks again after an empty write, which calls back when
- * all writes before it are done, or after the end of the connection.
+ * The latter may be another message's. Then this looks again after an empty write, which calls back
+ * when all writes before it are done, or after the end of the connection.
  */
 
 const { Socket } = require('node:net')
@@ -82,8 +83,8 @@ class Sending {
 
   /**
    * @param {import('node:http').OutgoingMessage} message that the caller ends after this
-   * @param {(isFree: boolean) => void} onDone called once at most, with whether certainly nothing more will
-   *   be sent, now or on a connection that is made again
+   * @param {(isFree: boolean) => void} onDone called once at most, with whether certainly nothing
+   *   more will be sent, now or on a connection that is made again
    */
   constructor(message, onDone) {
     this.#message = message
@@ -139,8 +140,8 @@ class Sending {
   }
 
   /**
-   * Takes its bytes from a message that will not be sent. Returns whether the message keeps none any more:
-   * one that may still be sent keeps them all.
+   * Takes its bytes from a message that will not be sent. Returns whether the message keeps none
+   * any more: one that may still be sent keeps them all.
    */
   #drop() {
     const message = /** @type {any} */ (this.#message)

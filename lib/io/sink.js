@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The end of a pump: a writable, what it is given, and how it fares. One that borrows is lent the memory
- * itself. Every other one is given a copy, to keep.
+ * The writable of a pump: writes to it, and watches it. A writable that is certain to report when
+ * it is done with the memory is lent the memory itself. Every other one gets a copy.
  */
 
 const { WriteStream } = require('node:fs')
@@ -30,7 +30,7 @@ const {
 const { write: writeMessage } = OutgoingMessage.prototype
 const { write: writeStream } = Writable.prototype
 
-/** One write. Its callback is for it alone, and counts once. */
+/** One write. Its callback is for this write alone, and only the first call counts. */
 class Write {
   /** Whether the writable was lent the memory, and may still read it. */
   isLent = false
@@ -41,7 +41,7 @@ class Sink {
   #onWritten
   #onDeath
   /**
-   * What an http message is on, or is to be on when those before it are done.
+   * The connection of an http message: the one that it is on, or gets after the messages before it.
    *
    * @type {import('node:net').Socket | undefined}
    */
@@ -56,7 +56,7 @@ class Sink {
   #listensToDrain = false
   #onDrain = () => {}
   /**
-   * Of a writable over HTTP/2.
+   * The stream of a writable over HTTP/2.
    *
    * @type {import('node:http2').Http2Stream | undefined}
    */
@@ -67,9 +67,11 @@ class Sink {
 
   /**
    * @param {any} writable
-   * @param {(error: Error | null | undefined, isFree: boolean) => void} onWritten the last write is over: whether it
-   *   is known that the writable will not read the memory any more; after an error, `onDeath` follows
-   * @param {(error: Error) => void} onDeath it takes no more writes; it may not be done with the last
+   * @param {(error: Error | null | undefined, isFree: boolean) => void} onWritten called when the
+   *   last write is over, with whether the writable certainly reads the memory no more; after an
+   *   error, `onDeath` follows
+   * @param {(error: Error) => void} onDeath called when the writable takes no more writes. The last
+   *   write may still be under way
    */
   constructor(writable, onWritten, onDeath) {
     this.#writable = writable
@@ -77,10 +79,11 @@ class Sink {
     this.#onDeath = onDeath
   }
 
-  /** Looks after the writable. Throws where it takes no writes any more. */
+  /** Listens to the writable. Throws where it takes no writes any more. */
   watch() {
     const writable = this.#writable
-    // In line behind another one, a response does not hear of its connection's end (before Node 26).
+    // Before Node 26, a response that is queued behind another gets no event when its connection
+    // ends.
     const connection = isMessage(writable) ? (writable.socket ?? writable.req?.socket) : undefined
     if (writable.destroyed || writable.closed || (connection && isClosing(connection))) {
       throw causeOf(writable.errored)
@@ -110,7 +113,7 @@ class Sink {
     unlisten(writable, 'close', this.#onClose)
     if (this.#http2Stream) unlisten(this.#http2Stream, 'aborted', this.#onAborted)
     if (this.#listensToDrain) unlisten(writable, 'drain', this.#drained)
-    // Else the end of the connection may be all that tells when the memory is free.
+    // Otherwise the end of the connection may be all that shows when the memory is free.
     if (!this.#write?.isLent) this.#leaveConnection()
   }
 
@@ -120,10 +123,11 @@ class Sink {
   }
 
   /**
-   * Writes. Whether the writable was lent the memory, and must find it as it is until it is done.
+   * Writes. Returns whether the writable was lent the memory, which then stays as it is until
+   * `onWritten`.
    *
    * @param {Buffer} bytes
-   * @param {() => boolean} isGone whether the memory is not the pump's any more
+   * @param {() => boolean} isGone returns whether the pump has lost the memory
    */
   write(bytes, isGone) {
     const writable = this.#writable
@@ -134,9 +138,9 @@ class Sink {
       setImmediate(onCalled, causeOf(writable.errored))
       return false
     }
-    // Node would destroy it, with what is still on its way.
+    // Node would destroy the writable, with all that it has still to send.
     if (writable.writableEnded) throw new WriteAfterEnd()
-    const lends = borrows(writable)
+    const lends = canBeLent(writable)
     if (lends && isMessage(writable)) this.#watchConnection(writable.socket)
     // The user's code may have run: getters, and listeners for new listeners.
     if (isGone()) return false
@@ -170,7 +174,7 @@ class Sink {
   }
 
   /**
-   * Tells, of a write that lent memory, that it is over.
+   * Reports that a write that lent memory is over.
    *
    * @param {Write} write
    * @param {Error | null} error
@@ -185,7 +189,7 @@ class Sink {
   }
 
   /**
-   * Writes to what may call back or not.
+   * Writes to a writable that may never call back.
    *
    * @param {Buffer} bytes
    * @param {(error?: Error | null) => void} onCalled
@@ -194,11 +198,11 @@ class Sink {
     const writable = this.#writable
     this.#onDrain = onCalled
     if (!this.#listensToDrain) {
-      // Once: compression's `removeListener` does not find what its `on` has added.
+      // Once: compression's `removeListener` does not find the listener that its `on` has added.
       this.#listensToDrain = true
       writable.on('drain', this.#drained)
     }
-    // What says nothing may never say more, either.
+    // A writable that returns nothing may also emit nothing.
     if (writable.write(bytes, undefined, onCalled) !== false) setImmediate(onCalled)
   }
 
@@ -210,7 +214,7 @@ class Sink {
    */
   #called(write, error) {
     if (this.#write !== write) return
-    // Its event comes later, and would end the process if nobody listened.
+    // The 'error' event comes later. Unhandled, it would crash the process.
     if (error && this.#isWatched) {
       this.#timer ??= afterGracePeriod(() => this.#onError(error))
     }
@@ -236,7 +240,7 @@ class Sink {
     if (this.#isWatched && !isOpen(this.#writable)) this.#onDeath(this.#cause())
   }
 
-  /** What the writable died of. It is the user's: where it throws as it is asked, it died of that. */
+  /** Returns the error of the writable; what its getter throws, if that does. */
   #cause() {
     try {
       return causeOf(this.#writable.errored)
@@ -245,7 +249,7 @@ class Sink {
     }
   }
 
-  /** Whether nobody will read what the writable was lent. Where it can't be asked, that is not known. */
+  /** Whether certainly nobody will read the lent memory. */
   get #isDone() {
     try {
       return isIdle(this.#writable) && !this.#maySendYet()
@@ -254,12 +258,12 @@ class Sink {
     }
   }
 
-  // A client's stream is destroyed only when its user has read the response.
+  // Node destroys a client's stream only when its user has read the response.
   #onAborted = () => {
     if (isResetWithoutError(this.#http2Stream)) this.#onClose()
   }
 
-  /** The connection is closed, and whatever was on it. */
+  /** Called when the connection is closed, with all messages on it. */
   #onClosed = () => {
     const error = this.#cause()
     if (this.#write?.isLent) this.#settle(this.#write, error, this.#isDone)
@@ -279,7 +283,7 @@ function unlisten(emitter, event, listener) {
 }
 
 /**
- * Whether one of Node's own has not been closed, though someone may say so.
+ * Returns whether a writable of Node's own is open. Anyone can emit 'close'.
  *
  * @param {any} writable
  */
@@ -293,7 +297,7 @@ function isOpen(writable) {
 }
 
 /**
- * Whether a writable has nothing to send, neither itself nor what it is on.
+ * Returns whether neither a writable nor its connection has anything to send.
  *
  * @param {any} writable
  */
@@ -305,11 +309,12 @@ function isIdle(writable) {
 }
 
 /**
- * Whether a writable is done with a chunk when it has called back, and can be written to at once.
+ * Returns whether a writable can be lent memory: it is done with a chunk when it has called back,
+ * and takes writes at once.
  *
  * @param {any} writable
  */
-function borrows(writable) {
+function canBeLent(writable) {
   if (writable.writableCorked > 0) return false
   const kind = kindOf(writable, ['write'])
   if (kind === 'message') return Boolean(writable.socket)
@@ -319,8 +324,8 @@ function borrows(writable) {
 }
 
 /**
- * Whether a writable calls back for each write. One whose method other code has put there may not:
- * express's compression does not. One that is corked does when its user lets it.
+ * Returns whether a writable calls back for each write. A method of other code may not: express's
+ * compression does not. A corked writable calls back when its user uncorks it.
  *
  * @param {any} writable
  */
@@ -329,12 +334,12 @@ function callsBack({ write, writableCorked }) {
 }
 
 /**
- * What a writable died of.
+ * Returns the error to report for a writable that takes no more writes.
  *
  * @param {NodeJS.ErrnoException | null} [error]
  */
 function causeOf(error) {
-  // That is how the system calls a write under way when its socket is closed.
+  // The system gives this error to a write under way when its socket is closed.
   return !error || error.code === 'ECANCELED' ? new PrematureClose() : error
 }
 

@@ -27,8 +27,8 @@ const LARGEST_READ = 2 ** 31 - 1
 /**
  * @typedef {import('node:fs/promises').FileHandle} FileHandle
  * @typedef {(error: NodeJS.ErrnoException | null, bytesRead: number) => void} OnRead
- * @typedef {(error: any, bytesRead: number, substitute?: Uint8Array) => void} Pass called with the memory
- *   that has the bytes, where that is not the block
+ * @typedef {(error: any, bytesRead: number, substitute?: Uint8Array) => void} Pass called with the
+ *   memory that has the bytes, where that is not the block
  */
 
 class SourceFile {
@@ -39,7 +39,8 @@ class SourceFile {
   #references
   #fd = -1
   /**
-   * The position of the next read; `null` where it follows the last, because a FIFO has no positions.
+   * The position of the next read; `null` where it follows the last, because a FIFO has no
+   * positions.
    *
    * @type {number | null}
    */
@@ -96,8 +97,8 @@ class SourceFile {
   }
 
   /**
-   * Reads at most as many bytes as a block has; 0 bytes are the end of the file. Calls back once, and
-   * later. Until then the block MUST NOT be released.
+   * Reads at most as many bytes as a block has; 0 bytes are the end of the file. Calls back once,
+   * and later. Until then the block MUST NOT be released.
    *
    * @param {Uint8Array} block
    * @param {OnRead} callback
@@ -169,8 +170,8 @@ class SourceFile {
   }
 
   /**
-   * Reads by the handle's number, and keeps the handle open meanwhile. Another file may get the number
-   * of a closed one at once.
+   * Reads by the handle's number, and keeps the handle open meanwhile. Another file may get the
+   * number of a closed one at once.
    *
    * @param {FileHandle} handle
    * @param {import('./file-handle').References} references

@@ -7,9 +7,11 @@
  *
  * - when it is full,
  * - when nothing more has come by the end of an event-loop turn,
- * - when it is half full and the next piece would have to be cut. That piece goes to the next block.
+ * - when it is half full and the next piece would have to be cut. That piece goes to the next
+ *   block.
  *
- * All steps are callbacks: a promise for each piece would take a third of the time that a body takes.
+ * All steps are callbacks: a promise for each piece would take a third of the time that a body
+ * takes.
  */
 
 const { Buffer } = require('node:buffer')
@@ -27,8 +29,8 @@ const { isView } = ArrayBuffer
 const { from } = Buffer
 
 /**
- * The sizes of blocks by default: 64 to 256 KiB. A stream that fills its blocks gets larger ones, because
- * each lease costs as much as the copy of 64 KiB. A stream that does not gets smaller ones.
+ * The sizes of blocks by default: 64 to 256 KiB. A stream that fills its blocks gets larger ones,
+ * because each lease costs as much as the copy of 64 KiB. A stream that does not gets smaller ones.
  */
 const SMALLEST = 64 * 1024
 const LARGEST = 256 * 1024
@@ -202,7 +204,10 @@ class StreamChunks {
     }
   }
 
-  /** Takes the next piece that is not empty. Returns whether there is one. At the end hands the rest on. */
+  /**
+   * Takes the next piece that is not empty. Returns whether there is one. At the end hands the rest
+   * on.
+   */
   #take() {
     for (;;) {
       const value = this.#source.read()
@@ -245,8 +250,8 @@ class StreamChunks {
   }
 
   /**
-   * Leases a block, perhaps at once. A larger one is not worth a wait, which leases of the user's own could
-   * make endless.
+   * Leases a block, perhaps at once. A larger one is not worth a wait, which leases of the user's
+   * own could make endless.
    */
   #request() {
     this.#isWaiting = true

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The pieces of a stream. One of Node's own Readables gives what it has; any other async iterable gives
- * one piece after another.
+ * The pieces of a stream. One of Node's own Readables gives what it has; any other async iterable
+ * gives one piece after another.
  */
 
 const { IncomingMessage } = require('node:http')
@@ -21,10 +21,11 @@ const END = Symbol('end')
 
 /**
  * @typedef {object} Source
- * @property {() => unknown} read returns the next piece, `NOTHING_YET` or `END`; throws the source's error
+ * @property {() => unknown} read returns the next piece, `NOTHING_YET` or `END`; throws the
+ *   source's error
  * @property {(callback: () => void) => void} stop ends the source
- * @property {(callback: () => void) => void} discard ends the source; a server's request stays open for its
- *   answer
+ * @property {(callback: () => void) => void} discard ends the source; a server's request stays open
+ *   for its answer
  * @property {() => void} release reads no more, and leaves the source as it is
  * @property {BufferEncoding} encoding of the source's strings
  */
@@ -75,8 +76,8 @@ class ReadableSource {
   /** @param {unknown} [error] */
   #onFinished = (error) => {
     this.#outcome = { error }
-    // As late as Node's own iterator: a duplex that ends may be about to finish, and MUST NOT be destroyed
-    // before that.
+    // As late as Node's own iterator: a duplex that ends may be about to finish, and MUST NOT be
+    // destroyed before that.
     soon(this.#onChange)
   }
 
@@ -101,8 +102,8 @@ class ReadableSource {
     this.#unwatchReset()
     const isOver = this.#outcome !== undefined
     if (isOver && !readable._readableState?.autoDestroy) this.release()
-    // Node's function destroys it with an error, which would have no listener. Only a request does not
-    // emit that.
+    // Node's function destroys it with an error, which would have no listener. Only a request does
+    // not emit that.
     else if (!this.#isListening && !(readable instanceof IncomingMessage)) readable.destroy()
     else destroy(readable)
   }

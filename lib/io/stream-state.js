@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * What Node knows of its own streams and messages. Anyone can emit an event, call a listener, or put a
- * property on a stream. So these are Node's getters and methods, as they were when cistern was loaded.
+ * What Node knows of its own streams and messages. Anyone can emit an event, call a listener, or
+ * put a property on a stream. So these are Node's getters and methods, as they were when cistern
+ * was loaded.
  */
 
 const { EventEmitter } = require('node:events')
@@ -14,8 +15,8 @@ const { uncurry } = require('../runtime/intrinsics')
 const { getOwnPropertyDescriptor } = Object
 
 /**
- * Returns a getter of a prototype as a function; where a runtime has no such getter, a function that
- * reads the property itself.
+ * Returns a getter of a prototype as a function; where a runtime has no such getter, a function
+ * that reads the property itself.
  *
  * @param {object} prototype
  * @param {string} name
@@ -39,16 +40,16 @@ const errorOf = getterOf(Writable.prototype, 'errored')
 const dispatchedBy = getterOf(Socket.prototype, '_bytesDispatched')
 
 /**
- * Returns whether a message keeps bytes that are on no connection yet. A message that has not ended may
- * keep some that this does not show.
+ * Returns whether a message keeps bytes that are on no connection yet. A message that has not ended
+ * may keep some that this does not show.
  *
  * @param {any} message
  */
 const holdsBytes = (message) => message.outputData.length > 0
 
 /**
- * Returns whether a socket may still send what it has called back for with an error. A socket that was
- * never connected sends it when it connects again, because Node leaves a listener behind.
+ * Returns whether a socket may still send what it has called back for with an error. A socket that
+ * was never connected sends it when it connects again, because Node leaves a listener behind.
  *
  * @param {import('node:net').Socket} socket
  */

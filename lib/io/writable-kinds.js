@@ -1,17 +1,18 @@
 'use strict'
 
 /**
- * Which writables can be lent memory: those of Node's own that tell when they are done with it.
+ * The writables that can be lent memory: those of Node's own that show when they are done with it.
  *
- * A stream's callback says that it takes more. It does not say that it is done with what it has: a
- * PassThrough hands the very chunk on, and a stream of a user's may collect them. Of Node's own it is known:
+ * A stream's callback says that the stream takes more. It does not say that the stream is done with
+ * the chunk: a PassThrough hands the very chunk on, and a user's stream may collect chunks. Node's
+ * own:
  *
  * | writable | is done with a chunk |
  * |---|---|
  * | a socket, a file stream | when it has called back, or is closed |
  * | an http message on a socket | when it has called back, or its socket is closed |
  * | an http2 stream over TLS, which copies | when it has called back |
- * | an http2 stream without TLS | can't be told: frames of one that was reset may be under way |
+ * | an http2 stream without TLS | unknown: after a reset, its frames may still be under way |
  */
 
 const fs = require('node:fs')
@@ -28,23 +29,24 @@ const { WriteStream, write, writev } = fs
 const { ClientRequest, OutgoingMessage } = http
 
 /**
- * Loads a module of Node's at any time. A registry of modules, whose `require` this file has, may have ended.
+ * Loads a module of Node's at any time. This file's own `require` may belong to a module registry
+ * that has ended.
  *
  * @type {(name: 'node:http2') => typeof import('node:http2')}
  */
 const loadBuiltin = process.getBuiltinModule ?? require
 
-/** What a writable's user calls, and what a stream's own machinery does. */
+/** The methods that users of a writable call, and those that the stream itself calls. */
 const CALLED = /** @type {const} */ (['write', 'end'])
 const WITHIN = /** @type {const} */ (['_write', '_writev', '_writeGeneric'])
 
-/** By what an agent gets connections. */
+/** The methods by which an agent gets connections. */
 const AGENTS = ['addRequest', 'createSocket', 'createConnection']
 
 const { getOwnPropertySymbols, getPrototypeOf, hasOwn } = Object
 const descriptionOf = getterOf(Symbol.prototype, 'description')
 
-// As they were when cistern was loaded: who puts another in their place may keep the chunk.
+// As they were when cistern was loaded. Code that replaces them may keep the chunk.
 const madeMessage = methodsOf(OutgoingMessage.prototype)
 const madeSocket = methodsOf(Socket.prototype)
 const madeFile = methodsOf(WriteStream.prototype)
@@ -60,20 +62,20 @@ function methodsOf({ write, end, _write, _writev, _writeGeneric }) {
 }
 
 /**
- * @typedef {'write' | 'end'} Called what will be called
+ * @typedef {'write' | 'end'} Called a method that will be called
  * @typedef {'message' | 'stream' | 'http2 stream' | 'http2 response'} Kind
  */
 
 /**
- * What kind of borrower a writable is; `undefined` for none, and for one with a method that other code has
- * put there.
+ * Returns the kind of a writable that can be lent memory; `undefined` for any other, and for one
+ * with a method of other code.
  *
  * @param {any} writable
  * @param {readonly Called[]} called
  * @returns {Kind | undefined}
  */
 function kindOf(writable, called = CALLED) {
-  // A Proxy answers what it likes.
+  // A Proxy can answer anything.
   if (!isNode || isProxy(writable)) return undefined
   if (isMessage(writable)) return isMessageAsMade(writable, called) ? 'message' : undefined
   if (writable instanceof Socket)
@@ -95,7 +97,7 @@ function isAsMade(stream, made, called) {
 }
 
 /**
- * By numbers: other code can patch how arrays are gone through.
+ * Compares by index, because other code can patch the iteration of arrays.
  *
  * @param {any} stream
  * @param {any} made
@@ -127,8 +129,8 @@ function isMessageAsMade(message, called) {
 }
 
 /**
- * Whether a request, once it is answered, leaves its connection to whoever asked for that, with all that it
- * has still to send.
+ * Returns whether a request, once it is answered, leaves its connection to its user, with all that
+ * the connection has still to send.
  *
  * @param {import('node:http').ClientRequest} request
  */
@@ -137,7 +139,7 @@ function asksForTunnel(request) {
 }
 
 /**
- * Whether a request that has no connection yet will have one of Node's.
+ * Returns whether a request without a connection will get one of Node's.
  *
  * @param {any} request
  */
@@ -161,7 +163,7 @@ function isAgentAsMade(agent, methods) {
 }
 
 /**
- * Whether a file stream writes by Node's own functions, and not by some that its user has passed.
+ * Returns whether a file stream writes by Node's own functions, and not by functions of its user's.
  *
  * @param {any} stream
  */
@@ -171,7 +173,7 @@ function writesByNode(stream) {
   let isFound = false
   for (let i = 0; i < symbols.length; i++) {
     if (descriptionOf(symbols[i]) !== 'kFs') continue
-    // Other code can add a symbol of the same description: each has to lead to Node's functions.
+    // Other code can add a symbol of the same description. So each MUST lead to Node's functions.
     if (stream[symbols[i]] !== fs) return false
     isFound = true
   }
@@ -179,7 +181,7 @@ function writesByNode(stream) {
 }
 
 /**
- * Whether this is an http2 stream over TLS. Its class has no public name.
+ * Returns whether this is an http2 stream over TLS. Its class has no public name.
  *
  * @param {any} stream
  * @param {readonly Called[]} called
@@ -197,7 +199,7 @@ function isEncryptedStream(stream, called) {
  */
 function isEncryptedResponse(res, called) {
   if (res instanceof Writable || !res.stream?.session?.encrypted) return false
-  // Only here: it takes a while to load.
+  // Only here, because the module takes a while to load.
   const { Http2ServerResponse } = loadBuiltin('node:http2')
   if (!(res instanceof Http2ServerResponse)) return false
   return areAsMade(res, Http2ServerResponse.prototype, called)

@@ -2,17 +2,17 @@ import type * as promClient from 'prom-client'
 import type { BufferPool } from '../..'
 
 /**
- * Shows a pool's books in a registry of prom-client, under the label `pool` with the pool's name.
- * They are read when the registry is scraped, once per scrape, and never in between.
+ * Exports a pool's `stats()` as metrics in a registry of prom-client. Each series has the label
+ * `pool` with the pool's name. The statistics are read once per scrape, and at no other time.
  *
- * Several pools can be in one registry, each with a name of its own. Registering a pool again
- * where it is registered changes nothing, and returns the same function. A registered pool is
- * kept from the garbage collector until it is unregistered; closing it does not do that.
+ * A registry can have several pools, each with a name of its own. Registering a pool again in the
+ * same registry changes nothing, and returns the same function. The registry keeps the pool from
+ * the garbage collector until you unregister it. Closing the pool does not unregister it.
  *
- * @returns unregisters the pool: its series disappear, and with the last pool the metrics. Calling
- *   it again does nothing.
- * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where the registry has
- *   another pool of the same name, or other metrics of these names, and for a wrong option
+ * @returns a function that unregisters the pool: its series disappear, and with the last pool the
+ *   metrics. Further calls do nothing
+ * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` if the registry has another
+ *   pool of the same name, or other metrics of these names, and for a wrong option
  */
 export function register(
   pool: BufferPool,
@@ -21,16 +21,16 @@ export function register(
 ): () => void
 
 export interface RegisterOptions {
-  /** What each metric's name begins with. Default: `'cistern_'`. */
+  /** The prefix of each metric's name. Default: `'cistern_'`. */
   prefix?: string | undefined
-  /** Default: prom-client's own, `promClient.register`. */
+  /** The registry. Default: prom-client's own, `promClient.register`. */
   registry?: MetricsRegistry | undefined
 }
 
-/** The module prom-client: what `require` gives, or `import`, as default or as namespace. */
+/** The module prom-client, as `require` returns it, or as the default or namespace of `import`. */
 export type PromClient = Pick<typeof promClient, 'Counter' | 'Gauge' | 'register'>
 
-/** A Registry of prom-client, whatever it writes, Prometheus's format or OpenMetrics. */
+/** A Registry of prom-client, which may write Prometheus's format or OpenMetrics. */
 export type MetricsRegistry = Pick<
   promClient.Registry,
   'getSingleMetric' | 'registerMetric' | 'removeSingleMetric'

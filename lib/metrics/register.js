@@ -1,6 +1,6 @@
 'use strict'
 
-/** A pool's books as Prometheus metrics, for prom-client. */
+/** A pool's statistics as Prometheus metrics, for prom-client. */
 
 const { checkOptions } = require('../pool/check-options')
 const { checkPool } = require('../pool/check-pool')
@@ -17,12 +17,13 @@ const { soon } = require('../runtime/timers')
  * @typedef {[labels: Record<string, string | number>, value: number]} Sample
  */
 
-/** What a metric's name may be, or begin with. */
+/** Matches the names of metrics, and their prefixes. */
 const NAME = /^([a-zA-Z_:][a-zA-Z0-9_:]*)?$/
 
 /**
- * Every metric, with the samples that a pool has of it. All have the label `pool` too. The parts
- * of one metric add up to something: so what is counted per block size as well has a name for each.
+ * Every metric, with the samples that a pool has of it. All have the label `pool`, too. The sum
+ * over the series of one metric means something. So counts per block size have metrics of their
+ * own.
  *
  * @type {{ type: 'Counter' | 'Gauge', name: string, help: string, labels: string[],
  *   samples(stats: PoolStats & { maxBytes?: number }): Sample[] }[]}
@@ -180,7 +181,7 @@ function register(pool, promClient, options) {
 }
 
 /**
- * The options given, each checked and completed with its default.
+ * Checks the options, and completes them with the defaults.
  *
  * @param {unknown} given
  * @param {PromClient} promClient
@@ -248,14 +249,14 @@ class Exporter {
     this.#registry = registry
   }
 
-  /** Whether the registry still has any of the metrics: its owner may have removed them. */
+  /** Returns whether the registry still has any of the metrics: its owner may have removed them. */
   isRegistered() {
     for (const name of this.#metrics.keys()) if (this.#has(name)) return true
     return false
   }
 
   /**
-   * Shows a pool from now on. Returns what ends that.
+   * Adds a pool. Returns a function that removes it.
    *
    * @param {BufferPool} pool
    * @param {string} name
@@ -289,14 +290,14 @@ class Exporter {
   }
 
   /**
-   * Gives a metric the values of this moment.
+   * Sets a metric to its current values.
    *
    * @param {string} name
    * @param {(stats: PoolStats) => Sample[]} samples
    */
   #collect(name, samples) {
     const metric = /** @type {Metric} */ (this.#metrics.get(name))
-    // Pools that are gone go with their series.
+    // The series of pools that were removed go, too.
     metric.reset()
     for (const [pool, source] of this.#sources) {
       for (const [labels, value] of samples(source.stats())) {
@@ -308,7 +309,7 @@ class Exporter {
   }
 }
 
-/** A pool as scrapes see it. */
+/** A pool as a scrape sees it. */
 class Source {
   /** @type {PoolStats | undefined} */
   #stats
@@ -324,7 +325,9 @@ class Source {
     this.unregister = unregister
   }
 
-  /** The books, once for a scrape: it collects all metrics before the first promise goes on. */
+  /**
+   * Reads the statistics once per scrape, which collects all metrics before any promise continues.
+   */
   stats() {
     if (this.#stats === undefined) {
       this.#stats = this.pool.stats()
@@ -336,11 +339,11 @@ class Source {
   }
 
   /**
-   * The highest value that a counter's series has had. Some counts are differences, and read
-   * while other threads lease they may step back for a moment; a counter must not.
+   * Returns the highest value that a counter's series has had. Some counts are differences. While
+   * other threads lease, these may decrease for a moment, which a counter MUST NOT.
    *
    * @param {string} series
-   * @param {number} value its latest
+   * @param {number} value the latest value
    */
   highest(series, value) {
     const highest = Math.max(value, this.#highest.get(series) ?? 0)
@@ -372,7 +375,7 @@ function leasesOf({ hitCount, missCount }) {
 }
 
 /**
- * The samples of each block size that has been used.
+ * Returns the samples of each block size that has been used.
  *
  * @param {PoolStats} stats
  * @param {(figures: PoolStats['classes'][number]) => Sample[]} samplesOf
