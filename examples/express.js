@@ -15,7 +15,9 @@ const { end, pumpFile, readBody } = require('cistern/io')
 const pool = new BufferPool({ name: 'express', onExhausted: 'throw' })
 const app = express()
 
-/** Gives `req.body` as a lease: in place of express.json() and its like, which would read it before. */
+/**
+ * Gives `req.body` as a lease: in place of express.json() and its like, which would read it before.
+ */
 async function body(req, res, next) {
   const signal = AbortSignal.timeout(30_000)
   const lease = await readBody(pool, req, { limit: 1024 * 1024, signal })

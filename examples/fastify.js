@@ -21,7 +21,10 @@ function releaseAfter({ raw }, lease) {
   else raw.once('close', () => lease.release())
 }
 
-/** Lets the response be written by other code than fastify's, with the headers and the status that it has. */
+/**
+ * Lets the response be written by other code than fastify's, with the headers and the status that
+ * it has.
+ */
 function hijack(reply) {
   for (const [name, value] of Object.entries(reply.getHeaders())) reply.raw.setHeader(name, value)
   reply.raw.statusCode = reply.statusCode
@@ -29,8 +32,9 @@ function hijack(reply) {
   return reply.raw
 }
 
-// Parsers that collect a body would read it before we can. This one gives `request.body` as a lease. After a refusal
-// fastify closes the connection: a client that goes on sending may see that, and not the 413.
+// Parsers that collect a body would read it before we can. This one gives `request.body` as a
+// lease. After a refusal fastify closes the connection: a client that goes on sending may see that,
+// and not the 413.
 app.removeAllContentTypeParsers()
 app.addContentTypeParser('*', async (request, payload) => {
   const { bodyLimit } = request.routeOptions

@@ -1,7 +1,8 @@
 'use strict'
 
 /**
- * A file server: each response through two pooled blocks, read ahead by one, as fast as its client takes it.
+ * A file server: each response through two pooled blocks, read ahead by one, as fast as its client
+ * takes it.
  *
  *     node examples/files.js [folder] [port]
  *     curl --range 10-99 http://127.0.0.1:8000/package.json
@@ -38,7 +39,8 @@ function rangeOf(header, size) {
 
 /** Opens what a URL names, unless it lies outside of the root, be it by a link. */
 async function openInRoot(url) {
-  // Joined and not normalized: two slashes in front would name a server on Windows, and lead out of the root.
+  // Joined and not normalized: two slashes in front would name a server on Windows, and lead out of
+  // the root.
   const name = path.join(root, path.join('/', decodeURIComponent(url.split('?')[0])))
   const real = await realpath(name)
   if (!real.startsWith(inRoot)) throw refusal('ENOENT')
@@ -60,7 +62,8 @@ async function send(req, res) {
     res.writeHead(isPart ? 206 : 200, { 'content-length': length })
     if (req.method === 'GET' && length > 0) {
       const sent = await pumpFile(shared, file, res, { start, end })
-      // Cut short on its way: else the client would take the next response for the rest of this one.
+      // Cut short on its way: else the client would take the next response for the rest of this
+      // one.
       if (sent < length) throw new Error(`${length - sent} bytes are missing`)
     }
     res.end()

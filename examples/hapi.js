@@ -19,9 +19,9 @@ const server = Hapi.server({ port: process.argv[2] ?? 8000, host: '127.0.0.1' })
 const LIMIT = 1024 * 1024
 
 /**
- * The route reads its body itself: by default hapi would collect it. `readBody` has the limit: hapi would answer a
- * body that announces too much only when it has read all of it. After a refusal hapi closes the connection: a client that
- * goes on sending may see that, and not the 413.
+ * The route reads its body itself: by default hapi would collect it. `readBody` has the limit: hapi
+ * would answer a body that announces too much only when it has read all of it. After a refusal hapi
+ * closes the connection: a client that goes on sending may see that, and not the 413.
  */
 const payload = { output: 'stream', parse: false, maxBytes: Number.MAX_SAFE_INTEGER }
 

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A writer of JSON lines: records are appended to a buffer that grows in pooled blocks, and go to the file
- * together. Here it logs the requests of a server.
+ * A writer of JSON lines: records are appended to a buffer that grows in pooled blocks, and go to
+ * the file together. Here it logs the requests of a server.
  *
  *     node examples/log.js [file] [port]
  */

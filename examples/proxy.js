@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A reverse proxy: each body, of the request and of the response, in one pooled block for as long as it
- * takes to send it on.
+ * A reverse proxy: each body, of the request and of the response, in one pooled block for as long
+ * as it takes to send it on.
  *
  *     node examples/proxy.js http://127.0.0.1:8000 [port]
  */
@@ -25,7 +25,8 @@ const TIMEOUT = 60_000
 const poolOf = (name) =>
   new BufferPool({ name, maxBlockSize: LIMIT, maxBytes: 4 * LIMIT, onExhausted: 'throw' })
 
-// Two: an upstream may take the rest of a request only when its answer is read, which MUST NOT wait for requests.
+// Two: an upstream may take the rest of a request only when its answer is read, which MUST NOT wait
+// for requests.
 const requests = poolOf('requests')
 const answers = poolOf('answers')
 
@@ -88,7 +89,8 @@ const server = http.createServer((req, res) => {
 })
 
 server.setTimeout(TIMEOUT)
-// V8's memory has up to a third of each body that waits for a larger block. This bounds their number.
+// V8's memory has up to a third of each body that waits for a larger block. This bounds their
+// number.
 server.maxConnections = 256
 server.listen(process.argv[3] ?? 8001, '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${server.address().port}/`)

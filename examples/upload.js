@@ -12,10 +12,14 @@ const http = require('node:http')
 const { BufferPool } = require('cistern')
 const { readBody } = require('cistern/io')
 
-/** The longest body, in bytes. No more than `maxBlockSize`: V8 serves what is larger, whatever the ceiling. */
+/**
+ * The longest body, in bytes. No more than `maxBlockSize`: V8 serves what is larger, whatever the
+ * ceiling.
+ */
 const LIMIT = 32 * 1024 * 1024
 
-// At the ceiling, uploads wait their turn, and their clients with them. One that outgrows its block there is refused.
+// At the ceiling, uploads wait their turn, and their clients with them. One that outgrows its block
+// there is refused.
 const pool = new BufferPool({
   name: 'uploads',
   maxBlockSize: LIMIT,
@@ -51,7 +55,8 @@ const server = http.createServer((req, res) => {
   })
 })
 
-// V8's memory has up to a third of each upload that waits for a larger block. This bounds their number.
+// V8's memory has up to a third of each upload that waits for a larger block. This bounds their
+// number.
 server.maxConnections = 256
 
 server.listen(process.argv[2] ?? 8000, '127.0.0.1', () => {

@@ -33,8 +33,8 @@ const CANARY = path.join(__dirname, 'canary.js')
  * @property {'asan' | 'memcheck'} name
  * @property {string[]} toolchain cargo's first argument
  * @property {string} rustflags beyond the name
- * @property {(log: string) => { command: string[], env: NodeJS.ProcessEnv }} around what starts Node so that
- *   findings go to files whose names begin with `log`
+ * @property {(log: string) => { command: string[], env: NodeJS.ProcessEnv }} around what starts
+ *   Node so that findings go to files whose names begin with `log`
  * @property {(report: string) => boolean} isFinding
  */
 

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * `npm run test:wine [-- --node 20|22] [-- FILES]`: Rust's tests and JavaScript's on Windows, as far as Wine is Windows,
- * with a Windows' Node and an addon that is built here. All that it makes lies under `target/`.
+ * `npm run test:wine [-- --node 20|22] [-- FILES]`: Rust's tests and JavaScript's on Windows, as
+ * far as Wine is Windows, with a Windows' Node and an addon that is built here. All that it makes
+ * lies under `target/`.
  *
  * A line for each file; what it has printed lies beside the addon.
  */

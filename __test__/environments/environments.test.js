@@ -60,8 +60,8 @@ const FAKES = `
 /**
  * Runs the everyday scenario in a process of its own.
  *
- * @param {{ before?: string, after?: string, flags?: string[], env?: NodeJS.ProcessEnv }} environment code that runs
- *   before cistern is loaded, and after that
+ * @param {{ before?: string, after?: string, flags?: string[], env?: NodeJS.ProcessEnv }} environment
+ *   code that runs before cistern is loaded, and after that
  */
 function runEveryday({ before = '', after = '', flags = [], env = {} }) {
   const name = (/** @type {string} */ name) => JSON.stringify(path.join(root, name))

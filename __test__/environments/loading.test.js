@@ -28,8 +28,8 @@ const PERMISSION = process.allowedNodeEnvironmentFlags.has('--permission')
 /**
  * A copy of the package in a project of its own.
  *
- * @param {{ addon?: Buffer | string, binding?: Buffer | string }} [contents] of the file, and of the package with it;
- *   without, it is missing
+ * @param {{ addon?: Buffer | string, binding?: Buffer | string }} [contents] of the file, and of
+ *   the package with it; without, it is missing
  */
 function aProject({ addon, binding } = {}) {
   const project = mkdtempSync(path.join(folder, 'project-'))

@@ -1,4 +1,6 @@
-/** Every code block of the documents runs or compiles, and every link leads to a file and a heading. */
+/**
+ * Every code block of the documents runs or compiles, and every link leads to a file and a heading.
+ */
 
 import assert from 'node:assert/strict'
 import { fork, spawnSync } from 'node:child_process'

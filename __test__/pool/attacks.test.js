@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers, patched prototypes,
- * and watched classes.
+ * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers,
+ * patched prototypes, and watched classes.
  *
  * No block ever has two owners, nothing crashes, and the totals balance.
  */

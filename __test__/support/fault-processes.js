@@ -41,7 +41,8 @@ function compile() {
 /**
  * Runs a function in a process of its own, with what `faults.js` exports.
  *
- * @param {(faults: typeof import('./faults'), given: any) => Promise<void>} work sees nothing else from here
+ * @param {(faults: typeof import('./faults'), given: any) => Promise<void>} work sees nothing else
+ *   from here
  * @param {{ given?: unknown, env?: NodeJS.ProcessEnv }} [options]
  */
 function inChild(work, { given = {}, env = {} } = {}) {

@@ -25,8 +25,8 @@ const ALIEN = 0xee
  * @property {string} [method]
  * @property {string} [path]
  * @property {Record<string, string | number>} [headers]
- * @property {Iterable<Buffer> | AsyncIterable<Buffer>} [chunks] of the body; without a Content-Length they go
- *   out as they are
+ * @property {Iterable<Buffer> | AsyncIterable<Buffer>} [chunks] of the body; without a
+ *   Content-Length they go out as they are
  * @property {Record<string, string>} [trailers]
  *
  * @typedef {{ status: number, headers: object, body: Buffer }} Answer

@@ -482,8 +482,8 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
  * Runs workers, so many at a time, and ends each at some moment.
  *
  * @param {number} count
- * @param {(number: number) => { worker: Worker, ready?: Promise<unknown> }} start with what to wait for
- *   before its end may come
+ * @param {(number: number) => { worker: Worker, ready?: Promise<unknown> }} start with what to wait
+ *   for before its end may come
  */
 async function runAndEnd(count, start) {
   const runOne = async (number) => {

@@ -31,7 +31,8 @@
  *
  * @typedef {object} Native
  * @property {() => Layout} layout
- * @property {() => Constants} constants the numbers that `lib/` has as constants of its own, for a test to compare
+ * @property {() => Constants} constants the numbers that `lib/` has as constants of its own, for a
+ *   test to compare
  * @property {() => number} memoryLimit in bytes
  * @property {() => boolean} asksForZeroFill
  * @property {() => boolean} isExternal whether blocks are memory of the addon's own

@@ -364,7 +364,8 @@ class Holder {
    * Asserts that something is gone from here, though leased.
    *
    * @param {number} id
-   * @param {string | undefined} code what its release says; without one nothing is to be left of it here
+   * @param {string | undefined} code what its release says; without one nothing is to be left of it
+   *   here
    */
   sent(id, code) {
     const held = this.#get(id)

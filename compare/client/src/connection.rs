@@ -60,7 +60,8 @@ impl Connection {
         })
     }
 
-    /// Does what the event allows. An error counts in the tally and the caller drops the connection.
+    /// Does what the event allows. An error counts in the tally and the caller drops the
+    /// connection.
     ///
     /// # Errors
     ///
@@ -138,10 +139,10 @@ impl Connection {
                 }
                 Err(_) => return Err(ErrorKind::InvalidData.into()),
             }
-            // A read that does not fill the buffer has emptied the socket, and what comes later is a
-            // new edge (epoll(7), question 9): the second read, which would only say "would block",
-            // is saved. A closed peer gives no further edge, so there the end has to be read. Windows
-            // gives none at all until a read has said "would block".
+            // A read that does not fill the buffer has emptied the socket, and what comes later is
+            // a new edge (epoll(7), question 9): the second read, which would only say "would
+            // block", is saved. A closed peer gives no further edge, so there the end has to be
+            // read. Windows gives none at all until a read has said "would block".
             if count < scratch.len() && !closing && !cfg!(windows) {
                 return Ok(());
             }

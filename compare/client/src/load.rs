@@ -16,15 +16,16 @@ use crate::tally::{Outcome, Tally};
 /// into a busy loop.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How much longer than told a warm-up may take, until the first reply has come. A server that reads 200
-/// files of megabytes at the same time answers none of them for a second, or for two.
+/// How much longer than told a warm-up may take, until the first reply has come. A server that
+/// reads 200 files of megabytes at the same time answers none of them for a second, or for two.
 const FIRST_REPLY: Duration = Duration::from_secs(6);
 
-/// The most that a window grows to hold the replies that it is to hold, as a multiple of its duration.
+/// The most that a window grows to hold the replies that it is to hold, as a multiple of its
+/// duration.
 const LONGEST_WINDOW: u32 = 10;
 
-/// Read at a time. Large enough that a body of megabytes takes few system calls, small enough for the
-/// second-level cache.
+/// Read at a time. Large enough that a body of megabytes takes few system calls, small enough for
+/// the second-level cache.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Longest sleep while no phase ends.

@@ -33,7 +33,8 @@ pub struct Plan {
     pub warmup: Duration,
     /// Time that counts.
     pub duration: Duration,
-    /// Replies that the window is to hold: it lasts up to ten times its duration until they have come.
+    /// Replies that the window is to hold: it lasts up to ten times its duration until they have
+    /// come.
     pub requests: u64,
     /// The path of every request, where no sizes are given.
     pub path: String,

@@ -48,8 +48,8 @@ impl ResponseReader {
     ///
     /// # Errors
     ///
-    /// `Malformed` for anything but a reply with a Content-Length, and for bytes after its end: there
-    /// is one request in flight, so nothing can follow.
+    /// `Malformed` for anything but a reply with a Content-Length, and for bytes after its end:
+    /// there is one request in flight, so nothing can follow.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, Malformed> {
         let Some(body) = self.body else {
             return self.feed_head(bytes);

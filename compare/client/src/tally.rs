@@ -12,8 +12,8 @@ const MAX_LATENCY: Duration = Duration::from_secs(60);
 /// Digits that a latency keeps: 0.1 %, well below the noise of any run.
 const LATENCY_DIGITS: u8 = 3;
 
-/// Where the distribution of latencies is cut: below a tenth of a millisecond once, then each bucket
-/// ends a quarter above the one before.
+/// Where the distribution of latencies is cut: below a tenth of a millisecond once, then each
+/// bucket ends a quarter above the one before.
 const FIRST_BUCKET_MICROS: u64 = 100;
 const BUCKET_GROWTH: f64 = 1.25;
 

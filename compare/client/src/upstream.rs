@@ -1,7 +1,7 @@
 //! A server of bytes: `GET /N` is answered with N of them.
 //!
-//! One thread per connection and one copy of the bytes for all, so that an answer is one system call
-//! for whatever the socket takes: nobody who asks it should wait for it.
+//! One thread per connection and one copy of the bytes for all, so that an answer is one system
+//! call for whatever the socket takes: nobody who asks it should wait for it.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,8 +17,8 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// More header lines than Node's `http` sends.
 const MAX_HEADERS: usize = 32;
 
-/// The byte at a place of a body. It depends on all of the place, so that a piece which is lost, doubled
-/// or out of order does not go unnoticed.
+/// The byte at a place of a body. It depends on all of the place, so that a piece which is lost,
+/// doubled or out of order does not go unnoticed.
 #[must_use]
 pub fn byte_at(place: usize) -> u8 {
     let place = place % PATTERN_BYTES;

@@ -1,6 +1,7 @@
 //! The columns of the counters, and the states of a block: numbers that JavaScript has as well.
 //!
-//! `lib/cache/thread-counters.js` has them as constants; `__test__/cache/constants.test.js` compares.
+//! `lib/cache/thread-counters.js` has them as constants; `__test__/cache/constants.test.js`
+//! compares.
 
 /// The columns of the whole thread, in [`ThreadCounters::words`](super::ThreadCounters::words).
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! A function for Node that tells at which address the memory of a Buffer lies.
 //!
-//! JavaScript has no way to see it. The addresses of the Buffers that a program makes, one after the
-//! other, tell whether it gets the same memory again.
+//! JavaScript has no way to see it. The addresses of the Buffers that a program makes, one after
+//! the other, tell whether it gets the same memory again.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -86,7 +86,8 @@ unsafe extern "C" fn address_of(env: Env, info: CallbackInfo) -> Value {
     }
     let mut data = ptr::null_mut();
     let mut length = 0;
-    // SAFETY: an argument is a value of this call, also one that was not given, which is `undefined`.
+    // SAFETY: an argument is a value of this call, also one that was not given, which is
+    // `undefined`.
     let status = unsafe { napi_get_buffer_info(env, buffer, &mut data, &mut length) };
     if status != OK {
         return ptr::null_mut();
