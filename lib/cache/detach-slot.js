@@ -18,7 +18,8 @@ function detachSlot(attachment, slot, magazine, fate) {
   let arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
   if (transferByV8 !== undefined) {
     try {
-      // Node would abort on one that the user has marked as untransferable; this throws.
+      // Node would abort on an ArrayBuffer that the user has marked as untransferable; `transfer()`
+      // throws.
       arrayBuffer = transferByV8(arrayBuffer)
     } catch {
       return false

@@ -2,17 +2,17 @@ import type * as promClient from 'prom-client'
 import type { BufferPool } from '../..'
 
 /**
- * Shows a pool's books in a registry of prom-client, under the label `pool` with the pool's name.
- * They are read when the registry is scraped, once per scrape, and never in between.
+ * Shows a pool's statistics in a registry of prom-client, under the label `pool` with the pool's
+ * name. It reads them once per scrape, and never in between.
  *
- * Several pools can be in one registry, each with a name of its own. Registering a pool again
- * where it is registered changes nothing, and returns the same function. A registered pool is
- * kept from the garbage collector until it is unregistered; closing it does not do that.
+ * Several pools can be in one registry, each with a name of its own. Registering a pool a second
+ * time changes nothing, and returns the same function. The registry keeps the pool alive until it
+ * is unregistered; closing the pool does not unregister it.
  *
  * @returns unregisters the pool: its series disappear, and with the last pool the metrics. Calling
  *   it again does nothing.
- * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where the registry has
- *   another pool of the same name, or other metrics of these names, and for a wrong option
+ * @throws {TypeError} `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE`: the registry has another
+ *   pool of the same name, or other metrics of these names, or an option is wrong
  */
 export function register(
   pool: BufferPool,
@@ -21,7 +21,7 @@ export function register(
 ): () => void
 
 export interface RegisterOptions {
-  /** What each metric's name begins with. Default: `'cistern_'`. */
+  /** The prefix of each metric's name. Default: `'cistern_'`. */
   prefix?: string | undefined
   /** Default: prom-client's own, `promClient.register`. */
   registry?: MetricsRegistry | undefined

@@ -1,6 +1,6 @@
 'use strict'
 
-/** A pool's books as Prometheus metrics, for prom-client. */
+/** A pool's statistics as Prometheus metrics, for prom-client. */
 
 const { checkOptions } = require('../pool/check-options')
 const { checkPool } = require('../pool/check-pool')
@@ -17,12 +17,13 @@ const { soon } = require('../runtime/timers')
  * @typedef {[labels: Record<string, string | number>, value: number]} Sample
  */
 
-/** What a metric's name may be, or begin with. */
+/** The names and prefixes that Prometheus allows for a metric. */
 const NAME = /^([a-zA-Z_:][a-zA-Z0-9_:]*)?$/
 
 /**
- * Every metric, with the samples that a pool has of it. All have the label `pool` too. The parts
- * of one metric add up to something: so what is counted per block size as well has a name for each.
+ * Every metric, with the samples that a pool has of it. All have the label `pool` too. The samples
+ * of one metric must add up, so a figure that is also counted per block size has a second metric
+ * for that.
  *
  * @type {{ type: 'Counter' | 'Gauge', name: string, help: string, labels: string[],
  *   samples(stats: PoolStats & { maxBytes?: number }): Sample[] }[]}
@@ -180,7 +181,7 @@ function register(pool, promClient, options) {
 }
 
 /**
- * The options given, each checked and completed with its default.
+ * Checks the given options, and completes them with the defaults.
  *
  * @param {unknown} given
  * @param {PromClient} promClient
@@ -248,14 +249,14 @@ class Exporter {
     this.#registry = registry
   }
 
-  /** Whether the registry still has any of the metrics: its owner may have removed them. */
+  /** Tells whether the registry still has any of the metrics: its owner may have removed them. */
   isRegistered() {
     for (const name of this.#metrics.keys()) if (this.#has(name)) return true
     return false
   }
 
   /**
-   * Shows a pool from now on. Returns what ends that.
+   * Shows a pool from now on. Returns a function that ends that.
    *
    * @param {BufferPool} pool
    * @param {string} name
@@ -296,7 +297,7 @@ class Exporter {
    */
   #collect(name, samples) {
     const metric = /** @type {Metric} */ (this.#metrics.get(name))
-    // Pools that are gone go with their series.
+    // The series of pools that are gone are removed.
     metric.reset()
     for (const [pool, source] of this.#sources) {
       for (const [labels, value] of samples(source.stats())) {
@@ -324,7 +325,10 @@ class Source {
     this.unregister = unregister
   }
 
-  /** The books, once for a scrape: it collects all metrics before the first promise goes on. */
+  /**
+   * Returns the statistics, read once for a scrape: prom-client collects all metrics before the
+   * first promise resolves.
+   */
   stats() {
     if (this.#stats === undefined) {
       this.#stats = this.pool.stats()
@@ -336,8 +340,8 @@ class Source {
   }
 
   /**
-   * The highest value that a counter's series has had. Some counts are differences, and read
-   * while other threads lease they may step back for a moment; a counter must not.
+   * Returns the highest value that a counter's series has had. Some counts are differences, which
+   * may decrease for a moment while other threads lease, but a counter must never decrease.
    *
    * @param {string} series
    * @param {number} value its latest
@@ -372,7 +376,7 @@ function leasesOf({ hitCount, missCount }) {
 }
 
 /**
- * The samples of each block size that has been used.
+ * Returns the samples of each block size that has been used.
  *
  * @param {PoolStats} stats
  * @param {(figures: PoolStats['classes'][number]) => Sample[]} samplesOf

@@ -11,10 +11,11 @@
  * @typedef {object} Layout
  * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
  * @property {number} maxBlockSize the largest block, in bytes
- * @property {number} segmentShift how far the number of a row has its segment's number shifted
- * @property {number} headColumns how many columns a segment has before those of its rows
+ * @property {number} segmentShift the bits by which the number of a row has its segment's number
+ *   shifted
+ * @property {number} headColumns the number of columns of a segment before those of its rows
  * @property {number} columnsPerRow
- * @property {number} idleAllowance the bytes that may be idle however little was in use lately
+ * @property {number} idleAllowance the bytes that may be idle, however little was in use recently
  *
  * @typedef {Record<string, number>} Numbers the variants of one enum of Rust's
  *
@@ -80,8 +81,8 @@
  * @property {(attachment: Attachment, bytes: number) => void} trimOthers
  * @property {(attachment: Attachment) => boolean} nobodyWaits
  * @property {(attachment: Attachment, classIndex: number) => boolean} canEverHold
- * @property {(attachment: Attachment) => number} holdableBytes beside quarantined bytes that are
- *   lost for good
+ * @property {(attachment: Attachment) => number} holdableBytes beside quarantined bytes that never
+ *   return
  * @property {(attachment: Attachment, classIndex: number) => number} wait
  * @property {(attachment: Attachment) => number | null} granted
  * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number:
@@ -186,8 +187,8 @@ function fromPackage() {
 }
 
 /**
- * Loads the addon that was built here, on a platform without a package. Not by `require`: bundlers
- * warn of a name that is no literal.
+ * Loads the addon that was built here, on a platform without a package. It does not use `require`,
+ * because bundlers warn of a name that is no literal.
  *
  * @returns {Native}
  */
@@ -220,8 +221,8 @@ function refuse() {
 }
 
 const native = real(fromFile()) ?? real(fromPackage()) ?? refuse()
-// There this thread's counters would be in V8's memory, which goes before an addon learns that the
-// worker ends.
+// In such a worker this thread's counters would be in V8's memory, which is freed before an addon
+// learns that the worker ends.
 if (!isNode && !isMainThread && !native.isExternal()) throw new NoExternalInWorker()
 
 module.exports = native

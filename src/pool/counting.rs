@@ -74,7 +74,8 @@ impl Pool {
     }
 
     /// Returns what the pool costs besides its blocks, in bytes: the core's records of them, and
-    /// the places for them. What JavaScript and V8 store for an `ArrayBuffer` is not part of it.
+    /// the places for them. It leaves out the memory that JavaScript and V8 use for an
+    /// `ArrayBuffer`.
     pub fn overhead_bytes(&self) -> usize {
         let all: usize = {
             let threads = self.threads();

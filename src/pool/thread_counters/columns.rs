@@ -17,13 +17,13 @@ pub enum Column {
     UnpooledCount = 2,
     /// Bytes requested in them. JavaScript writes it.
     UnpooledBytes = 3,
-    /// How many of them were released. JavaScript writes it.
+    /// The number of them that were released. JavaScript writes it.
     UnpooledReleases = 4,
     /// The row of the block that was lent last. The core writes it.
     LastRow = 5,
     /// The name of the segment with that row. The core writes it.
     LastSegment = 6,
-    /// How many segments have gone. The core writes it.
+    /// The number of segments that have gone. The core writes it.
     SegmentsGone = 7,
     /// 1 if the block that was lent last came from the operating system, else 0. The core writes
     /// it.
