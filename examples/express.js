@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * express on pooled Buffers: routes, middleware and handlers of errors as ever.
+ * express on pooled Buffers: routes, middleware and error handlers work as usual.
  *
  *     node examples/express.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/echo
@@ -16,12 +16,13 @@ const pool = new BufferPool({ name: 'express', onExhausted: 'throw' })
 const app = express()
 
 /**
- * Gives `req.body` as a lease: in place of express.json() and its like, which would read it before.
+ * Gives `req.body` as a lease. It replaces express.json() and similar middleware, which would read
+ * the body first.
  */
 async function body(req, res, next) {
   const signal = AbortSignal.timeout(30_000)
   const lease = await readBody(pool, req, { limit: 1024 * 1024, signal })
-  // When the response is out, or the connection is gone. After `end` it does nothing.
+  // Runs when the response is sent, or the connection is closed. After `end` it does nothing.
   if (res.closed) lease.release()
   else res.once('close', () => lease.release())
   req.body = lease
@@ -37,7 +38,7 @@ app.post('/hash', body, (req, res) => {
   res.json({ sha256: createHash('sha256').update(req.body.buffer).digest('hex') })
 })
 
-// Also where a middleware, as compression, has put functions of its own on the response.
+// This also works if a middleware such as compression has put functions of its own on the response.
 app.post('/echo', body, (req, res) => {
   end(pool, res.type('application/octet-stream'), req.body.buffer)
 })
@@ -54,7 +55,7 @@ app.get('/source', async (_req, res) => {
 
 app.get('/stats', (_req, res) => res.json(pool.stats()))
 
-// Too long, broken off: nothing is leased any more.
+// The body is too long, or was broken off: nothing is leased any more.
 app.use((error, _req, res, _next) => {
   if (res.headersSent) res.destroy()
   else res.status(error.statusCode ?? 500).json({ code: error.code })

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * fastify on pooled Buffers: its parsers, its hooks and its headers work as ever.
+ * fastify on pooled Buffers: its parsers, its hooks and its headers work as usual.
  *
  *     node examples/fastify.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/echo
@@ -22,8 +22,7 @@ function releaseAfter({ raw }, lease) {
 }
 
 /**
- * Lets the response be written by other code than fastify's, with the headers and the status that
- * it has.
+ * Lets other code than fastify's write the response, with its headers and its status.
  */
 function hijack(reply) {
   for (const [name, value] of Object.entries(reply.getHeaders())) reply.raw.setHeader(name, value)
@@ -41,7 +40,7 @@ app.addContentTypeParser('*', async (request, payload) => {
   return readBody(pool, payload, { limit: bodyLimit, signal: AbortSignal.timeout(30_000) })
 })
 
-// Its body is the request's until the response is over, whatever the handler does.
+// The lease lives until the response is over, whatever the handler does.
 app.addHook('preHandler', async (request, reply) => {
   if (request.body) releaseAfter(reply, request.body)
 })
@@ -58,7 +57,7 @@ app.post('/hash', async ({ body }) => {
   return { sha256: createHash('sha256').update(body.buffer).digest('hex') }
 })
 
-// All hooks run. Not released in `finally`: the response is still to be sent then.
+// All hooks run. A `finally` must not release the block, because fastify sends the response later.
 app.post('/echo', async ({ body }, reply) => reply.send(body.buffer))
 
 // All but `onSend` run. `end` releases the block itself.
@@ -75,7 +74,7 @@ app.get('/source', async (_request, reply) => {
     await pumpFile(pool, __filename, res)
     res.end()
   } catch {
-    // No handler of errors can answer any more.
+    // No error handler can answer any more.
     res.destroy()
   }
 })

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A file server: each response through two pooled blocks, read ahead by one, as fast as its client
- * takes it.
+ * A file server: each response goes through two pooled blocks, read ahead by one, as fast as its
+ * client takes it.
  *
  *     node examples/files.js [folder] [port]
  *     curl --range 10-99 http://127.0.0.1:8000/package.json
@@ -15,21 +15,24 @@ const path = require('node:path')
 const { shared } = require('cistern')
 const { pumpFile } = require('cistern/io')
 
-/** Without its links, as each file's path is compared with it. */
+/** The path without links, because each file's path is compared with it. */
 const root = realpathSync(process.argv[2] ?? '.')
 const inRoot = path.join(root, path.sep)
 
-// To open a FIFO would else wait for a writer, and take one of four threads meanwhile.
+// Otherwise opening a FIFO would wait for a writer, and occupy one of four threads.
 const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
 
-/** How long a client may take nothing, in ms. */
+/** The longest time for which a client may take no bytes, in ms. */
 const IDLE = 60_000
 
 const STATUS = { ENOENT: 404, ENOTDIR: 404, EACCES: 403, EPERM: 403, EMFILE: 503, ENFILE: 503 }
 
 const refusal = (code) => Object.assign(new Error('not to be served'), { code })
 
-/** First and last byte that `bytes=first-last` asks for; the whole file for anything else. */
+/**
+ * Returns the first and the last byte that `bytes=first-last` asks for; the whole file for anything
+ * else.
+ */
 function rangeOf(header, size) {
   const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(header ?? '') ?? []
   const start = Number(first ?? 0)
@@ -37,10 +40,10 @@ function rangeOf(header, size) {
   return { start, end, isPart: first !== undefined, isThere: start <= end || first === undefined }
 }
 
-/** Opens what a URL names, unless it lies outside of the root, be it by a link. */
+/** Opens the file that a URL names, unless it lies outside of the root, even through a link. */
 async function openInRoot(url) {
-  // Joined and not normalized: two slashes in front would name a server on Windows, and lead out of
-  // the root.
+  // Joins the path and does not normalize it: two slashes in front would name a server on Windows,
+  // and lead out of the root.
   const name = path.join(root, path.join('/', decodeURIComponent(url.split('?')[0])))
   const real = await realpath(name)
   if (!real.startsWith(inRoot)) throw refusal('ENOENT')
@@ -62,8 +65,8 @@ async function send(req, res) {
     res.writeHead(isPart ? 206 : 200, { 'content-length': length })
     if (req.method === 'GET' && length > 0) {
       const sent = await pumpFile(shared, file, res, { start, end })
-      // Cut short on its way: else the client would take the next response for the rest of this
-      // one.
+      // The response was cut short: without this the client would take the next response for the
+      // rest of it.
       if (sent < length) throw new Error(`${length - sent} bytes are missing`)
     }
     res.end()
@@ -74,7 +77,7 @@ async function send(req, res) {
 
 const server = http.createServer((req, res) => {
   send(req, res).catch((error) => {
-    // In the middle of a response only its end can tell.
+    // In the middle of a response, only closing the connection can report the error.
     if (res.headersSent) res.destroy()
     else res.writeHead(STATUS[error.code] ?? 400).end(`${error.code ?? error.message}\n`)
   })

@@ -20,8 +20,8 @@ const LIMIT = 1024 * 1024
 
 /**
  * The route reads its body itself: by default hapi would collect it. `readBody` has the limit: hapi
- * would answer a body that announces too much only when it has read all of it. After a refusal hapi
- * closes the connection: a client that goes on sending may see that, and not the 413.
+ * would only answer an announced body above the limit after it has read all of it. After a refusal
+ * hapi closes the connection: a client that goes on sending may see that, and not the 413.
  */
 const payload = { output: 'stream', parse: false, maxBytes: Number.MAX_SAFE_INTEGER }
 
@@ -31,7 +31,7 @@ function releaseAfter({ raw: { res } }, lease) {
   else res.once('close', () => lease.release())
 }
 
-/** The whole body, as a lease that ends with the response. */
+/** Returns the whole body, as a lease that ends with the response. */
 async function bodyOf(request) {
   const signal = AbortSignal.timeout(30_000)
   const lease = await readBody(pool, request.payload, { limit: LIMIT, signal })
@@ -78,7 +78,7 @@ server.route([
       } catch {
         res.destroy()
       }
-      // Written here, and not by hapi, whose extensions for responses see nothing of it.
+      // This code writes the response, and not hapi, whose response extensions do not see it.
       return h.abandon
     }
   },
@@ -89,7 +89,7 @@ server.ext('onPreResponse', ({ response }, h) => {
   if (!response.isBoom) {
     response.header('x-sent', 'by hapi')
   } else if (response.code === 'ERR_CISTERN_BODY_TOO_LARGE') {
-    // hapi takes an error without a status of its own for one of the server.
+    // hapi treats an error without a status as an error of the server.
     response.output.statusCode = response.statusCode
     response.reformat()
   }

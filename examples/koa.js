@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * koa on pooled Buffers: what runs after `next()` still does, and koa sends the answer.
+ * koa on pooled Buffers: code after `next()` still runs, and koa sends the answer.
  *
  *     node examples/koa.js [port]
  *     curl --data-binary @package.json http://127.0.0.1:8000/echo
@@ -21,7 +21,7 @@ function releaseAfter({ res }, lease) {
   else res.once('close', () => lease.release())
 }
 
-/** The whole body, as a lease that ends with the response. */
+/** Returns the whole body, as a lease that ends with the response. */
 async function bodyOf(ctx) {
   const signal = AbortSignal.timeout(30_000)
   const lease = await readBody(pool, ctx.req, { limit: 1024 * 1024, signal })
@@ -51,7 +51,7 @@ const routes = {
   async 'GET /source'(ctx) {
     ctx.status = 200
     ctx.type = 'js'
-    // Written here, and not by koa.
+    // This code writes the response, and not koa.
     ctx.respond = false
     try {
       await pumpFile(pool, __filename, ctx.res)
@@ -76,7 +76,7 @@ app.use(async (ctx) => {
 })
 
 app.on('error', (error) => {
-  // Told to the client, or about one that is gone.
+  // An error with a status goes to the client, and ECONNRESET means that the client is gone.
   if (error.statusCode === undefined && error.code !== 'ECONNRESET') console.error(error)
 })
 

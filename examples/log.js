@@ -11,11 +11,11 @@ const { open } = require('node:fs/promises')
 const http = require('node:http')
 const { shared } = require('cistern')
 
-/** So much is written at once, in bytes, or what there is after so many milliseconds. */
+/** The bytes that are written at once, and the milliseconds after which fewer are written. */
 const BATCH = 64 * 1024
 const DELAY = 200
 
-/** So much may wait for a slow disk, in bytes; what comes then is lost, and counted. */
+/** The most bytes that may wait for a slow disk; further records are lost, and counted. */
 const WAITING = 64 * BATCH
 
 class JsonLines {
@@ -40,7 +40,7 @@ class JsonLines {
     else this.#timer ??= setTimeout(() => this.flush(), DELAY)
   }
 
-  /** Resolves when all that there was to write is in the file, or has failed. */
+  /** Resolves when all records so far are in the file, or have failed. */
   flush() {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -58,11 +58,11 @@ class JsonLines {
       if (this.#lost > 0) console.error(`${this.#lost} records were lost`)
       this.#lost = 0
     } catch (error) {
-      // A full disk, say: the next lines may fit again.
+      // The disk may be full: the next lines may fit again.
       console.error(error.message)
     } finally {
       this.#waiting -= length
-      // Not earlier: the kernel has been reading from it.
+      // Released only now, because the kernel was reading from it.
       lines.release()
     }
   }
@@ -72,7 +72,7 @@ async function main([path = 'requests.jsonl', port = 8000]) {
   const file = await open(path, 'a')
   const log = new JsonLines(file)
   const server = http.createServer((req, res) => {
-    // Also of a client that does not wait for its answer.
+    // This also logs a client that does not wait for its answer.
     res.on('close', () => log.write({ at: new Date(), method: req.method, url: req.url }))
     res.end('logged\n')
   })

@@ -18,15 +18,15 @@ const agent = new http.Agent({ keepAlive: true })
 /** The longest body, in bytes: as long as a block can be. */
 const LIMIT = 32 * 1024 * 1024
 
-/** How long a request may take in all, and a client take nothing, in ms. */
+/** The longest time for a request, and for a client that takes no bytes, in ms. */
 const TIMEOUT = 60_000
 
-// At the ceiling, bodies wait their turn; one that outgrows its block there is refused.
+// At the ceiling, bodies wait in the queue, and a body that outgrows its block is refused.
 const poolOf = (name) =>
   new BufferPool({ name, maxBlockSize: LIMIT, maxBytes: 4 * LIMIT, onExhausted: 'throw' })
 
-// Two: an upstream may take the rest of a request only when its answer is read, which MUST NOT wait
-// for requests.
+// Two pools: an upstream may take the rest of a request only when its answer is read, which MUST
+// NOT wait for requests.
 const requests = poolOf('requests')
 const answers = poolOf('answers')
 
@@ -34,7 +34,7 @@ const answers = poolOf('answers')
 const OF_THE_HOP =
   'connection expect keep-alive proxy-connection te trailer transfer-encoding upgrade'.split(' ')
 
-/** The headers to pass on, with the length, which is known anew. */
+/** Returns the headers to pass on, with the new length. */
 function passedOn(headers, length) {
   const named = (headers.connection ?? '').toLowerCase().split(/[\s,]+/)
   const isOfTheHop = (name) => OF_THE_HOP.includes(name) || named.includes(name)
@@ -42,7 +42,7 @@ function passedOn(headers, length) {
   return { ...Object.fromEntries(kept), ...(length > 0 && { 'content-length': length }) }
 }
 
-/** Returns what `prepare` returns; where it throws, the lease is released. */
+/** Returns the result of `prepare`; if that throws, releases the lease. */
 function orRelease(lease, prepare) {
   try {
     return prepare(lease.buffer)
@@ -62,7 +62,7 @@ async function pass(req, res) {
     // Later errors show in the response's body, too.
     return request.on('error', () => {})
   })
-  // From here on `end` releases the block, also where either side breaks off.
+  // From here on `end` releases the block, even if either side breaks off.
   end(requests, outgoing, body.buffer)
   if (res.closed) outgoing.destroy()
   else res.once('close', () => outgoing.destroy())
@@ -75,7 +75,7 @@ async function pass(req, res) {
   end(answers, res, answer.buffer)
 }
 
-/** What became of a request, by what it failed with. */
+/** Returns the status for a request, by its error. */
 function statusOf({ code, name, statusCode }) {
   if (code === 'ERR_CISTERN_EXHAUSTED') return 503
   return name === 'AbortError' ? 504 : (statusCode ?? 502)

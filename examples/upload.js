@@ -13,13 +13,13 @@ const { BufferPool } = require('cistern')
 const { readBody } = require('cistern/io')
 
 /**
- * The longest body, in bytes. No more than `maxBlockSize`: V8 serves what is larger, whatever the
+ * The longest body, in bytes. No more than `maxBlockSize`: V8 serves larger requests, whatever the
  * ceiling.
  */
 const LIMIT = 32 * 1024 * 1024
 
-// At the ceiling, uploads wait their turn, and their clients with them. One that outgrows its block
-// there is refused.
+// At the ceiling, uploads wait in the queue, and so do their clients. An upload that outgrows its
+// block there is refused.
 const pool = new BufferPool({
   name: 'uploads',
   maxBlockSize: LIMIT,

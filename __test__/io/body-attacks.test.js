@@ -26,7 +26,7 @@ const EVENTS = ['data', 'end', 'error', 'close']
  */
 async function assertUnheard(req) {
   const fresh = new PassThrough()
-  // One that was destroyed is heard until it is closed.
+  // cistern listens to a destroyed stream until it is closed.
   await turn()
   for (const event of EVENTS) {
     assert.equal(req.listenerCount(event), fresh.listenerCount(event), event)
@@ -55,7 +55,7 @@ function onStack(callback) {
 }
 
 /**
- * A stream that announces a length, and gives the pieces that a test wants.
+ * Returns a stream that announces a length, and gives the pieces that a test wants.
  *
  * @param {number} [length]
  */
@@ -98,7 +98,7 @@ describe('readBody, aborted while it grows,', () => {
               assert.ok(victim.every((byte) => byte === 7))
               pool.release(victim)
             }
-            // No waiter is before this one.
+            // No other waiter precedes this one.
             if (!isReleasing) pool.release(await pool.acquire(64))
             if (rest !== undefined) pool.release(rest)
             await assertUnheard(source)
@@ -226,7 +226,7 @@ describe('readBody, given chunks by code that runs while it grows,', () => {
       const parts = pieces(body, 10_000)
       let count = 0
       const subscriber = () => {
-        // Within the growth for one chunk come the next two.
+        // The next two chunks arrive during the growth for one.
         if (count++ > 0) return
         source.emit('data', parts.next().value)
         source.emit('data', parts.next().value)

@@ -40,7 +40,7 @@ function randomFrom(seed) {
 /** A body that is read, and those who interfere with it. */
 class Upload {
   sent = 0
-  /** True where other code has given bytes of its own. */
+  /** True if other code has given bytes of its own. */
   isForged = false
   aborting = new AbortController()
 

@@ -4,7 +4,7 @@
  * `fs` fails in the middle of a file: the error comes through, and nothing stays leased or open.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
+// This must come first: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')

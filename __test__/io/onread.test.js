@@ -44,7 +44,7 @@ function sink() {
   }
 }
 
-/** A server that sends a body to each client. */
+/** Returns a server that sends a body to each client. */
 const sending = (protocol, body) =>
   protocol.createServer((socket) => {
     socket.on('error', () => {})
@@ -202,7 +202,7 @@ describe('onread', () => {
             take(length, buffer)
             if (sum.calls % 3 === 1) {
               pool.release(buffer)
-              // Its next owner, who keeps it.
+              // The block's next owner does not release it.
               if (seized.length < 20) seized.push(pool.allocUnsafe(10_000).fill(0xee))
             } else if (sum.calls % 3 === 2 && posts && external) {
               structuredClone(buffer.buffer, { transfer: [buffer.buffer] })

@@ -32,7 +32,7 @@ const { scripts } = require('../../package.json')
 
 const MIB = 1024 * 1024
 
-/** So long a block may take, in milliseconds. */
+/** The longest time that a block may take, in milliseconds. */
 const PATIENCE = 60_000
 
 // These repeat the history and a run of the comparison; their links are followed all the same.
@@ -181,8 +181,8 @@ async function cutShort(url, file) {
 const post = (url, body) => fetch(url, { method: 'POST', body })
 
 /**
- * The answer to a body of some length, before any of it is sent: who sends may find the connection
- * closed.
+ * Returns the answer to an announced body, before any of it is sent. A client that then sends may
+ * find the connection closed.
  */
 async function announce(url, length) {
   const req = http.request(url, { method: 'POST', headers: { 'content-length': length } })
@@ -193,7 +193,7 @@ async function announce(url, length) {
   return res.statusCode
 }
 
-/** Runs a block; what it prints has to be what its comments say. */
+/** Runs a block, and asserts that it prints the text in its comments. */
 async function run(block) {
   const { code } = block
   const file = save(block, /^import /m.test(code) ? 'mjs' : 'js')
@@ -220,7 +220,8 @@ async function run(block) {
 }
 
 /**
- * Asks a server what it is there for, and ends it. Returns true where its exit has to be in order.
+ * Sends a server the request that it is there for, and ends it. Returns true if its exit code must
+ * be 0.
  */
 async function use(child, { at, document, code }, file) {
   try {
@@ -241,7 +242,7 @@ async function use(child, { at, document, code }, file) {
 
 describe('each JavaScript block runs:', { concurrency: 2 }, () => {
   for (const block of blocksIn('js')) {
-    // Where memory can't be posted, or is V8's alone afterwards.
+    // Blocks that need memory that can be posted, and that does not end up as V8's.
     const skip = block.code.includes('postMessage') && !(posts && external)
     test(block.at, { skip }, () => run(block))
   }

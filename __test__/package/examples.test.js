@@ -36,8 +36,8 @@ async function start(name, ...args) {
 }
 
 /**
- * Returns the most memory that a process had resident so far, in bytes. Only Linux tells; elsewhere
- * it is 0.
+ * Returns the most memory that a process had resident so far, in bytes: 0 on systems other than
+ * Linux.
  *
  * @param {import('node:child_process').ChildProcess} child
  */
@@ -76,7 +76,7 @@ const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex')
 
 const statsOf = async (url) => JSON.parse((await ask(url)).body.toString())
 
-/** Sends what it is given, and goes away without waiting for an answer. */
+/** Sends its argument, and closes the connection without waiting for an answer. */
 async function sendAndLeave(url, text) {
   const socket = net.connect(new URL(url).port, '127.0.0.1')
   await once(socket, 'connect')
@@ -155,7 +155,7 @@ describe('the upload server under attack', () => {
         // Beside the ceiling there is Node itself, what its sockets have read, and what waits for
         // larger blocks.
         const waiting = chunked ? 0 : (30 * SIZE) / 3
-        // V8 keeps its own for a while when it is given back.
+        // V8 retains its own memory for a while.
         const late = external ? 0 : 64 * MIB
         const peak = peakOf(child)
         assert.ok(
@@ -269,7 +269,7 @@ describe('the file server under attack', () => {
     const body = bodyIn(bytes)
     assert.match(bytes.toString('latin1', 0, 500), /content-length: 8388608\r\n/i)
     assert.ok(body.length < large.length, 'the file was cut short before it was sent')
-    // And no other response in place of the rest.
+    // No other response replaces the rest.
     assert.ok(body.equals(large.subarray(0, body.length)))
   })
 
@@ -385,7 +385,7 @@ describe('the reverse proxy', () => {
 })
 
 describe('the reverse proxy under attack', () => {
-  /** An upstream that does what a test says, and a proxy of it, for as long as the test lasts. */
+  /** Starts an upstream that a test controls, and a proxy of it, for as long as the test lasts. */
   async function withUpstream(listener, use) {
     const upstream = http.createServer(listener).listen(0, '127.0.0.1')
     await once(upstream, 'listening')

@@ -22,7 +22,7 @@ const { libcOf, platform } = require('../../lib/runtime/platform.js')
 const { blockSizes, classOf } = require('../../lib/cache/size-class.js')
 
 /**
- * Returns true where a lock file has the package that Node finds by `name` from the folder `at`.
+ * Returns true if a lock file has the package that Node finds by `name` from the folder `at`.
  *
  * @param {Record<string, object>} packages
  * @param {string} at

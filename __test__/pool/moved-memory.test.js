@@ -121,7 +121,7 @@ test('A block moved away through a stale view is not trimmed', { skip: !moves },
 
 describe('Blocks that are moved away, through stale views, while they lie idle', () => {
   /**
-   * Leases, releases and moves away so many blocks, and more as room for them.
+   * Leases, releases and moves away `count` blocks, and more as room for them.
    *
    * @param {BufferPool} pool of which release detaches nothing
    * @param {number} count

@@ -170,12 +170,12 @@ describe('the queue of waiters', LIMIT, () => {
     for (const thread of threads) {
       await thread.run(({ pool, held }) => {
         held.push(pool.allocUnsafe(64 * 1024), pool.allocUnsafe(64 * 1024))
-        // This one lies idle there.
+        // This block is idle there.
         pool.release(held.pop())
       })
     }
     const large = watch(pool.acquire(MIB))
-    // With that they have been asked for what they have idle, and have given it up.
+    // With that the threads have been asked for their idle blocks, and have given them up.
     for (const thread of threads) await thread.run(({ settle }) => settle())
     const calls = [
       ({ pool }) => pool.allocUnsafe(64 * 1024),
@@ -342,7 +342,7 @@ describe('an AbortSignal', LIMIT, () => {
         releaseAll(pool, held.splice(0, 2))
         await settle()
         assert.equal(states(), 'pprp')
-        // The head: there is room for the next, but not for the one after.
+        // The first waiter: there is room for the next, but not for the one after.
         controllers[0].abort()
         await microtasks()
         assert.equal(states(), 'rrrp')
@@ -430,7 +430,7 @@ describe('an AbortSignal', LIMIT, () => {
           pool.release(await pool.acquire(MIB))
           return
         }
-        // Granted, and its thread has heard of it; who awaits it has not.
+        // The block is granted, and its thread knows; the code that awaits it does not.
         waited.abort()
         const second = await promise
         assert.equal(listenersOf(waited.signal).length, 0)
@@ -566,7 +566,7 @@ describe('close', LIMIT, () => {
     const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))
     const promise = pool.acquire(MIB)
-    // From then on it gives up the blocks that are released to it.
+    // From then on the thread gives up the blocks that are released to it.
     await thread.run(({ settle }) => settle())
     const flag = new Int32Array(new SharedArrayBuffer(4))
     const released = thread.run(({ pool, held }, flag) => {
@@ -575,7 +575,7 @@ describe('close', LIMIT, () => {
       Atomics.notify(flag, 0)
     }, flag)
     Atomics.wait(flag, 0, 0, 10_000)
-    // Granted, and this thread has not turned to hear of it.
+    // The block is granted, and this thread's event loop has not turned since.
     pool.close()
     await assert.rejects(promise, CLOSED)
     await released

@@ -29,7 +29,7 @@ const ZEROED = {
 }
 
 /**
- * Has a pool keep a block of that size, full of ones.
+ * Makes a pool store a block of that size, full of ones.
  *
  * @param {BufferPool} pool
  * @param {number} size

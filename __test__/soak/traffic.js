@@ -126,7 +126,7 @@ class Traffic {
   }
 
   /**
-   * The hash of an answer, or why there is none.
+   * Returns the hash of an answer, or the reason why there is none.
    *
    * @param {http.RequestOptions} options
    * @param {Buffer} [body]

@@ -5,7 +5,7 @@
 const { createHash, generateKeyPairSync, sign } = require('node:crypto')
 
 /**
- * One piece of DER: a tag, the length of what it holds, and that.
+ * Returns one piece of DER: a tag, the length of the contents, and the contents.
  *
  * @param {number} tag
  * @param {...Buffer} parts

@@ -25,7 +25,7 @@ function read(name) {
 }
 
 /**
- * The code blocks of a document.
+ * Returns the code blocks of a document.
  *
  * @param {string} name
  */

@@ -78,7 +78,7 @@ function byHttp2(scheme) {
 }
 
 /**
- * The answer to a request, to be awaited at leisure.
+ * Returns a promise of the answer to a request, which the caller may await later.
  *
  * @param {import('node:events').EventEmitter} req
  */
@@ -95,7 +95,7 @@ function answerTo(req) {
 }
 
 /**
- * Writes a body, but no further once the answer is there. Returns true where it is written.
+ * Writes a body, and stops when the answer is there. Returns true if all of it is written.
  *
  * @param {Iterable<Buffer> | AsyncIterable<Buffer>} chunks
  * @param {import('node:stream').Writable} writable
@@ -157,7 +157,7 @@ const TRANSPORTS = [
   }
 ]
 
-/** Frames of HTTP/2, to say what Node's own client would not. */
+/** Frames of HTTP/2 that Node's own client would not send. */
 const frames = {
   /**
    * @param {number} type
@@ -175,8 +175,8 @@ const frames = {
   },
 
   /**
-   * The opening of a connection, with room for as many bytes in each stream, and without bound in
-   * all.
+   * Returns the opening of a connection, with a window of that many bytes for each stream, and
+   * without a bound for all.
    *
    * @param {number} window
    */
@@ -193,7 +193,7 @@ const frames = {
   },
 
   /**
-   * A request's headers.
+   * Returns a request's headers.
    *
    * @param {number} stream
    * @param {{ method?: 'GET' | 'POST', path?: string, isLast?: boolean }} [options]
@@ -275,8 +275,8 @@ async function serving(server, use) {
 }
 
 /**
- * Leases, overwrites and releases blocks of a size without end: whatever of it is released too
- * early shows that.
+ * Leases, overwrites and releases blocks of a size without end, so that a block that was released
+ * too early shows.
  *
  * @param {import('../..').BufferPool} pool
  * @param {number} size
@@ -310,7 +310,7 @@ async function allBack(pool) {
 const hash = (bytes) => createHash('sha256').update(bytes).digest('hex')
 
 /**
- * A body in pieces of at most `size` bytes.
+ * Yields a body in pieces of at most `size` bytes.
  *
  * @param {Buffer} body
  * @param {number} size

@@ -4,7 +4,7 @@
  * Pooled Buffers that were posted, and a thread that ends: the lender, the receiver, or any of many
  * workers.
  *
- * No block is in use for ever, and none is handed out while a thread can still read it.
+ * No block stays in use forever, and none is handed out while a thread can still read it.
  */
 
 const assert = require('node:assert/strict')
@@ -40,10 +40,10 @@ const MARKS = JSON.stringify(require.resolve('../soak/marks'))
 
 const MIB = 1024 * 1024
 
-/** How many workers are ended in a row. */
+/** The number of workers that are ended in a row. */
 const TERMINATIONS = Number(process.env.CISTERN_TERMINATIONS ?? 1000)
 
-/** How many workers live at a time. */
+/** The number of workers that live at a time. */
 const WAVE = 4
 
 /** The ways in which a lender ends. */
@@ -66,7 +66,7 @@ class Holdings {
     this.pool = pool
   }
 
-  /** Goes on with leases of this thread's, while others come and go. */
+  /** Continues with leases of this thread, while other threads start and end. */
   work() {
     const { own, pool } = this
     for (let i = 0; i < 5; i++) {
@@ -463,7 +463,7 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
     const end = await run(TERMINATIONS - warmUp)
     assert.equal(end.inUseCount, 0)
     assert.ok(end.allocCount - before.allocCount > TERMINATIONS, 'they had something to lose')
-    // But for what is set aside for good, where ends don't show.
+    // Except blocks that stay in quarantine, where the end of a holder can't be seen.
     const [least, most] = [before, end].map(({ rss, quarantinedBytes }) => rss - quarantinedBytes)
     assert.ok(
       most < least + 30 * MIB,
@@ -479,11 +479,11 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
 })
 
 /**
- * Runs workers, so many at a time, and ends each at some moment.
+ * Runs workers, a fixed number at a time, and ends each at some moment.
  *
  * @param {number} count
- * @param {(number: number) => { worker: Worker, ready?: Promise<unknown> }} start with what to wait
- *   for before its end may come
+ * @param {(number: number) => { worker: Worker, ready?: Promise<unknown> }} start returns the
+ *   worker, and a promise to await before it may be ended
  */
 async function runAndEnd(count, start) {
   const runOne = async (number) => {

@@ -16,7 +16,7 @@ const { folder, runProgram, writeProgram } = require('../support/programs')
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** For what waits in vain: in milliseconds. */
+/** The time limit for a wait in vain, in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
 /** The exit code of a thread that awaits a promise that never settles. */

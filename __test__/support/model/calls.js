@@ -34,7 +34,7 @@ const view = fc.constantFrom(
 )
 
 /**
- * A call on something that is held, the newest at 0.
+ * Makes a call on something that is held, the newest at 0.
  *
  * @param {string} name
  * @param {(held: import('./model').Held) => boolean} suits

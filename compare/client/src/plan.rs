@@ -1,4 +1,4 @@
-//! What the command line asked for.
+//! The plan that the command line asks for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const DEFAULT_CONNECTIONS: usize = 20;
 /// One more connection than this is a mistake in the command line, not a load on one machine.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// One load: where to, how much, how long.
+/// One load: its target, its amount and its length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The server.
@@ -45,7 +45,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan for `address` with the defaults of the command line.
+    /// Makes a plan for `address` with the defaults of the command line.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self {

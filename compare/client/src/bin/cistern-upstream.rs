@@ -49,7 +49,7 @@ fn run(forward: Option<SocketAddr>) -> io::Result<()> {
     }
 }
 
-/// Where to forward to, if anywhere; `None` outside stands for `--help`.
+/// Parses the address to forward to, if there is one; the outer `None` stands for `--help`.
 fn parse() -> Result<Option<Option<SocketAddr>>, lexopt::Error> {
     let mut args = lexopt::Parser::from_env();
     let mut forward = None;
