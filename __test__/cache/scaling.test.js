@@ -64,7 +64,7 @@ describe('trim()', () => {
         use(pool, COUNT, blockSize)
         const before = pool.stats()
         assert.equal(before.idleBytes, COUNT * blockSize)
-        // A slice of the depot's, where it has any, and one of this thread's.
+        // One slice of the depot's blocks, if it has any, and one of this thread's.
         const freed = pool.trim()
         assert.ok(freed > 0 && freed <= 2 * SLICE * blockSize, `${freed} bytes in the call`)
         if (givesAtOnce) {
@@ -270,7 +270,7 @@ test('Blocks of another size find room, however many are idle in this turn', asy
     idleTimeout: Infinity
   })
   use(pool, COUNT, 64)
-  // Where finalizers bring memory, it takes a turn.
+  // If finalizers return memory, that takes a turn.
   if (!givesAtOnce) return
   const buffers = Array.from({ length: COUNT / 2 }, (_, i) => pool.allocUnsafe(128).fill(i))
   assert.equal(pool.stats().inUseBytes, COUNT * 64)

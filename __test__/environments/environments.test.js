@@ -39,7 +39,7 @@ const NUMBERED = `
   globalThis.clearTimeout = globalThis.clearInterval = () => {}
 `
 
-/** As jsdom has it. */
+/** jsdom's window has no `setImmediate`. */
 const WINDOW = `
   ${NUMBERED}
   globalThis.window = globalThis

@@ -104,7 +104,7 @@ describe('A process or worker that ends in the middle of everything', () => {
     // The output is Node's own text of the exception, and nothing else.
     if (code === 1)
       assert.match(
-        // Node has C print them, which ends lines in Windows' way.
+        // Node prints them by C's functions, which end lines as Windows does.
         stderr.replaceAll('\r\n', '\n'),
         /^[\s\S]{0,300}Error: on purpose\n( +at .*\n)+\n?Node\.js v\S+\n*$/
       )

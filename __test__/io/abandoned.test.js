@@ -139,7 +139,7 @@ for (const detachOnRelease of [true, false]) {
         if (stream instanceof PassThrough) stream.write('one')
         assert.equal(String(await take(pool, stream, { signal, chunkSize: 3 })), 'one')
         const isLeft = () => assert.deepEqual(listenersOf(stream), before) === undefined
-        // It had asked for the next piece, which is lost.
+        // The iterator had requested the next piece, which is lost.
         if (stream instanceof PassThrough) stream.write('two')
         await eventually(() => holds(isLeft), 'nobody listens to the stream')
         assert.equal(stream.destroyed, false)

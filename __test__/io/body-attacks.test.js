@@ -314,7 +314,7 @@ describe('readBody believes no event', () => {
       const reading = readBody(pool, req)
       res.end('early')
       await once(res, 'finish')
-      // From now on Node does not tell the request of the end of its connection.
+      // From now on Node does not report the end of the connection to the request.
       await turn()
       req.socket.emit('close')
       await turn()
@@ -440,7 +440,8 @@ describe('readBody, of a request whose getters and methods', () => {
                 await turn()
                 if (source.writable) source.end()
                 await turn()
-                // It may have kept the stream from flowing: then it waits for more.
+                // Such code may have stopped the flow of the stream: then `readBody` waits for
+                // more.
                 aborting.abort()
                 await outcome
                 isArmed = false
@@ -623,8 +624,8 @@ describe('readBody, where the class of Buffers shows its blocks,', () => {
             restore()
           }
           for (const other of stolen) {
-            // In the one mode it may have been given what the other got: by the class, not by the
-            // pool.
+            // In one mode the class of Buffers, and not the pool, may have given it the other's
+            // Buffer.
             if (lease?.buffer.buffer === other.buffer.buffer) continue
             assert.ok(pool.owns(other.buffer), `${nth} ${announced}`)
             assert.ok(other.buffer.every((byte) => byte === 7))

@@ -19,7 +19,7 @@ const KIB = 1024
 const ROUNDS = 200
 const SEED = Number(process.env.CISTERN_SEED ?? 1)
 
-/** Where code runs that may do anything. */
+/** The places where code runs that may do anything. */
 const HOOKS = ['newListener', 'removeListener', 'pause', 'resume', 'data']
 
 /** How deep such code may run within such code. */

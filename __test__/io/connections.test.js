@@ -224,7 +224,7 @@ describe('readBody', () => {
       const lease = await body.promise
       assert.equal(lease.buffer.length, 2000)
       lease.release()
-      // The connection goes on.
+      // The connection stays open.
       client.write(GET)
       await once(client, 'data')
     })
@@ -302,7 +302,7 @@ describe('pumpFile', () => {
     await allBack(pool)
     assert.deepEqual(warnings, [])
     const [socket] = sockets
-    // One more, as each connection has it before its first request.
+    // Another handle, as each connection has it before its first request.
     const fresh = withResolvers()
     server.once('connection', (one) => fresh.resolve(one.listenerCount('close')))
     clientOf(context, server.address().port, '')
@@ -362,7 +362,7 @@ describe('chunks', () => {
     let count = 0
     for await (const chunk of chunks(pool, file, { chunkSize: MIB })) count += chunk.length
     assert.equal(count, 4 * MIB)
-    // One for each, and one in which the end is read.
+    // One for each chunk, and one in which the end is read.
     assert.ok(pool.stats().unpooledCount <= 5)
   })
 })

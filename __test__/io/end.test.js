@@ -220,7 +220,7 @@ describe('end', () => {
           await until(() => outcomes[path], `${path} has an outcome`)
         }
       })
-      // Where Node puts it: on a message of HTTP/1.
+      // Node reports the error only on a message of HTTP/1.
       const late = transport.isHttp2 ? [] : ['ERR_STREAM_WRITE_AFTER_END']
       assert.deepEqual(outcomes['/ended'], late)
       assert.deepEqual(outcomes['/destroyed'], [])
@@ -256,7 +256,7 @@ describe('end', () => {
         end(pool, res, pooled(pool, Buffer.from('abc')))
         res.once('close', () =>
           setImmediate(() => {
-            // Of Node's own, which come with the end, no more than without ours.
+            // The end brings listeners of Node's own: no more than without cistern.
             listeners.push([before, count(res), closing, socket?.listenerCount('close')])
           })
         )

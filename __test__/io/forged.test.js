@@ -123,7 +123,7 @@ describe('onread', () => {
         const option = onread(pool, { size: 50_000 }, () => {})
         const silent = plain.connect(port, { onread: option })
         await once(silent, 'connect')
-        // In the name of Node.
+        // Forged: only Node should call this.
         option.callback.call(silent, 1, option.buffer())
         const reading = plain.connect(port, { onread: option })
         await once(reading, 'connect')
@@ -334,7 +334,8 @@ describe('end', () => {
             forge(socket, 'close', 'finish', 'drain')
             const owners = takeOver(pool, CONTENT.length, context)
             if (when === 'connecting') {
-              // Node has destroyed it. It has left what it was to send for the next connection.
+              // Node has destroyed the socket, and has left its pending bytes for the next
+              // connection.
               await until(() => socket.destroyed, 'it is destroyed')
               if (protocol === plain) socket.connect(port, HOST)
               await sleep(50)
@@ -449,7 +450,7 @@ describe('An http2 stream over TLS', () => {
               if (i === 0) takeOver(pool, size, context)
               await turn()
             }
-            // Node's own state is in disorder by now: it may never end.
+            // By now Node's own state is inconsistent: the response may never end.
             await sleep(100)
             stream.session?.destroy()
           })

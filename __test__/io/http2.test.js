@@ -432,7 +432,7 @@ describe('readBody', () => {
       server.on('stream', (stream) => {
         stream.on('error', () => {})
         stream.respond()
-        // The most of it has to wait for room.
+        // Most of it must wait for room in the window.
         stream.write(Buffer.alloc(8 * MIB))
         setImmediate(() => stream.close(NGHTTP2_NO_ERROR))
       })

@@ -196,7 +196,7 @@ describe('pumpFile', () => {
       const ended = new PassThrough()
       ended.end('the end')
       await assert.rejects(pumpFile(pool, file, ended), { code: 'ERR_STREAM_WRITE_AFTER_END' })
-      // It is not destroyed, and what is in it arrives.
+      // The stream is not destroyed, and its contents arrive.
       assert.equal(String(await drain(ended)), 'the end')
       assert.equal(pool.stats().allocCount, 0)
       assert.deepEqual(openFiles(folder), [])

@@ -285,7 +285,7 @@ describe('pumpFile', () => {
     const name = fifo()
     const signal = abortedAfter(20)
     await assert.rejects(pumpFile(pool, name, recorder(), { signal }), { name: 'AbortError' })
-    // Lets its open end.
+    // Ends the pending open.
     fs.closeSync(fs.openSync(name, 'r+'))
     await atRest(pool)
   })

@@ -283,7 +283,7 @@ describe('docs/metrics.md', () => {
   test('knows every figure of stats()', () => {
     const { name: _name, classes: _classes, ...figures } = new BufferPool().stats()
     for (const figure of Object.keys(figures)) {
-      // Not of the pool but of the runtime.
+      // `external` is a figure of the runtime, and not of the pool.
       if (figure !== 'external') assert.ok(docs.includes(`\`${figure}\``), figure)
     }
   })

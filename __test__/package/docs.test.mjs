@@ -41,7 +41,9 @@ const blocks = names
   .flatMap(blocksOf)
 const blocksIn = (language) => blocks.filter((block) => block.language === language)
 
-/** A project of a user's: a folder with cistern installed, and what else the documents use. */
+/**
+ * A user's project: a folder with cistern installed, and the other packages that the documents use.
+ */
 const project = mkdtempSync(path.join(tmpdir(), 'cistern-docs-'))
 after(() => rmSync(project, { recursive: true }))
 const INSTALLED = ['cistern', 'express', 'fastify', 'koa', '@hapi', 'prom-client', '@types']
@@ -210,8 +212,7 @@ async function run(block) {
   const [status, signal] = await ended
   const [out, error] = (await printed).map((parts) => Buffer.concat(parts).toString())
   if (isInOrder) assert.deepEqual([status, signal], [0, null], `${error}\n${out}`)
-  // A sample and the garbage collector decide whether `cistern:leak` reports a Buffer that is
-  // dropped on purpose.
+  // `cistern:leak` reports a Buffer that is dropped on purpose only if it is sampled and collected.
   assert.doesNotMatch(error.replaceAll(/^\(node:\d+\) \[CISTERN_LEAK\] .*$/gm, ''), /Warning/)
   const lines = out.split('\n')
   for (const [, said] of code.matchAll(/console\.log\(.*\) \/\/ (.+)$/gm)) {
@@ -231,7 +232,7 @@ async function use(child, { at, document, code }, file) {
     assert.ok(server, `the server of ${at} has no check here`)
     const ended = once(child, 'exit').then(() => [])
     const [port] = await Promise.race([once(child, 'message'), ended])
-    // Its status and its output show more.
+    // The test checks its status and its output, too.
     if (port === undefined) return true
     await server.check(`http://127.0.0.1:${port}/`, code, file)
     return server.endsInOrder ?? false

@@ -140,7 +140,7 @@ describe('the upload server under attack', () => {
         const statuses = await Promise.all(
           Array.from({ length: 30 }, async () => {
             const answer = await ask(url, { method: 'POST', headers, agent: false }, body).catch(
-              // The server may have closed the connection that was still being written to.
+              // The server may have closed the connection while the client was still writing to it.
               ({ code }) => assert.match(code, /EPIPE|ECONNRESET/)
             )
             if (answer === undefined || answer.status === 503) return 503
@@ -152,8 +152,8 @@ describe('the upload server under attack', () => {
         if (!chunked) assert.ok(statuses.every((status) => status === 200))
         const { unpooledCount, maxBytes } = await statsOf(url)
         assert.equal(unpooledCount, 0)
-        // Beside the ceiling there is Node itself, what its sockets have read, and what waits for
-        // larger blocks.
+        // Besides the ceiling, Node itself takes memory, and so do its sockets' reads and the
+        // bodies that wait for larger blocks.
         const waiting = chunked ? 0 : (30 * SIZE) / 3
         // V8 retains its own memory for a while.
         const late = external ? 0 : 64 * MIB
@@ -291,7 +291,7 @@ describe('the file server under attack', () => {
 
   test('does not wait for FIFOs', { skip: process.platform === 'win32' }, async () => {
     execFileSync('mkfifo', [path.join(root, 'fifo')])
-    // More than the thread pool has threads.
+    // This is more than the thread pool has threads.
     const answers = await Promise.all(Array.from({ length: 8 }, () => ask(`${url}fifo`)))
     for (const { status } of answers) assert.equal(status, 404)
     assert.equal((await ask(`${url}small`)).body.toString(), 'small')

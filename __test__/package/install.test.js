@@ -57,9 +57,9 @@ describe('the tarball', {
   const folder = mkdtempSync(path.join(tmpdir(), 'cistern-install-'))
   after(() => rmSync(folder, { recursive: true }))
 
-  /** With the binary in it. */
+  /** A tarball with the binary. */
   let whole = ''
-  /** As it is published, without. */
+  /** A tarball without it, as it is published. */
   let bare = ''
   before(() => {
     whole = pack(root)

@@ -481,7 +481,7 @@ describe('A pool shows nothing of another', () => {
     test(`of which blocks of ${size} bytes were trimmed`, { skip: !external }, async () => {
       const pool = new BufferPool({ idleTimeout: Infinity })
       const buffers = Array.from({ length: 500 }, () => pool.allocUnsafe(size).fill('secret!?'))
-      // Those that stay keep the pages.
+      // The blocks that stay retain the pages.
       const [kept, released] = [0, 1].map((rest) => buffers.filter((_, i) => i % 2 === rest))
       for (const buffer of released) pool.release(buffer)
       pool.trim()
@@ -514,7 +514,7 @@ test('A ticket that nobody has any more holds no block', async () => {
   native.wait(cacheOf(pool).attachment, 0)
   assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
   pool.release(held)
-  // To the depot, and to a waiter.
+  // The trim moves the block to the depot, and so to a waiter.
   pool.trim()
   await until(() => {
     try {

@@ -161,7 +161,7 @@ const text = fc.oneof(
 )
 const bytes = fc.uint8Array({ maxLength: 20 }).map((array) => Buffer.from(array))
 const data = fc.oneof(text, bytes, byte, fc.constant(ITSELF))
-/** Without itself. */
+/** Arguments without the Buffer itself. */
 const filling = fc.oneof(text, bytes, byte)
 const callback = fc.constantFrom(
   ...[(value) => value > 100, (value, i) => value + i, (_, i, all) => all.length - i, String]

@@ -74,7 +74,7 @@ for (const count of [65, 130, 300]) {
         const { freedBytes, overheadBytes } = await balanced(pool)
         assert.equal(freedBytes, count * GIB)
         assert.ok(overheadBytes < 64 * 1024, `${overheadBytes} bytes`)
-        // The thread's sums are right, too: one more block is kept idle, and goes.
+        // The thread's sums are right, too: one more block stays idle, and is freed.
         pool.release(pool.allocUnsafe(64))
         await until(() => pool.stats().idleBytes === 0, 'the small block is freed')
       })

@@ -74,7 +74,7 @@ describe('the queue of waiters', LIMIT, () => {
       const pool = new BufferPool({ ...options, maxBytes: MIB })
       const threads = await attachThreads(context, pool, 3)
       const held = pool.allocUnsafe(MIB)
-      // [0] counts who was served; from [1] on, the place at which each was.
+      // [0] counts the waiters that were served; from [1] on, each has its place in that order.
       const places = new Int32Array(new SharedArrayBuffer(4 * 31))
       const next = random(3)
       const wait = async ({ pool }, { id, size, places }) => {
@@ -239,7 +239,7 @@ describe('the queue of waiters', LIMIT, () => {
   test('is served in the midst of threads that lease and release all the time', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     const threads = await attachThreads(context, pool, 2)
-    // [0] ends it; the others count what each thread was given.
+    // [0] ends the threads; the others count the blocks that each thread got.
     const flags = new Int32Array(new SharedArrayBuffer(12))
     const hammers = threads.map((thread, i) =>
       thread.run(
@@ -261,7 +261,7 @@ describe('the queue of waiters', LIMIT, () => {
       )
     )
     for (let i = 0; i < 20 || flags[1] === 0 || flags[2] === 0; i++) {
-      // All of it: each of them must have nothing at one time.
+      // This takes the whole ceiling, so each thread must have nothing at some time.
       const buffer = await pool.acquire(MIB)
       assert.equal(pool.stats().inUseBytes, MIB)
       await sleep(1)
@@ -337,7 +337,7 @@ describe('an AbortSignal', LIMIT, () => {
           watch(pool.acquire(size, { signal: controllers[i].signal }))
         )
         const states = () => waiters.map(({ state }) => state[0]).join('')
-        // From the midst.
+        // Aborts one in the middle of the queue.
         controllers[2].abort()
         releaseAll(pool, held.splice(0, 2))
         await settle()

@@ -161,7 +161,7 @@ class Traffic {
         )
       })
       req.on('error', (error) => {
-        // The server had closed the connection, idle for long, when the agent took it up again.
+        // The server had closed the idle connection before the agent used it again.
         if (!req.reusedSocket || this.#seen.has(number)) {
           resolve(`${options.method}: ${error}`)
         } else {

@@ -27,7 +27,7 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-attack-'))
 const file = path.join(folder, 'file')
 fs.writeFileSync(file, contents)
 process.on('exit', () => fs.rmSync(folder, { recursive: true }))
-// Functions that are called out of turn may well throw later.
+// Functions that are called out of order may throw later.
 process.on('unhandledRejection', () => {})
 
 // The watcher must not see this file's own calls.
@@ -134,7 +134,7 @@ async function main() {
       const outcome = call()
       if (outcome instanceof Promise) outcome.catch(() => {})
     } catch {
-      // Not so.
+      // The function can't be called in this way.
     }
   }
   watcher.forEach((value) => {

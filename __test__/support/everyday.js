@@ -118,7 +118,7 @@ async function readFiles({ io }, pool, file) {
   assert.equal(await hashOf(io.chunks(pool, handle)), hashOf.of(BYTES))
   await handle.close()
   const hash = createHash('sha256')
-  // One that is lent nothing, and does not call back for its writes.
+  // A writable that gets copies, and does not call back for its writes.
   const writable = new Writable({ write: (chunk, _, done) => done(void hash.update(chunk)) })
   const { write } = writable
   writable.write = (chunk, encoding) => write.call(writable, chunk, encoding)

@@ -36,7 +36,7 @@ const ALIEN = 0xee
 function byHttp1(module) {
   /** @param {Call} call */
   return async ({ port, method = 'POST', path = '/', headers = {}, chunks = [], trailers }) => {
-    // A connection that stays: from one that is to close, an early answer can get lost.
+    // The connection stays open: on one that is about to close, an early answer can get lost.
     const agent = new module.Agent({ keepAlive: true })
     const req = module.request({ host: HOST, port, method, path, headers, ca: cert, agent })
     const answered = answerTo(req)
@@ -125,7 +125,7 @@ async function bodyOf(readable) {
   return Buffer.concat(chunks)
 }
 
-/** Of each kind, a server and a client. */
+/** A server and a client of each kind. */
 const TRANSPORTS = [
   {
     name: 'http',
@@ -201,7 +201,7 @@ const frames = {
   headers(stream, { method = 'POST', path = '/', isLast = false } = {}) {
     const text = Buffer.from(path)
     const block = Buffer.concat([
-      // Of HPACK's static table: the method, http, the authority, the path.
+      // Entries of HPACK's static table: the method, http, the authority, the path.
       Buffer.from([method === 'GET' ? 0x82 : 0x83, 0x86, 0x01, 1, 0x61, 0x04, text.length]),
       text
     ])

@@ -45,8 +45,8 @@ const TRIALS = {
 
   'a dropped Buffer comes back': async ({ BufferPool }) => {
     const pool = new BufferPool()
-    // In a function, and often: a stack that is looked through byte by byte may still show the
-    // last.
+    // This is a function, and runs often: a collector that scans the stack byte by byte may still
+    // find the last.
     const drop = () => pool.allocUnsafe(SIZE).fill(1).length
     for (let i = 0; i < 20; i++) drop()
     for (let i = 0; i < 50 && pool.stats().collectedCount === 0; i++) {
@@ -167,7 +167,7 @@ function work() {
     const { BufferPool } = require('../..')
     const buffer = BufferPool.attach(workerData).allocUnsafe(SIZE).fill(5)
     parentPort.postMessage(buffer, [buffer.buffer])
-    // Ended by the other side: what it posted is the lender's until it is back.
+    // The other side ends it: the posted Buffer belongs to its lender until it is back.
     setInterval(() => {}, 1000)
   } catch ({ code, message }) {
     parentPort.postMessage({ code: String(code), message })

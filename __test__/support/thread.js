@@ -51,7 +51,7 @@ class Thread {
   constructor(handle) {
     this.#worker = new Worker(SOURCE, { eval: true, workerData: { handle } })
     this.#worker.on('message', ({ id, value, error }) => {
-      // None where the thread has died meanwhile.
+      // There is no task if the thread has died meanwhile.
       const task = this.#tasks.get(id)
       this.#tasks.delete(id)
       if (error === undefined) task?.resolve(value)

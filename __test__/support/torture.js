@@ -76,7 +76,7 @@ async function torture(pool, { operations, seed, detaches }) {
     const dice = next()
     if (held.length === 0 || (dice < 0.49 && held.length < HELD)) {
       counts.lease++
-      // Small ones mostly, and from time to time one of a quarter MiB.
+      // Most sizes are small, and from time to time there is one of a quarter MiB.
       const size = 1 + below(next() < 0.002 ? MAX_SIZE : next() < 0.1 ? 16_384 : 1500)
       const mark = below(PATTERNS.length)
       const zero = next() < 0.05

@@ -270,7 +270,7 @@ function calls() {
       }
     )
   )
-  // Closing is the end of everything that is of interest here.
+  // Closing the pool ends the interesting part of a run, so it is rare.
   const often = [acquire, acquire, acquire, alloc, release, release, release, abort, trim, yielding]
   return fc.commands([...often, ...often, ...often, close], { maxCommands: 80, size: 'max' })
 }

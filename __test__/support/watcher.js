@@ -57,7 +57,7 @@ const MODULES = [
   [Math, ['min', 'max']]
 ]
 
-/** Without these nothing goes on, or everything is their user's. */
+/** Not watched: without these nothing works, or everything belongs to their user. */
 const LEFT_ALONE = new Set(['constructor', 'toString', Symbol.toStringTag, Symbol.hasInstance])
 
 /**
@@ -81,7 +81,7 @@ function watch(more, names, onSeen) {
       onSeen(value)
       if (value instanceof Promise) apply(then, value, [see, see])
     } catch {
-      // A stranger that can't be asked.
+      // A foreign object that can't be inspected.
     } finally {
       isBusy = false
     }
@@ -112,7 +112,7 @@ function watch(more, names, onSeen) {
     for (const name of ownKeys(prototype)) if (!LEFT_ALONE.has(name)) planProperty(prototype, name)
   }
   for (const [module, names] of MODULES) for (const name of names) planProperty(module, name)
-  // An await asks for it, and goes by `then` where it is not what it was.
+  // An `await` reads this property, and calls `then` if its value has changed.
   const constructorOf = function get() {
     see(this)
     return Object

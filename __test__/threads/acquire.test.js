@@ -120,7 +120,7 @@ describe('a thread', LIMIT, () => {
         .run(({ pool }, flag) => {
           pool.acquire(1024 * 1024)
           Atomics.store(flag, 0, 1)
-          // It never turns to hear of its grant.
+          // The thread's event loop never turns, so it never learns of its grant.
           Atomics.wait(flag, 1, 0)
         }, flag)
         .catch(() => {})
@@ -338,7 +338,7 @@ describe('several threads that wait, abort, lease and release for two seconds', 
         const below = (limit) => Math.floor(next() * limit)
         const counts = { served: 0, aborted: 0, foreign: 0, other: 0, dropped: 0, listeners: 0 }
         const end = performance.now() + milliseconds
-        // A call of its own for each: what it drops is in no frame that lives on.
+        // A call of its own for each: then no frame that lives on has the dropped lease.
         const useOne = async () => {
           const size = 1 + below(next() < 0.1 ? 1024 * 1024 : 200 * 1024)
           const controller = new AbortController()

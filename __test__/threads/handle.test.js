@@ -334,7 +334,7 @@ describe('attach', () => {
       fc.string({ unit: 'binary', minLength: KEY_DIGITS, maxLength: KEY_DIGITS }),
       fc.string({ unit: digits, maxLength: 200 }),
       fc.string({ unit: digits, minLength: KEY_DIGITS, maxLength: KEY_DIGITS }),
-      // Of this process, and no pool's.
+      // A key of this process that belongs to no pool.
       fc
         .string({ unit: digits, minLength: 32, maxLength: 32 })
         .map((rest) => key.slice(0, PROCESS_DIGITS) + rest),

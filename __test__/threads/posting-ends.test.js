@@ -99,7 +99,7 @@ class Holdings {
   verify() {
     for (const { buffer } of this.received) overwrite(this.pool, buffer.length, 2)
     for (const { buffer, seed } of [...this.own, ...this.received]) {
-      // To the end it is as it was.
+      // The bytes are unchanged at the end.
       check(buffer, seed)
     }
   }
@@ -271,7 +271,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       assert.equal(pool.owns(buffer.it), false)
       assert.throws(() => pool.release(buffer.it), /view/)
       const { quarantinedBytes, inUseCount } = await balanced(pool)
-      // Native code may still hold it, where that does not show.
+      // Without a witness the pool must assume that native code still holds it.
       assert.deepEqual([quarantinedBytes, inUseCount], [endsShow ? 0 : blockSize, 0])
       pool.release(pool.allocUnsafe(size))
       assert.equal(pool.stats().freshCount, endsShow ? 1 : 2, 'the block is used again')
@@ -335,7 +335,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       assert.equal(granted, 0)
       assert.ok(isAll(first, 42) && isAll(second, 42))
       first.it = undefined
-      // Nobody asks the pool for anything: it notices by itself.
+      // No code calls the pool: it notices by itself.
       await eventually(() => granted === 2, 'both are served')
       await Promise.all(waiting)
       assert.ok(isAll(second, 42))
@@ -396,7 +396,7 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
               else kept.push(buffer)
               if (++count > last) { ${end} }
             }
-            // No more than the receiver can take in the time.
+            // This is no more than the receiver can take in the time.
             if (count < 100) setImmediate(work)
             else setInterval(() => {}, 1000)
           }

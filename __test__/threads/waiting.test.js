@@ -489,7 +489,7 @@ test('A wait that ends in the midst of a look leaves no timer behind', LIMIT, ()
         return controller
       }
       const first = wait()
-      // Right after the first look has begun, which takes more than one turn.
+      // This is right after the first look has begun, which takes more than one turn.
       await new Promise((resolve) => setTimeout(resolve, 50))
       first.abort()
       const second = wait()

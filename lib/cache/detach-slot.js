@@ -5,8 +5,8 @@ const { transferByV8 } = require('../runtime/intrinsics')
 
 /**
  * Detaches a slot's ArrayBuffer, whose block thus leaves this thread. The core takes it back at
- * once if the runtime shows that the backing store is gone; else its finalizer does. Until then
- * native code may still hold it.
+ * once if the runtime shows that the backing store is gone. Otherwise its finalizer returns it.
+ * Until then native code may still hold it.
  *
  * @param {import('../runtime/native').Attachment} attachment
  * @param {import('./slot').Slot} slot that no magazine has

@@ -40,7 +40,7 @@ class LeasedElsewhere {
   #segments
   /** The number of segments that have, or had, known slots. */
   #count = 0
-  /** Where the look goes on: the number of a segment, and of a row in it. */
+  /** The place where the look continues: the number of a segment, and of a row in it. */
   #segment = 0
   #row = 0
   /** Bytes found so far. */

@@ -7,7 +7,7 @@
  *
  * - `leased` and `held` MUST change together with the magazines, within the same synchronous step.
  * - Every change of `held`, `peak`, `isWatched` or `othersWait` MUST be followed by `setChecks`:
- *   else a release that matters passes unchecked.
+ *   otherwise a release that matters passes unchecked.
  * - This class MUST NOT call anything but the core.
  *
  * Collaborators: the core (`runtime/native`), `Magazine`.

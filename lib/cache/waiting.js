@@ -30,8 +30,8 @@ const { setImmediate } = require('../runtime/timers')
  */
 
 /**
- * The event-loop turns until memory that was given up has reached a waiting request, if finalizers
- * bring it. It takes one for the finalizer, one for the wake that follows, and some more.
+ * The event-loop turns in which memory that was given up reaches a waiting request, if finalizers
+ * return it: one for the finalizer, one for the wake that follows, and some more.
  */
 const TURNS = 8
 

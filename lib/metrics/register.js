@@ -297,7 +297,7 @@ class Exporter {
    */
   #collect(name, samples) {
     const metric = /** @type {Metric} */ (this.#metrics.get(name))
-    // The series of pools that are gone are removed.
+    // Removes the series of pools that are gone.
     metric.reset()
     for (const [pool, source] of this.#sources) {
       for (const [labels, value] of samples(source.stats())) {

@@ -61,8 +61,7 @@
  * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
  *   depot; `null` if it has none
  * @property {(attachment: Attachment, classIndex: number) => Lent | number | null} lendFresh from
- *   the operating system; a number: so many bytes must be given up first; `null`: the pool is
- *   closed
+ *   the operating system; a number of bytes that must be given up first; `null`: the pool is closed
  * @property {(attachment: Attachment, row: number) => boolean} withdraw
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, row: number, classIndex: number,
  *   fate: number) => boolean} detach `fate`: a `Fate`

@@ -89,7 +89,7 @@ pub fn withdraw(attachment: &External<JsAttachment>, row: u32) -> bool {
 /// Detaches the `ArrayBuffer` on `row`, after which its block comes back and meets its [`Fate`].
 ///
 /// Returns whether it could be detached; if not, nothing has changed. The block is back at once if
-/// a witness says that the backing store is gone, else when the finalizer runs.
+/// a witness says that the backing store is gone, otherwise when the finalizer runs.
 #[napi]
 pub fn detach(
     env: &Env,

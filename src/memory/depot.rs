@@ -33,8 +33,8 @@ pub const DEPOT_BYTES: usize = 256 << 20;
 ///
 /// A full depot returns the block, which is no error.
 ///
-/// A bin has places for all existing blocks of its class. It grows when a block is got, never when
-/// one comes back, and [shrinks](Self::shrink) after blocks have gone.
+/// A bin has places for all existing blocks of its class. It grows when the pool gets a block,
+/// never when a block returns, and [shrinks](Self::shrink) after blocks are freed.
 pub struct Depot {
     /// The bins, each made when its class is first used, so that an unused class costs a few bytes.
     bins: [OnceLock<Box<BinLock>>; SizeClass::COUNT],

@@ -148,7 +148,7 @@ impl Slab {
 
     /// # Safety
     ///
-    /// As [`give_back`].
+    /// The same as for [`give_back`].
     unsafe fn give_back(&mut self, address: NonNull<u8>, size: usize) {
         poison::close(address, size);
         let index = self.chunks.partition_point(|chunk| chunk.base <= address) - 1;

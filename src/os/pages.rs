@@ -118,7 +118,7 @@ mod system {
 
     /// # Safety
     ///
-    /// As on the other systems.
+    /// The same as on the other systems.
     pub unsafe fn forget(address: NonNull<u8>, size: usize) {
         let address = address.as_ptr().cast();
         // SAFETY: the caller owns the pages, and nothing uses their contents.
@@ -130,7 +130,7 @@ mod system {
 
     /// # Safety
     ///
-    /// As on the other systems.
+    /// The same as on the other systems.
     pub unsafe fn give_back(address: NonNull<u8>, _size: usize) {
         // SAFETY: the caller owns the whole reservation, which begins there.
         let result = unsafe { VirtualFree(address.as_ptr().cast(), 0, MEM_RELEASE) };

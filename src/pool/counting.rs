@@ -51,7 +51,8 @@ impl Pool {
                 let counters = thread.counters();
                 let others = totals.leased_bytes();
                 totals.add(counters);
-                // A thread updates its peak at a release, or when it asks; another may ask earlier.
+                // A thread updates its peak at a release, or when it calls this. Another thread may
+                // call this earlier.
                 let leased =
                     totals.leased_bytes() - others - counters.read(Column::EndedElsewhereBytes);
                 peaks += leased.max(counters.read(Column::PeakBytes));

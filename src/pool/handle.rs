@@ -1,4 +1,4 @@
-//! How one thread shares a pool with another.
+//! Shares a pool of one thread with another.
 
 use super::Pool;
 use std::collections::HashMap;

@@ -32,7 +32,7 @@ struct Watched {
     orphans: Vec<Orphan>,
     /// The index of each among them, by address.
     places: HashMap<usize, usize>,
-    /// Where the next look begins, so that each look sees other blocks.
+    /// The index at which the next look begins, so that each look sees other blocks.
     next: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How a loan ends, and where its block goes then.
+//! Ends loans, and sends their blocks on.
 
 use super::Pool;
 use super::loan::{Lender, LoanKey};

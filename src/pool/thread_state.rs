@@ -40,7 +40,7 @@ pub enum Tick {
     Look = 1,
     /// Also free the blocks that it has not needed since the last tick.
     Free = 2,
-    /// The same, because memory runs short.
+    /// Also free these blocks, because memory runs short.
     FreeUnderPressure = 3,
 }
 

@@ -215,8 +215,8 @@ fn visit(pool: &Arc<Pool>, now: Instant, pressure: Pressure) -> Option<Instant> 
     if let Some(due) = pool.visit(now, pressure) {
         return Some(due);
     }
-    // From here on a pool with new idle blocks asks to be watched again; the check below sees older
-    // ones.
+    // From here on a pool with new idle blocks asks to be watched again. The check below sees
+    // blocks that became idle earlier.
     pool.is_watched.store(false, Ordering::SeqCst);
     if pool.needs_trimming() && !pool.is_watched.swap(true, Ordering::SeqCst) {
         return Some(now);

@@ -1,4 +1,4 @@
-//! How a pool frees idle memory: when it is asked to, by time, and under pressure.
+//! Frees a pool's idle memory: on request, by time, and under pressure.
 
 use super::thread_state::Tick;
 use super::{LOOKS, Pool, Reason, trimmer};

@@ -64,7 +64,7 @@ struct Records {
     all: Vec<Record>,
     /// The index of each among them, by address.
     places: HashMap<usize, usize>,
-    /// Where the next look begins.
+    /// The index at which the next look begins.
     next: usize,
     /// Lost leases without a witness, the oldest first. Some may have ended since.
     lost: VecDeque<UnpooledKey>,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// leak their memory.
 const LOSABLE: usize = 256;
 
-/// Where the pool has the block.
+/// The place at which the pool has the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Lent: in the loan table.

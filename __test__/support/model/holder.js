@@ -159,7 +159,7 @@ class Holder {
       assert.ok(bytes.equals(Buffer.alloc(size, 'text')))
       assert.ok(isAll(all.subarray(size), 0), 'nothing is beyond the text')
     }
-    // Beyond what was asked for, too.
+    // This includes the bytes beyond the requested length.
     else if (this.scrubs && this.#hits > before) assert.ok(all.every(isScrubbed), STALE)
     for (const [other, held] of this.#held) {
       assert.notEqual(held.arrayBuffer, all.buffer, `${id} is ${other}`)
@@ -244,7 +244,7 @@ class Holder {
     if (byteBuffer !== undefined) {
       if (by === 'buffer') {
         byteBuffer.release()
-        // It has forgotten it.
+        // The ByteBuffer no longer refers to it.
         held.arrayBuffer = undefined
       } else {
         this.pool.release(byteBuffer.view())
@@ -282,9 +282,9 @@ class Holder {
     const { bytes, arrayBuffer, lease, byteBuffer } = held
     if (byteBuffer === undefined) {
       lease?.release()
-      // By a view it would be the release of who has the same ArrayBuffer now.
+      // Through a view this would release the lease that has the same ArrayBuffer now.
       if (this.#isReused(held)) return
-      // No other view can be had of an empty ArrayBuffer.
+      // An empty ArrayBuffer can have no other view.
       const view = by === 'ArrayBuffer' ? arrayBuffer : bytes
       assert.throws(() => this.pool.release(view), { code })
       return

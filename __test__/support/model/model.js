@@ -198,7 +198,7 @@ class Model {
   /** @param {string} line */
   log(line) {
     this.lines.push(line)
-    // At once: the next call may end the process.
+    // Written synchronously, because the next call may end the process.
     if (process.env.FC_TRACE !== undefined) writeSync(2, `${line}\n`)
   }
 
@@ -275,8 +275,8 @@ class Model {
       `it is ${outcome}, and should be ${outcomes.join(' or ')}`
     )
     if (outcome === 'refused' && this.#mustFit(size)) {
-      // The other thread has idle memory, and was asked for it; or what was idle here is on its
-      // way.
+      // The other thread has idle memory, and was asked for it; or blocks that were idle here have
+      // not returned yet.
       await this.#settleAll()
       capacity = await lease()
       outcome = 'pooled'
@@ -453,7 +453,7 @@ class Model {
     if (got === undefined) return
     this.#counts.allocBytes += got.capacity
     this.#counts.releaseCount++
-    // For a moment it had both.
+    // For a moment the thread had both.
     this.#raisePeak(got.isPooled ? got.capacity : 0)
     Object.assign(held, got, { length: length + count })
   }

@@ -16,7 +16,7 @@ Prints `warm` when the warm-up is over and one line of JSON when the measured wi
 another length is an error.
 --until-stdin-closes keeps the load up after that, and ends the client as soon as stdin closes.";
 
-/// As many as `wrk` is usually told; enough to keep one Node process busy.
+/// The usual number for `wrk`; enough to keep one Node process busy.
 const DEFAULT_CONNECTIONS: usize = 20;
 
 /// One more connection than this is a mistake in the command line, not a load on one machine.
@@ -40,7 +40,7 @@ pub struct Plan {
     pub path: String,
     /// The sizes of the bodies to ask for, in turn: `/N` for each, and N bytes are expected.
     pub sizes: Vec<usize>,
-    /// Keep the load up after the result, until standard input closes.
+    /// Keeps the load up after the result, until standard input closes.
     pub until_stdin_closes: bool,
 }
 

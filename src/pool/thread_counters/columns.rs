@@ -58,10 +58,10 @@ impl Column {
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum SegmentColumn {
-    /// Leases, counted on from `Base`. The lease that brings it to 0 is a sampled one, so that one
-    /// comparison both counts and looks.
+    /// Leases, counted up from `Base`. The lease at which the count reaches 0 is sampled, so one
+    /// comparison decides that.
     Leases = 0,
-    /// Where counting began.
+    /// The number at which counting began.
     Base = 1,
     /// Bytes requested.
     AskedBytes = 2,

@@ -115,7 +115,7 @@ impl ThreadCounters {
     ///
     /// # Safety
     ///
-    /// As [`put_words`](Self::put_words).
+    /// The same as for [`put_words`](Self::put_words).
     pub unsafe fn put_segment(&self, number: usize, at: *const AtomicU64) {
         self.rows().put(number, at);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// A run of `f64` words, as JavaScript's `Float64Array` sees them.
 pub struct Words {
     own: WordMemory,
-    /// Where JavaScript writes: in `own`, or in memory of V8's.
+    /// The words that JavaScript writes: in `own`, or in memory of V8's.
     at: *const AtomicU64,
     count: usize,
 }

@@ -15,7 +15,7 @@ usage: cistern-upstream [--forward ADDRESS]
 Answers `GET /N` with N bytes, or with what ADDRESS answers. Prints the port on which it listens, and ends
 when stdin closes.";
 
-/// As the comparison's own: 2 for a wrong command line.
+/// The exit code for a wrong command line, 2 as in the comparison itself.
 const WRONG_COMMAND_LINE: u8 = 2;
 
 fn main() -> ExitCode {
