@@ -95,8 +95,8 @@ export class BufferPool {
   acquireLease(size: number, options?: AcquireOptions): Promise<Lease>
 
   /**
-   * Releases the whole block of a view. With `detachOnRelease` every view of the block has length
-   * zero from now on.
+   * Releases the whole block of a view. With `detachOnRelease` every view of the block then has
+   * length zero.
    *
    * Native code must be done with the memory. If you passed a Buffer to `fs`, `zlib` or a stream,
    * release it in the callback, not before. Otherwise native code reads and writes the next owner's
@@ -137,7 +137,7 @@ export class BufferPool {
    *
    * The pool learns from released ones: every 42,000 releases in a thread, it takes the commonest
    * length as the first size. It stops storing the blocks of buffers above the 95th percentile of
-   * what was written or asked for. So one buffer that grew large does not cost memory for ever.
+   * what was written or asked for. So the memory of one unusually large buffer is freed in the end.
    *
    * ```js
    * const { shared } = require('cistern')
@@ -161,8 +161,8 @@ export class BufferPool {
   owns(view: NodeJS.ArrayBufferView | ArrayBuffer): boolean
 
   /**
-   * Returns the pool's counters, all threads together, as a frozen plain object. It takes some
-   * microseconds.
+   * Returns the pool's counters, summed over all threads, as a frozen plain object. The call takes
+   * some microseconds.
    */
   stats(): PoolStats
 
@@ -188,10 +188,10 @@ export class BufferPool {
    * Gives idle memory back to the operating system: the depot's first, then that of this thread's
    * magazines.
    *
-   * The call frees at most 4096 blocks of each; the others follow in the next event-loop turns.
-   * Other threads free their part in their next turns.
+   * One call frees at most 4096 blocks of each. This thread frees the rest in its next event-loop
+   * turns, and other threads free theirs in their next turns.
    *
-   * @param keepBytes how many bytes may stay idle; 0 by default
+   * @param keepBytes the number of bytes that may stay idle; 0 by default
    * @returns the bytes that this call freed
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: `keepBytes` is no number
    * @throws {RangeError} `ERR_OUT_OF_RANGE`: `keepBytes` is negative, or NaN
@@ -199,7 +199,7 @@ export class BufferPool {
   trim(keepBytes?: number): number
 
   /**
-   * Closes the pool for all threads, for good. Closing it again does nothing.
+   * Closes the pool permanently, in all threads. A second call does nothing.
    *
    * Idle memory is freed. Leased Buffers stay valid, and their memory is freed when they are
    * released. Waiting requests are rejected. Another thread may still lease idle blocks of its own
@@ -353,7 +353,7 @@ export interface LeakMessage {
   readonly size: number
   /** The stack of the lease, as an `Error` has it, without frames of cistern. */
   readonly stack: string
-  /** How many sampled leases of this call site have leaked, including this one. */
+  /** The number of sampled leases of this call site that have leaked, this one included. */
   readonly count: number
 }
 
@@ -361,9 +361,9 @@ export interface LeakMessage {
 export interface Holder {
   /** The stack of the leases, as an `Error` has it, without frames of cistern. */
   readonly stack: string
-  /** How many leases there are. */
+  /** The number of leases. */
   readonly count: number
-  /** The sizes of their blocks in all, in bytes. */
+  /** The sum of their block sizes, in bytes. */
   readonly bytes: number
   /** The age of the oldest of them, in milliseconds. */
   readonly oldestMs: number
@@ -385,7 +385,7 @@ export interface ExhaustedMessage {
 export interface TrimMessage {
   /** The pool's name. */
   readonly pool: string
-  /** How many bytes went back. */
+  /** The number of bytes that went back. */
   readonly bytes: number
   /** Why: unused for a while, memory pressure, or a call of `trim()`. */
   readonly reason: 'idle' | 'pressure' | 'call'
@@ -441,9 +441,9 @@ export interface ClassFigures {
   /** Bytes that went back to the operating system, for any reason. */
   readonly freedBytes: number
   /**
-   * Bytes in quarantine now: their thread has ended, and another may still hold them. They come
-   * back when the last holder is gone. Where the runtime does not say when that is (Bun; other
-   * systems than Linux), they stay for good.
+   * Bytes in quarantine now: their thread has ended, but another thread may still refer to them.
+   * The pool takes them back when the last reference is gone. If the runtime can't report that
+   * (Bun, and systems other than Linux), they stay in quarantine.
    */
   readonly quarantinedBytes: number
 }
@@ -473,9 +473,9 @@ export interface PoolStats extends ClassFigures {
   /** The age of the oldest of them, in milliseconds; 0 if there is none. */
   readonly longestWaitMs: number
   /**
-   * The pool's own costs besides its blocks now, in bytes of native memory: its counters, its
-   * records of lent blocks, and the places for idle ones. V8 knows of them. They shrink when the
-   * blocks have gone.
+   * The pool's native memory besides its blocks now, in bytes: its counters, its records of lent
+   * blocks, and the queues of idle ones. V8 counts them as external memory. They shrink after
+   * blocks are freed.
    */
   readonly overheadBytes: number
   /** The ceiling, in bytes. */

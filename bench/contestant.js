@@ -5,10 +5,10 @@
 const { setImmediate: turn } = require('node:timers/promises')
 const { contestants } = require('./contestants')
 
-/** How long the operation is measured, in ns. */
+/** The time for which the operation is measured, in ns. */
 const MEASURED = 300e6
 
-/** How long one sample is, in ns: long enough to have its share of collections. */
+/** The length of one sample, in ns: long enough to have its share of collections. */
 const SAMPLE = 10e6
 
 /** Operations from one turn of the event loop to the next, where memory comes back with it. */

@@ -108,7 +108,7 @@ function tell(message) {
 
 const hasWrk = spawnSync('wrk', ['--version']).error === undefined
 
-/** Has wrk print the bytes that it read, and the time that took in µs. */
+/** Makes wrk print the bytes that it read, and the time that took in µs. */
 const WRK_SCRIPT =
   'done = function(s) io.write(string.format("\\n%d %d\\n", s.bytes, s.duration)) end'
 

@@ -24,7 +24,7 @@ const COUNTS = [1000, 10_000, 100_000]
 /** Bytes of a small block. */
 const SIZE = 64
 
-/** How long idle pools are watched, in ms. */
+/** The time for which idle pools are watched, in ms. */
 const WATCHED = 5000
 
 /** Lets finalizers and wakers run. */

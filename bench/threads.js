@@ -16,7 +16,7 @@ const { median } = require('./median')
 
 const ROUNDS = 7
 
-/** How long one measurement is, in ms. */
+/** The length of one measurement, in ms. */
 const MEASURED = 300
 
 const SIZE = 64 * 1024
@@ -33,7 +33,7 @@ function lease(pool) {
   }
 }
 
-/** Integer arithmetic alone. */
+/** Runs integer arithmetic alone. */
 function compute() {
   let x = 1
   for (let i = 0; i < 20 * BATCH; i++) x = (x * 31 + i) | 0
@@ -56,7 +56,7 @@ function rate(operation) {
   return (batches / (performance.now() - start)) * 1000
 }
 
-/** A worker measures the operation that a message names, when the message arrives. */
+/** Measures, in a worker, the operation that a message names, when the message arrives. */
 function work() {
   const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
   const operations = operationsOf(workerData.map(BufferPool.attach))

@@ -10,7 +10,7 @@ const { addonPath } = require('../lib/runtime/addon-path')
 const { platform } = require('../lib/runtime/platform')
 
 /**
- * The names that cargo gives the addon, where they are not `libcistern.so`.
+ * The names that cargo gives the addon, if they are not `libcistern.so`.
  *
  * @type {Partial<Record<NodeJS.Platform, string>>}
  */

@@ -95,9 +95,9 @@ const asan = {
       LD_PRELOAD: findRuntime(),
       ASAN_OPTIONS: [
         `log_path=${log}`,
-        // Node frees little of what it has when it ends. Rust's tests look for leaks.
+        // Node frees little of its memory when it ends. Rust's tests look for leaks.
         'detect_leaks=0',
-        // As malloc does: tests ask for more than there is.
+        // Returns null as malloc does, because tests ask for more memory than there is.
         'allocator_may_return_null=1'
       ].join(':')
     }

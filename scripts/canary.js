@@ -2,7 +2,7 @@
 
 /**
  * A user's mistake, made on purpose: a Buffer is released while a read into it waits for the one
- * thread that could do it. A memory checker has to see what that read does.
+ * thread that could do it. A memory checker must see that read's write.
  */
 
 process.env.UV_THREADPOOL_SIZE = '1'

@@ -13,10 +13,10 @@ const { commandLine } = require('./command-line')
 const { envWith, fail, flagsFor, installDependencies, root, run } = require('./project')
 const { place } = require('./addon')
 
-/** The target is named so that flags for Rust reach the addon alone, and not what builds it. */
+/** The target is named so that flags for Rust reach only the addon, and not its build scripts. */
 const TARGET = 'x86_64-unknown-linux-gnu'
 
-/** Operations of the torture test where `CISTERN_TORTURE` sets no number. */
+/** Operations of the torture test if `CISTERN_TORTURE` sets no number. */
 const TORTURE = { asan: 1_000_000, memcheck: 100_000 }
 
 /**
@@ -33,8 +33,8 @@ const CANARY = path.join(__dirname, 'canary.js')
  * @property {'asan' | 'memcheck'} name
  * @property {string[]} toolchain cargo's first argument
  * @property {string} rustflags beyond the name
- * @property {(log: string) => { command: string[], env: NodeJS.ProcessEnv }} around what starts Node so that
- *   findings go to files whose names begin with `log`
+ * @property {(log: string) => { command: string[], env: NodeJS.ProcessEnv }} around the command
+ *   that starts Node, so that findings go to files whose names begin with `log`
  * @property {(report: string) => boolean} isFinding
  */
 
@@ -46,7 +46,7 @@ function cargoFor({ name, toolchain, rustflags }) {
   const env = {
     ...process.env,
     RUSTFLAGS: `--cfg checker="${name}" ${rustflags}`,
-    // Reports name lines, and what is small is not inlined beyond recognition.
+    // Reports name lines, and small functions are not inlined beyond recognition.
     CARGO_PROFILE_RELEASE_DEBUG: 'line-tables-only',
     CARGO_PROFILE_RELEASE_LTO: 'off',
     CARGO_PROFILE_RELEASE_STRIP: 'none'
@@ -75,7 +75,7 @@ function check(checker, { node, tests }) {
 
   const reports = mkdtempSync(path.join(os.tmpdir(), `cistern-${checker.name}-`))
   process.on('exit', () => rmSync(reports, { recursive: true }))
-  /** Runs Node under the checker: how it ended, and what was found. */
+  /** Runs Node under the checker. Returns how it ended, and the findings. */
   const runNode = (
     /** @type {string} */ name,
     /** @type {string[]} */ args,

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: runs `__test__/support/smoke.js` on each
- * runtime, each trial in a process of its own. It writes a table to docs/runtimes.md, and with
+ * `npm run test:matrix [-- --runtimes FOLDER] [--dry-run]`: runs `__test__/support/smoke.js` on
+ * each runtime, each trial in a process of its own. It writes a table to docs/runtimes.md, and with
  * `--dry-run` to stdout only.
  *
  * The runtimes come from their npm packages. They stay in FOLDER (or `CISTERN_RUNTIMES`) if it is

@@ -2,7 +2,7 @@
 
 /**
  * `npm run test:memcheck [-- --node PATH] [-- FILES]`: JavaScript's tests under valgrind's
- * memcheck. It sees everything that is read or written, by the code that V8 compiles, too.
+ * memcheck. It sees every read and write, including those of the code that V8 compiles.
  */
 
 require('./check-node')
@@ -16,8 +16,8 @@ if (spawnSync('valgrind', ['--version']).status !== 0) {
 }
 
 /**
- * It is some thirty times slower, so these few. The others run by name, unless they depend on a
- * clock.
+ * It is some thirty times slower, so it runs only these tests. The others run by name, unless they
+ * depend on a clock.
  */
 const TESTS = [
   'pool/attacks',

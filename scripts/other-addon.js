@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * Makes cistern load the addon at `CISTERN_ADDON` in place of its own, when it is preloaded. That
- * addon is a build for a memory checker, without a witness, or for Windows. Only a clone has this
- * file: a published cistern loads no other addon.
+ * Makes cistern load the addon at `CISTERN_ADDON` in place of its own, when it is preloaded. The
+ * other addon is a build for a memory checker, without a witness, or for Windows. Only a clone has
+ * this file: a published cistern loads no other addon.
  */
 
 const Module = /** @type {any} */ (require('node:module'))

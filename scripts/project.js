@@ -63,7 +63,7 @@ function runProgram(file, args) {
 /** Sends npm's own output to stderr, so that stdout carries results only. */
 const quiet = /** @type {import('node:child_process').StdioOptions} */ (['ignore', 2, 2])
 
-/** Installs the packages of the lock file, unless that happened since its last change. */
+/** Installs the packages of the lock file, unless this was done since its last change. */
 function installDependencies() {
   const done = path.join(root, 'node_modules', '.package-lock.json')
   const lock = path.join(root, 'package-lock.json')
@@ -75,8 +75,8 @@ function installDependencies() {
 
 /**
  * Returns the flags for runs in which threads end at any moment, because of two races of Node's
- * own. A process may crash where a thread ends while V8 frees its dropped memory in the background
- * (SECURITY.md). Node 20 aborts where V8 compiles in the background for a thread that is terminated
+ * own. A process may crash if a thread ends while V8 frees its dropped memory in the background
+ * (SECURITY.md). Node 20 aborts if V8 compiles in the background for a thread that is terminated
  * ("Assertion failed: (data.first) != nullptr").
  *
  * @param {string} node the program

@@ -17,7 +17,7 @@ const { commandLine } = require('./command-line')
 const { crates, root, run, envWith, fail, flagsFor, installDependencies } = require('./project')
 const { buildAddon, place } = require('./addon')
 
-/** No test file takes a tenth of that. One that does hangs, and the runner names it. */
+/** No test file takes a tenth of that. A file that reaches it hangs, and the runner names it. */
 const LONGEST_MS = 600_000
 
 /** `npm run test:install` runs this one: it builds the addon anew, again and again. */
@@ -54,7 +54,7 @@ const env = isBlind ? { ...process.env, ...envWith(buildWithoutWitness()) } : pr
 run(node, [...runner, '--expose-gc', ...flagsFor(node), ...testsIn('__test__')], { env })
 
 /**
- * Builds the addon without a witness, apart from the one that `npm run build` makes. Where it is.
+ * Builds the addon without a witness, beside the one that `npm run build` makes. Returns its path.
  */
 function buildWithoutWitness() {
   const target = path.join(root, 'target', 'no_witness')

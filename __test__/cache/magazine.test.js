@@ -6,7 +6,7 @@
  *
  * - The block that was put last is taken first: its memory is most likely in the processor's
  *   caches.
- * - A block that was taken links to no other: else the garbage collector could not find it dropped.
+ * - A block that was taken links to no other: otherwise the garbage collector could not collect it.
  * - A magazine never drops a block. It only counts the blocks that were not needed, and cuts off as
  *   many as its caller wants.
  * - `capacity` bounds what stays from one event-loop turn to the next; `batch`, what one fetch

@@ -18,18 +18,18 @@ const { below } = require('../soak/marks')
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** So much may be idle in any case. */
+/** The bytes that may be idle in any case. */
 const ALLOWANCE = 16 * MIB
 
 /** The largest Buffer of a mix. */
 const LARGEST = 3 * MIB
 
-/** A size from 10 KiB to 3 MiB, spread log-uniformly. */
+/** Returns a size from 10 KiB to 3 MiB, spread log-uniformly. */
 const anyBodySize = () => Math.round(10 * KIB * (LARGEST / (10 * KIB)) ** (below(1e6) / 1e6))
 
 /**
- * Leases and releases Buffers of mixed sizes, so many of them at a time. The most bytes that were
- * idle.
+ * Leases and releases Buffers of mixed sizes, `atOnce` of them at a time. Returns the most bytes
+ * that were idle.
  *
  * @param {BufferPool} pool
  * @param {number} atOnce
@@ -72,8 +72,7 @@ describe('A mix of sizes', () => {
         const { peakInUseBytes, hitCount, allocCount, unpooledCount } = await balanced(pool)
         assert.ok(mostIdle <= bound(peakInUseBytes), `${mostIdle} idle, ${peakInUseBytes} in use`)
         assert.equal(unpooledCount, 0)
-        // Without a witness, and where V8 has the memory, what goes takes a while to come back, or
-        // never does.
+        // Without a witness, and if V8 owns the memory, freed blocks return later, or never.
         if (givesAtOnce && external) {
           assert.ok(hitCount / allocCount > 0.9, `${hitCount} hits of ${allocCount}`)
         }

@@ -33,7 +33,7 @@ const COUNT = 20_000
 const KIB = 1024
 
 /**
- * Leases so many blocks and releases them.
+ * Leases `count` blocks and releases them.
  *
  * @param {BufferPool} pool
  * @param {number} count
@@ -47,8 +47,8 @@ function use(pool, count, size) {
 describe('trim()', () => {
   for (const { mode, options } of MODES) {
     for (const blockSize of [64, 1024]) {
-      // There release leaves all blocks on their way, and each is marked to be freed when it comes:
-      // no slices.
+      // Without a witness all released blocks still wait for their finalizers, and the pool marks
+      // each to be freed then: no slices.
       const skip = !moves && !givesAtOnce && options.detachOnRelease !== false
       test(`frees blocks of ${blockSize} bytes in slices: ${mode}`, { skip }, async (context) => {
         const pool = new BufferPool({ ...options, name: context.name, idleTimeout: Infinity })
@@ -64,7 +64,7 @@ describe('trim()', () => {
         use(pool, COUNT, blockSize)
         const before = pool.stats()
         assert.equal(before.idleBytes, COUNT * blockSize)
-        // A slice of the depot's, where it has any, and one of this thread's.
+        // One slice of the depot's blocks, if it has any, and one of this thread's.
         const freed = pool.trim()
         assert.ok(freed > 0 && freed <= 2 * SLICE * blockSize, `${freed} bytes in the call`)
         if (givesAtOnce) {
@@ -83,7 +83,7 @@ describe('trim()', () => {
   test('frees at most a slice in the call, where this thread has all that is idle', async () => {
     const pool = new BufferPool({ idleTimeout: Infinity })
     use(pool, COUNT, 64)
-    // On Node 20 without memory that moves, releases go to the depot.
+    // On Node 20, which can't move memory here, released blocks go to the depot.
     if (givesAtOnce) assert.equal(pool.trim(), SLICE * 64)
     await until(() => {
       pool.trim()
@@ -170,15 +170,15 @@ describe('overheadBytes', () => {
       use(pool, COUNT, 64)
       const full = pool.stats().overheadBytes
       assert.ok(full > COUNT * 16, `${full} bytes for so many blocks`)
-      // Where V8 has the memory it has the rows' words, too: they stay, and the record of each loan
-      // goes.
+      // If V8 owns the memory, it owns the rows' words, too: they stay, and the record of each loan
+      // is dropped.
       const rest = external ? first + 8 * KIB : COUNT * 48
       await collectUntil(() => {
         pool.trim()
         return pool.stats().overheadBytes < rest
       }, 'it costs no more than before')
       assert.equal(pool.stats().idleBytes, 0)
-      // And it works as before.
+      // The pool works as before.
       use(pool, 1000, 64)
       await balanced(pool)
     })
@@ -270,7 +270,7 @@ test('Blocks of another size find room, however many are idle in this turn', asy
     idleTimeout: Infinity
   })
   use(pool, COUNT, 64)
-  // Where finalizers bring memory, it takes a turn.
+  // If finalizers return memory, that takes a turn.
   if (!givesAtOnce) return
   const buffers = Array.from({ length: COUNT / 2 }, (_, i) => pool.allocUnsafe(128).fill(i))
   assert.equal(pool.stats().inUseBytes, COUNT * 64)

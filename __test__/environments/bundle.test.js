@@ -23,7 +23,7 @@ const { addonPath } = require('../../lib/runtime/addon-path')
 
 const root = path.join(__dirname, '..', '..')
 
-/** Without links on the way to it: esbuild names files so. */
+/** The path without links, because esbuild names files so. */
 const folder = mkdtempSync(path.join(tmpdir(), 'cistern-bundle-'))
 after(() => rmSync(folder, { recursive: true }))
 
@@ -115,7 +115,7 @@ async function bundle(program, options) {
  * @param {string[]} [flags]
  */
 function run(file, flags = []) {
-  // Nothing puts another addon in the place of the one that the bundle has.
+  // No option replaces the addon that the bundle has.
   const env = { ...process.env, NODE_OPTIONS: '' }
   return spawnSync(process.execPath, [...flags, file], { encoding: 'utf8', timeout: 60_000, env })
 }
@@ -141,7 +141,7 @@ describe('in a bundle by esbuild', () => {
       const { status, stdout, stderr } = run(file)
       assert.equal(status, 0, stderr)
       const { sites, formatted, limit } = JSON.parse(stdout)
-      // Node has called back: none of its callers is the user's.
+      // Node has called back, so no caller is the user's code.
       const { byChunks, ...others } = sites
       assert.equal(byChunks.length, 1)
       assert.doesNotMatch(byChunks[0], /main\.js/)

@@ -39,7 +39,7 @@ const NUMBERED = `
   globalThis.clearTimeout = globalThis.clearInterval = () => {}
 `
 
-/** As jsdom has it. */
+/** jsdom's window has no `setImmediate`. */
 const WINDOW = `
   ${NUMBERED}
   globalThis.window = globalThis
@@ -60,8 +60,8 @@ const FAKES = `
 /**
  * Runs the everyday scenario in a process of its own.
  *
- * @param {{ before?: string, after?: string, flags?: string[], env?: NodeJS.ProcessEnv }} environment code that runs
- *   before cistern is loaded, and after that
+ * @param {{ before?: string, after?: string, flags?: string[], env?: NodeJS.ProcessEnv }} environment
+ *   code that runs before cistern is loaded, and after that
  */
 function runEveryday({ before = '', after = '', flags = [], env = {} }) {
   const name = (/** @type {string} */ name) => JSON.stringify(path.join(root, name))
@@ -147,7 +147,7 @@ describe('a registry of modules', () => {
         'The "pool" argument must be an instance of BufferPool. Received one of another copy of cistern, ' +
         `loaded from '${other}'; this one is loaded from '${root}'`
     })
-    // Where one addon is loaded in place of all, both copies have that.
+    // If one addon replaces all, both copies load it.
     if (process.env.CISTERN_ADDON === undefined) {
       assert.throws(() => BufferPool.attach(foreign.handle), {
         code: 'ERR_CISTERN_INVALID_HANDLE',
@@ -233,7 +233,7 @@ async function answerByHttp2({ cistern: { BufferPool }, io }) {
   assert.equal(pool.stats().inUseCount, 0)
 }
 
-/** The package once more, with an addon of its own. */
+/** Copies the package, with an addon of its own. */
 function copyPackage() {
   const other = path.join(fs.realpathSync(folder), 'other')
   for (const name of ['index.js', 'lib', 'native']) {
@@ -308,7 +308,7 @@ describe('another realm', () => {
         code: 'ERR_INVALID_URL_SCHEME'
       })
     }
-    // Of node:url's first parser, as Node refuses it.
+    // An object of node:url's first parser, which Node refuses.
     const parsed = { href: 'file:///x', protocol: 'file:', path: '/x', auth: null }
     assert.throws(() => io.chunks(pool, parsed), { code: 'ERR_INVALID_ARG_TYPE' })
   })
@@ -375,7 +375,7 @@ describe('another realm', () => {
 })
 
 /**
- * A URL as another realm, or a package, has it: getters of a class that is not Node's.
+ * Returns a URL as another realm, or a package, has it: getters of a class that is not Node's.
  *
  * @param {URL} url
  */
@@ -424,7 +424,7 @@ describe('a transfer() of ArrayBuffers that was there before cistern', () => {
   for (const [what, code] of Object.entries(polyfills)) {
     test(`and ${what}: stale views are dead all the same`, () => {
       runEveryday({ before: put(code) })
-      // Where V8 has the memory, too.
+      // This also holds if V8 owns the memory.
       runEveryday({ before: put(code), env: { CISTERN_NO_EXTERNAL: '1' } })
     })
   }

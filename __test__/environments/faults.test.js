@@ -43,7 +43,8 @@ describe('A call is refused', onlyLinux, () => {
     withShim(context, async (faults) => {
       const { BufferPool, allow, assert, assertMarks, assertWhole, balanced } = faults
       const { mark, refuse, tryEach } = faults
-      // One lies in a slab of 1 MiB, for which twice as much is asked for; the other is its own.
+      // One block lies in a slab of 1 MiB, which needs a mapping of twice that; the other has its
+      // own pages.
       const sizes = { 40000: 2 ** 21, 131072: 131_072 }
       for (const [size, mapped] of Object.entries(sizes)) {
         for (let n = 1; n <= 4; n++) {
@@ -127,7 +128,7 @@ describe('A call is refused', onlyLinux, () => {
               acquire: (pool) => pool.acquire(SIZE)
             }
             for (const call of Object.values(calls)) {
-              // The second call is that for the counters, where the pool is new.
+              // In a new pool the second call is the one for the counters.
               for (let n = 1; n <= 4; n++) {
                 const pool = new BufferPool({ detachOnRelease })
                 refuse('napi_create_external_arraybuffer', n, n, n === 2 ? 'before' : way)
@@ -140,7 +141,8 @@ describe('A call is refused', onlyLinux, () => {
                 await balanced(pool)
                 got.push(...(await tryEach(COUNT, () => call(pool))).got)
                 mark(got)
-                // The one that nobody has seen goes meanwhile, and takes no one's memory.
+                // The ArrayBuffer that no code has seen is collected meanwhile, and frees no other
+                // owner's memory.
                 globalThis.gc()
                 await balanced(pool)
                 assertMarks(got)
@@ -171,7 +173,7 @@ describe('A call is refused', onlyLinux, () => {
         const pool = new BufferPool({ idleTimeout: Infinity })
         for (const way of ['before', 'finalized', 'made']) {
           for (let n = 1; n < 6; n++) {
-            // More than a thread keeps: the rest goes to the depot.
+            // This is more than a thread stores: the rest goes to the depot.
             const { got } = await tryEach(COUNT, () => pool.allocUnsafe(SIZE))
             assert.equal(got.length, COUNT)
             for (const buffer of got) pool.release(buffer)
@@ -209,8 +211,8 @@ describe('A call is refused', onlyLinux, () => {
           const refused = { code: 'ERR_CISTERN_REFUSED' }
           const MIB = 2 ** 20
           const pool = new BufferPool({ maxBytes: 4 * MIB })
-          // A class's first block brings an ArrayBuffer for counters along. Where that is refused,
-          // the block goes back.
+          // A class's first block brings an ArrayBuffer for counters along. If that is refused, the
+          // block goes back.
           refuse('napi_create_external_arraybuffer', 2)
           await assert.rejects(pool.acquire(MIB), refused)
           allow()
@@ -302,8 +304,8 @@ describe('A call is refused', onlyLinux, () => {
               pool.trim()
               await balanced(pool)
               if (allow()) refused++
-              // A function of its own: a view in a frame that waits would keep a block which trim
-              // could not detach.
+              // A function of its own: a view in a waiting frame would keep a block alive that
+              // `trim` could not detach.
               const releaseRest = () => {
                 for (const buffer of got.splice(0)) if (pool.owns(buffer)) pool.release(buffer)
               }
@@ -323,7 +325,7 @@ describe('A call is refused', onlyLinux, () => {
 
 describe('A full depot', () => {
   test('frees the blocks beyond its bounds, and counts them', { skip: !external }, async () => {
-    // 128 MiB of a class, 256 MiB of all.
+    // The depot stores 128 MiB of a class, 256 MiB of all.
     const pool = new BufferPool({ idleTimeout: Infinity })
     const counts = { [8 * MIB]: 40, [12 * MIB]: 12, [16 * MIB]: 10 }
     const buffers = Object.entries(counts).flatMap(([size, count]) =>
@@ -499,7 +501,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
             return total
           }
         }
-        // It takes the next block as it releases the last, which is on its way then.
+        // It takes the next block when it releases the last one, which has not returned by then.
         if (!posts) delete readers.chunks
         for (const read of Object.values(readers)) {
           const pool = new BufferPool({ maxBlockSize: SIZE })
@@ -515,10 +517,10 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
           assert.deepEqual(openFiles(file), [])
           await assertWhole(pool)
         }
-        // One that is given copies, which V8 can't make.
+        // This writable needs copies, which V8 can't make.
         const pool = new BufferPool({ maxBlockSize: SIZE })
         await leave(SIZE + SLACK)
-        // By Node's `allocUnsafeSlow`, whose error each version words in its own way.
+        // Node's `allocUnsafeSlow` throws this, with another text in each version.
         const failed = { name: 'RangeError', message: /allocation failed|allocate memory/ }
         await assert.rejects(pumpTo(pool, new PassThrough().resume()), failed)
         assert.deepEqual([openFiles(file).length, pool.stats().inUseCount], [0, 0])
@@ -543,7 +545,7 @@ describe('The operating system refuses memory', { skip: onlyLinux.skip || isChec
         })
       for (const announced of [true, false]) {
         const pool = new BufferPool({ maxBlockSize: SIZE })
-        // Not enough for the last block that it grows to, either.
+        // This is not enough for the last block that it grows to, either.
         await leave(5 * PIECE)
         const req = body(announced)
         await assert.rejects(io.readBody(pool, req, options), refused)

@@ -26,10 +26,10 @@ const PERMISSION = process.allowedNodeEnvironmentFlags.has('--permission')
   : '--experimental-permission'
 
 /**
- * A copy of the package in a project of its own.
+ * Copies the package into a project of its own.
  *
- * @param {{ addon?: Buffer | string, binding?: Buffer | string }} [contents] of the file, and of the package with it;
- *   without, it is missing
+ * @param {{ addon?: Buffer | string, binding?: Buffer | string }} [contents] of the file, and of
+ *   the package with it; without, it is missing
  */
 function aProject({ addon, binding } = {}) {
   const project = mkdtempSync(path.join(folder, 'project-'))
@@ -109,7 +109,7 @@ describe('the addon is loaded', () => {
     test(`whatever is asked of a mocked fs that ${name}`, () => {
       const before = `
         const fs = require('node:fs')
-        // As Jest, sinon and others do: Node's own loader of modules has kept what it needs.
+        // Jest, sinon and others do this too: Node's own loader of modules has its own references.
         const used = ['existsSync', 'statSync', 'accessSync', 'openSync', 'readSync', 'closeSync', 'readdirSync']
         for (const name of used) fs[name] = ${mock}
       `
@@ -146,7 +146,7 @@ function refused(error, reason, codes, decisive = 0) {
 }
 
 describe('on a platform that has no package', () => {
-  /** Has cistern take this platform for another. */
+  /** Makes cistern take this platform for another. */
   const before = `
     const platform = require('./node_modules/cistern/lib/runtime/platform.js')
     platform.platform = 'plan9-x64'
@@ -192,7 +192,7 @@ describe('the error names', () => {
   })
 
   test('--no-addons', () => {
-    // Node resolves no package's condition "node-addons" then, and loads no addon.
+    // Node then resolves no package's condition "node-addons", and loads no addon.
     const error = tryIn(aProject({ addon: whole }), { flags: ['--no-addons'] })
     refused(error, /Node was started with --no-addons\./, [
       'ERR_DLOPEN_DISABLED',
@@ -248,7 +248,7 @@ describe('the error names', () => {
     ])
   })
 
-  /** Of the systems' loaders, as users have reported them. */
+  /** Messages of the systems' loaders, as users have reported them. */
   const sayings = {
     "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by /app/x.node)":
       /newer C library/,

@@ -16,7 +16,7 @@ const LIMIT = 400 * MIB
 
 const ENTRY = JSON.stringify(path.join(__dirname, '..', '..'))
 
-/** A new cgroup with LIMIT bytes of memory; `undefined` where none can be made. */
+/** Makes a cgroup with LIMIT bytes of memory; returns `undefined` if the system allows none. */
 function makeGroup() {
   try {
     const lines = readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')
@@ -31,7 +31,7 @@ function makeGroup() {
     }
     rmdirSync(group)
   } catch {
-    // No cgroups here, or no right to make one.
+    // This system has no cgroups, or the test may not make one.
   }
   return undefined
 }

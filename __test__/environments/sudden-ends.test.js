@@ -31,7 +31,8 @@ describe('A process or worker that ends in the middle of everything', () => {
     const small = new BufferPool({ detachOnRelease, maxBytes: 65_536 })
     const kept = Array.from({ length: 3000 }, (_, i) => pool.allocUnsafe((i % 100) * 300 + 1))
     for (let i = 0; i < 1000; i++) pool.release(kept.pop())
-    // Dropped: some are collected already, some not, some on their way.
+    // Of the dropped Buffers, some are collected already, some are not, and some wait for their
+    // finalizers.
     for (let i = 0; i < 3000; i++) pool.allocUnsafe(3000)
     globalThis.gc()
     await new Promise((resolve) => setImmediate(resolve))
@@ -61,7 +62,7 @@ describe('A process or worker that ends in the middle of everything', () => {
     Object.assign(globalThis, { kept, waiting, busy, client, bytes })
     globalThis.gc()
     setImmediate(end)
-    // Where it ends by itself.
+    // The process ends by itself.
     server.unref()
     client.unref()
   }
@@ -100,10 +101,10 @@ describe('A process or worker that ends in the middle of everything', () => {
     )
     assert.deepEqual({ status, signal }, { status: code, signal: null }, `${stderr}\n${stdout}`)
     assert.equal(stdout, says)
-    // Node's own words of the exception, and nobody else's.
+    // The output is Node's own text of the exception, and nothing else.
     if (code === 1)
       assert.match(
-        // Node has C print them, which ends lines in Windows' way.
+        // Node prints them by C's functions, which end lines as Windows does.
         stderr.replaceAll('\r\n', '\n'),
         /^[\s\S]{0,300}Error: on purpose\n( +at .*\n)+\n?Node\.js v\S+\n*$/
       )
@@ -146,7 +147,7 @@ describe('A process or worker that ends in the middle of everything', () => {
               await worker.terminate()
             }
             const code = await exit
-            // 0 is Node's word for one that was terminated before it had begun.
+            // Node reports 0 for a worker that was terminated before it had begun.
             if (round === 0 && !(isEndless && code === 0)) assert.equal(code, expected)
             assert.ok(
               errors.every((message) => message === 'on purpose'),

@@ -6,7 +6,7 @@
  * difference who still has the signal, the stream or the handle.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
+// This must come first: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
 const crypto = require('node:crypto')
@@ -53,7 +53,7 @@ async function take(pool, source, { count = 1, ...options } = {}) {
   return value
 }
 
-/** The same, and drops the chunk as well. */
+/** Does the same, and drops the chunk as well. */
 async function takeNone(pool, source, options) {
   await take(pool, source, options)
 }
@@ -139,7 +139,7 @@ for (const detachOnRelease of [true, false]) {
         if (stream instanceof PassThrough) stream.write('one')
         assert.equal(String(await take(pool, stream, { signal, chunkSize: 3 })), 'one')
         const isLeft = () => assert.deepEqual(listenersOf(stream), before) === undefined
-        // It had asked for the next piece, which is lost.
+        // The iterator had requested the next piece, which is lost.
         if (stream instanceof PassThrough) stream.write('two')
         await eventually(() => holds(isLeft), 'nobody listens to the stream')
         assert.equal(stream.destroyed, false)
@@ -256,7 +256,8 @@ async function* pieces() {
 }
 
 /**
- * Returns an object that passes for a FileHandle. One of Node's that is collected ends the process.
+ * Returns an object that passes for a FileHandle. Node ends the process if its own FileHandle is
+ * collected.
  */
 function handleOf(bytes) {
   return {
@@ -272,7 +273,7 @@ function listenersOf(emitter) {
   return Object.fromEntries(emitter.eventNames().map((name) => [name, emitter.listenerCount(name)]))
 }
 
-/** Returns true where an assertion holds. */
+/** Returns true if an assertion holds. */
 function holds(assertion) {
   try {
     assertion()

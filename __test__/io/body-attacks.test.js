@@ -26,7 +26,7 @@ const EVENTS = ['data', 'end', 'error', 'close']
  */
 async function assertUnheard(req) {
   const fresh = new PassThrough()
-  // One that was destroyed is heard until it is closed.
+  // cistern listens to a destroyed stream until it is closed.
   await turn()
   for (const event of EVENTS) {
     assert.equal(req.listenerCount(event), fresh.listenerCount(event), event)
@@ -55,7 +55,7 @@ function onStack(callback) {
 }
 
 /**
- * A stream that announces a length, and gives the pieces that a test wants.
+ * Returns a stream that announces a length, and gives the pieces that a test wants.
  *
  * @param {number} [length]
  */
@@ -98,7 +98,7 @@ describe('readBody, aborted while it grows,', () => {
               assert.ok(victim.every((byte) => byte === 7))
               pool.release(victim)
             }
-            // No waiter is before this one.
+            // No other waiter precedes this one.
             if (!isReleasing) pool.release(await pool.acquire(64))
             if (rest !== undefined) pool.release(rest)
             await assertUnheard(source)
@@ -226,7 +226,7 @@ describe('readBody, given chunks by code that runs while it grows,', () => {
       const parts = pieces(body, 10_000)
       let count = 0
       const subscriber = () => {
-        // Within the growth for one chunk come the next two.
+        // The next two chunks arrive during the growth for one.
         if (count++ > 0) return
         source.emit('data', parts.next().value)
         source.emit('data', parts.next().value)
@@ -314,7 +314,7 @@ describe('readBody believes no event', () => {
       const reading = readBody(pool, req)
       res.end('early')
       await once(res, 'finish')
-      // From now on Node does not tell the request of the end of its connection.
+      // From now on Node does not report the end of the connection to the request.
       await turn()
       req.socket.emit('close')
       await turn()
@@ -440,7 +440,8 @@ describe('readBody, of a request whose getters and methods', () => {
                 await turn()
                 if (source.writable) source.end()
                 await turn()
-                // It may have kept the stream from flowing: then it waits for more.
+                // Such code may have stopped the flow of the stream: then `readBody` waits for
+                // more.
                 aborting.abort()
                 await outcome
                 isArmed = false
@@ -623,8 +624,8 @@ describe('readBody, where the class of Buffers shows its blocks,', () => {
             restore()
           }
           for (const other of stolen) {
-            // In the one mode it may have been given what the other got: by the class, not by the
-            // pool.
+            // In one mode the class of Buffers, and not the pool, may have given it the other's
+            // Buffer.
             if (lease?.buffer.buffer === other.buffer.buffer) continue
             assert.ok(pool.owns(other.buffer), `${nth} ${announced}`)
             assert.ok(other.buffer.every((byte) => byte === 7))

@@ -19,7 +19,7 @@ const KIB = 1024
 const ROUNDS = 200
 const SEED = Number(process.env.CISTERN_SEED ?? 1)
 
-/** Where code runs that may do anything. */
+/** The places where code runs that may do anything. */
 const HOOKS = ['newListener', 'removeListener', 'pause', 'resume', 'data']
 
 /** How deep such code may run within such code. */
@@ -40,7 +40,7 @@ function randomFrom(seed) {
 /** A body that is read, and those who interfere with it. */
 class Upload {
   sent = 0
-  /** True where other code has given bytes of its own. */
+  /** True if other code has given bytes of its own. */
   isForged = false
   aborting = new AbortController()
 

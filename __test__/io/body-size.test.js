@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * How much memory `readBody` holds: it follows the bytes that have arrived, not the length that was
+ * The memory that `readBody` holds: it follows the bytes that have arrived, not the length that was
  * announced.
  */
 
@@ -29,11 +29,11 @@ const {
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** Returns the most memory that a body of so many bytes may hold. */
+/** Returns the most memory that a body of this length may hold. */
 const mayHold = (arrived) => Math.max(64 * KIB, 4 * arrived)
 
 /**
- * A stream that announces a length.
+ * Returns a stream that announces a length.
  *
  * @param {number} [length]
  */
@@ -399,7 +399,7 @@ describe('A body of an announced length, at the ceiling,', () => {
           end(req, aborting, pool)
           await assert.rejects(reading, error)
           assert.equal(pool.stats().inUseCount, 1, "the other's")
-          // Nobody is before this one.
+          // No other waiter precedes this one.
           if (what !== 'the close of the pool') pool.release(await pool.acquire(64))
           others.release()
           await turn()
@@ -467,7 +467,7 @@ describe('A body of an announced length, at the ceiling,', () => {
     req.push(body.subarray(0, 10_000))
     await turn()
     const others = pool.lease(4 * MIB)
-    // Someone else who reads along, and does not wait.
+    // Other code reads the same stream, and does not wait.
     req.on('pause', () => req.resume())
     for (const piece of pieces(body.subarray(10_000), 100_000)) {
       req.push(piece)

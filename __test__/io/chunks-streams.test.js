@@ -199,10 +199,10 @@ describe('chunks', () => {
       assert.equal(await lengthOfAll(pool), 2 * bytes.length)
       const { inUseCount, unpooledCount, waitCount } = pool.stats()
       assert.deepEqual([inUseCount, unpooledCount], [0, 0])
-      // Else each block is waited for that a finalizer has to bring.
+      // Otherwise the loop waits for each block that a finalizer returns.
       if (givesAtOnce) assert.equal(waitCount, 0)
     }
-    // The rest is held by the one who reads.
+    // The reader holds the rest.
     const pool = new BufferPool({ maxBytes: 4 * CHUNK })
     const held = pool.lease(2 * CHUNK)
     assert.equal(await lengthOfAll(pool), 2 * bytes.length)

@@ -6,7 +6,7 @@
  * After every end nothing is leased, no file is open, and nobody listens.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
+// This must come first: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
 const crypto = require('node:crypto')
@@ -44,7 +44,7 @@ describe('chunks', () => {
         const pieces = []
         let last
         for await (const chunk of chunks(pool, source, { chunkSize: CHUNK })) {
-          // It, and the one that is read ahead.
+          // This chunk and the one that is read ahead are leased.
           assert.ok(pool.stats().inUseCount <= 2)
           if (last !== undefined && detaches) assert.equal(last.length, 0)
           assert.ok(pool.owns(chunk))
@@ -56,7 +56,7 @@ describe('chunks', () => {
         assert.ok(pieces.slice(0, -1).every(({ length }) => length === CHUNK))
         assertBytes(Buffer.concat(pieces), contents)
       }
-      // Open, and where it was.
+      // The FileHandle is open, and its position has not changed.
       const head = Buffer.alloc(10)
       await handle.read(head, 0, 10, null)
       assertBytes(head, contents.subarray(0, 10))

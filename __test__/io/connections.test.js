@@ -27,14 +27,14 @@ const OURS = 0x01
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-connections-'))
 after(() => fs.rmSync(folder, { recursive: true }))
 
-/** A file of so many bytes. */
+/** Makes a file of `size` bytes. */
 function fileOf(size) {
   const file = path.join(folder, String(size))
   fs.writeFileSync(file, Buffer.alloc(size, OURS))
   return file
 }
 
-/** A server and its port, until the test is over. */
+/** Starts a server until the test is over. Returns its port. */
 async function listening(context, server) {
   server.listen(0, HOST)
   await once(server, 'listening')
@@ -45,7 +45,7 @@ async function listening(context, server) {
   return server.address().port
 }
 
-/** A client that sends a request, and counts the bytes that come. */
+/** Returns a client that sends a request, and counts the bytes that come. */
 function clientOf(context, port, text) {
   const client = net.connect(port, HOST)
   client.on('error', () => {})
@@ -224,7 +224,7 @@ describe('readBody', () => {
       const lease = await body.promise
       assert.equal(lease.buffer.length, 2000)
       lease.release()
-      // The connection goes on.
+      // The connection stays open.
       client.write(GET)
       await once(client, 'data')
     })
@@ -302,7 +302,7 @@ describe('pumpFile', () => {
     await allBack(pool)
     assert.deepEqual(warnings, [])
     const [socket] = sockets
-    // One more, as each connection has it before its first request.
+    // Another handle, as each connection has it before its first request.
     const fresh = withResolvers()
     server.once('connection', (one) => fresh.resolve(one.listenerCount('close')))
     clientOf(context, server.address().port, '')
@@ -344,7 +344,7 @@ describe('chunks', () => {
         }
       }
       assert.deepEqual(totals, [contents.length, contents.length])
-      // And to its own user.
+      // The handle also belongs to its own user.
       let total = 0
       for await (const chunk of chunks(pool, file, { chunkSize: 65_536 })) {
         total += chunk.length
@@ -362,12 +362,12 @@ describe('chunks', () => {
     let count = 0
     for await (const chunk of chunks(pool, file, { chunkSize: MIB })) count += chunk.length
     assert.equal(count, 4 * MIB)
-    // One for each, and one in which the end is read.
+    // One for each chunk, and one in which the end is read.
     assert.ok(pool.stats().unpooledCount <= 5)
   })
 })
 
-/** As `Promise.withResolvers`, which Node has from 22 on. */
+/** Does the same as `Promise.withResolvers`, which Node has from 22 on. */
 function withResolvers() {
   let resolve
   let reject

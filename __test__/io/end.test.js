@@ -38,7 +38,7 @@ const [plain, secure] = TRANSPORTS
 const http2s = TRANSPORTS.filter(({ isHttp2 }) => isHttp2)
 
 /**
- * A pooled Buffer of these bytes.
+ * Returns a pooled Buffer of these bytes.
  *
  * @param {BufferPool} pool
  * @param {Buffer} bytes
@@ -93,7 +93,7 @@ describe('end', () => {
           const buffer = pooled(pool, content)
           buffer.write(req.url)
           assert.equal(end(pool, res, buffer), res)
-          // Lent, and not copied.
+          // The memory is lent, and not copied.
           assert.equal(pool.owns(buffer), transport !== http2s[0])
         })
         await serving(server, async (port) => {
@@ -220,7 +220,7 @@ describe('end', () => {
           await until(() => outcomes[path], `${path} has an outcome`)
         }
       })
-      // Where Node puts it: on a message of HTTP/1.
+      // Node reports the error only on a message of HTTP/1.
       const late = transport.isHttp2 ? [] : ['ERR_STREAM_WRITE_AFTER_END']
       assert.deepEqual(outcomes['/ended'], late)
       assert.deepEqual(outcomes['/destroyed'], [])
@@ -256,7 +256,7 @@ describe('end', () => {
         end(pool, res, pooled(pool, Buffer.from('abc')))
         res.once('close', () =>
           setImmediate(() => {
-            // Of Node's own, which come with the end, no more than without ours.
+            // The end brings listeners of Node's own: no more than without cistern.
             listeners.push([before, count(res), closing, socket?.listenerCount('close')])
           })
         )
@@ -421,7 +421,7 @@ describe('end', () => {
       destroyed.on('error', () => {})
       end(pool, destroyed, pooled(pool, content))
       destroyed.destroy()
-      // A connection of the user's own: who knows what keeps what it is given.
+      // A connection of the user's own: its code may store the chunks.
       const own = http.request({
         method: 'POST',
         createConnection: () => net.connect(port, HOST)
@@ -461,7 +461,7 @@ describe('end', () => {
               ? net.createServer(sink)
               : require('node:tls').createServer(require('../support/io-servers'), sink)
           await serving(server, async (port) => {
-            // Before it is connected, too.
+            // The same holds before it is connected.
             const socket = transport.connect(port)
             end(pool, socket, pooled(pool, content))
             await until(() => received.length > 0, 'it has come')
@@ -469,7 +469,7 @@ describe('end', () => {
           })
         }
 
-        // These keep what they get, or hand it on.
+        // These store the chunks, or pass them on.
         const through = new PassThrough()
         end(pool, through, pooled(pool, content))
         assert.equal(hash(await readSlowly(through)), hash(content))
@@ -529,7 +529,7 @@ describe('end', () => {
     const pool = new BufferPool()
     const content = randomBytes(100_000)
     const server = http.createServer((_req, res) => {
-      // As middleware does that compresses.
+      // Middleware that compresses does this.
       const { end: original } = res
       res.end = function (chunk) {
         setTimeout(() => original.call(this, chunk), 10)
@@ -544,7 +544,7 @@ describe('end', () => {
       const { body } = await plain.send({ port, method: 'GET' })
       assert.equal(hash(body), hash(content))
     })
-    // A connection that hands on what it gets.
+    // A connection that passes on its chunks.
     const [ours, theirs] = pairOfDuplexes()
     over.emit('connection', theirs)
     ours.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
@@ -635,7 +635,7 @@ describe('end', () => {
       const server = http.createServer((_req, res) => {
         const buffer = pooled(pool, Buffer.alloc(100, 'x'))
         end(pool, res, buffer)
-        // Wrong, but another's block it must not cost.
+        // This is wrong, but it must not cost another owner's block.
         pool.release(buffer)
         others.push(pool.allocUnsafe(100))
       })
@@ -755,7 +755,7 @@ describe('end', () => {
   })
 })
 
-/** Two streams, each of which gives what is written to the other, the very chunks. */
+/** Returns two streams, each of which gives the very chunks that are written to the other. */
 function pairOfDuplexes() {
   const make = () =>
     new Duplex({

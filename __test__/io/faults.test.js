@@ -4,7 +4,7 @@
  * `fs` fails in the middle of a file: the error comes through, and nothing stays leased or open.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
+// This must come first: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
@@ -54,7 +54,7 @@ describe('fs fails in the middle of a file', () => {
 
   for (const [name, read] of Object.entries(READERS)) {
     test(`${name} of memory that ends: a read that the kernel fails`, onlyLinux, async () => {
-      // Behind the stack of a process there is nothing.
+      // No memory is mapped behind the stack of a process.
       const stack = fs
         .readFileSync('/proc/self/maps', 'utf8')
         .split('\n')
@@ -65,7 +65,7 @@ describe('fs fails in the middle of a file', () => {
         const pool = new BufferPool({ detachOnRelease })
         const { bytes, error } = await read(pool, '/proc/self/mem', end - size)
         assert.equal(error.code, 'EIO')
-        // Without a start it is read from address 0, where nothing is mapped either.
+        // Without a start the read begins at address 0, where nothing is mapped either.
         assert.equal(Buffer.concat(bytes).length, name === 'chunks' ? 0 : size)
         await assertOver(pool, `/proc/${process.pid}/mem`)
       }
@@ -110,7 +110,7 @@ describe('fs fails in the middle of a file', () => {
             const failure = Object.assign(new Error(`${code}: on purpose, read`), { code })
             spyOnRead(context, (readFile, args) => {
               if (++reads !== n) return readFile(...args)
-              // It may have written some of it.
+              // The failed read may have written some bytes.
               Uint8Array.prototype.fill.call(args[1], 0xee, 0, 100)
               return setImmediate(args.at(-1), failure, 0)
             })

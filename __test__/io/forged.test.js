@@ -33,7 +33,7 @@ const {
   takeOver
 } = require('../support/forgery')
 
-/** Emits, and calls the listeners of cistern's own besides. */
+/** Emits the events, and also calls cistern's own listeners. */
 function forge(emitter, ...events) {
   for (const event of events) {
     const listeners = emitter.rawListeners(event)
@@ -50,9 +50,9 @@ function forge(emitter, ...events) {
 }
 
 /**
- * Returns true where Node survives an event that other code emits. It aborts where bytes come for
- * an encrypted socket that has emitted 'close', and its server trusts what its responses and
- * connections emit.
+ * Returns true if Node survives an event that other code emits. Node aborts if bytes come for an
+ * encrypted socket that has emitted 'close', and its server trusts the events of its responses and
+ * connections.
  */
 function toleratesForgery(emitter, event) {
   if (emitter instanceof tls.TLSSocket || emitter.server) return false
@@ -123,7 +123,7 @@ describe('onread', () => {
         const option = onread(pool, { size: 50_000 }, () => {})
         const silent = plain.connect(port, { onread: option })
         await once(silent, 'connect')
-        // In the name of Node.
+        // Forged: only Node should call this.
         option.callback.call(silent, 1, option.buffer())
         const reading = plain.connect(port, { onread: option })
         await once(reading, 'connect')
@@ -334,7 +334,8 @@ describe('end', () => {
             forge(socket, 'close', 'finish', 'drain')
             const owners = takeOver(pool, CONTENT.length, context)
             if (when === 'connecting') {
-              // Node has destroyed it. It has left what it was to send for the next connection.
+              // Node has destroyed the socket, and has left its pending bytes for the next
+              // connection.
               await until(() => socket.destroyed, 'it is destroyed')
               if (protocol === plain) socket.connect(port, HOST)
               await sleep(50)
@@ -397,7 +398,7 @@ describe('end', () => {
 
   inBothModes('to a response that takes nothing any more gives it nothing', async (pool) => {
     const server = http.createServer((_req, res) => {
-      // It says that it has ended, and has not.
+      // It claims to have ended, and has not.
       Object.defineProperty(res, 'writableEnded', { value: true })
       Object.defineProperty(res, 'destroyed', { value: true })
       const buffer = pooled(pool, 1000)
@@ -449,7 +450,7 @@ describe('An http2 stream over TLS', () => {
               if (i === 0) takeOver(pool, size, context)
               await turn()
             }
-            // Node's own state is in disorder by now: it may never end.
+            // By now Node's own state is inconsistent: the response may never end.
             await sleep(100)
             stream.session?.destroy()
           })
@@ -681,7 +682,7 @@ describe('pumpFile', () => {
         datasync() {},
         read(bytes) {
           takeOver(pool, MIB, context)
-          // None of the pool's: it is shown no block.
+          // The object is not the pool's, and sees no block.
           pool.release(bytes)
           return { bytesRead: 1000 }
         }
@@ -696,7 +697,7 @@ describe('pumpFile', () => {
   )
 })
 
-/** Returns true where more is leased than the next owners have. */
+/** Returns true if more is leased than the next owners have. */
 function isOut(pool) {
   return pool.stats().inUseCount > 20
 }

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * HTTP/2 streams whose peers reset them without an error, or make no room: nothing is kept, and
- * nothing burns.
+ * HTTP/2 streams whose peers reset them without an error, or make no room: no memory stays leased,
+ * and no loop spins.
  */
 
 const assert = require('node:assert/strict')
@@ -35,7 +35,7 @@ const file = path.join(folder, 'file')
 before(() => fs.writeFileSync(file, Buffer.alloc(MIB, 'f')))
 after(() => fs.rmSync(folder, { recursive: true }))
 
-/** A counting of pumps, by their outcomes. */
+/** Returns counters of pumps, by their outcomes. */
 function countPumps() {
   return { begun: 0, ended: 0, codes: new Set() }
 }
@@ -95,7 +95,7 @@ const REQUESTS = {
 }
 
 /**
- * A server that answers as one of `ANSWERS`, after one of `READERS`.
+ * Returns a server that answers as one of `ANSWERS`, after one of `READERS`.
  *
  * @param {(typeof TRANSPORTS)[number]} transport
  * @param {'request' | 'stream'} face
@@ -116,7 +116,7 @@ function answering(transport, face, read, respond) {
   return server
 }
 
-/** Has a raw client's window filled for each stream, and resets all of them, without an error. */
+/** Fills a raw client's window for each stream, and resets all of them, without an error. */
 async function resetAll(socket, request, answered) {
   socket.on('error', () => {})
   socket.resume()
@@ -223,7 +223,7 @@ describe('A stream that is reset without an error gives back what it was lent', 
 })
 
 describe('A session that ends gives back what its streams were lent', () => {
-  /** A client in a process of its own, which reads nothing that it is sent. */
+  /** A client in a process of its own, which never reads. */
   const CLIENT = `
     const session = require('node:http2').connect(process.argv[1], { rejectUnauthorized: false })
     for (let i = 0; i < 20; i++) session.request({ ':method': 'POST' }, { endStream: false }).pause()
@@ -432,7 +432,7 @@ describe('readBody', () => {
       server.on('stream', (stream) => {
         stream.on('error', () => {})
         stream.respond()
-        // The most of it has to wait for room.
+        // Most of it must wait for room in the window.
         stream.write(Buffer.alloc(8 * MIB))
         setImmediate(() => stream.close(NGHTTP2_NO_ERROR))
       })
@@ -531,7 +531,7 @@ describe('A refused body', () => {
       const first = looks
       await sleep(1000)
       assert.ok(looks - first <= 3 * streams.length, `${looks - first} looks in a second`)
-      // It does not go on for ever.
+      // The reset must not go on forever.
       await until(() => refused.every(({ destroyed }) => destroyed), 'all are closed')
       const last = looks
       await sleep(1500)

@@ -39,14 +39,14 @@ after(() => fs.rmSync(folder, { recursive: true }))
 
 const TOO_LARGE = { code: 'ERR_CISTERN_BODY_TOO_LARGE', statusCode: 413 }
 
-/** The length of a body that is read by a loop. */
+/** Returns the length of a body that a loop reads. */
 async function lengthOf(iterable) {
   let length = 0
   for await (const chunk of iterable) length += chunk.length
   return length
 }
 
-/** A server that answers with the length of a body, or with the status of what it failed with. */
+/** Returns a server that answers with the length of a body, or with the status of its error. */
 function measuring(pool, options = {}) {
   return async (req, res) => {
     try {
@@ -204,7 +204,7 @@ describe('The limit of chunks', () => {
   })
 })
 
-/** How a loop is left whose body has become too long. */
+/** Ways to leave a loop whose body has become too long. */
 const WAYS = {
   break: async (iterable) => {
     for await (const chunk of iterable) if (chunk.length > 0) break
@@ -305,7 +305,7 @@ describe('A chunk', () => {
     for (const source of [file, Readable.from([contents])]) {
       const iterator = chunks(pool, source, { chunkSize: 1000 })
       const first = (await iterator.next()).value
-      // By now the next one is there.
+      // By now the next chunk is there.
       await until(() => pool.stats().inUseCount === (source === file ? 2 : 1), 'it is read ahead')
       await new Promise((resolve) => setTimeout(resolve, 20))
       const both = await Promise.all([iterator.next(), iterator.next()])

@@ -44,7 +44,7 @@ function sink() {
   }
 }
 
-/** A server that sends a body to each client. */
+/** Returns a server that sends a body to each client. */
 const sending = (protocol, body) =>
   protocol.createServer((socket) => {
     socket.on('error', () => {})
@@ -69,7 +69,7 @@ describe('onread', () => {
               assert.ok(pool.owns(buffer))
               blocks.add(buffer)
               take(length, buffer)
-              // Bytes that others write must not be seen here.
+              // The callback must not see bytes that others write.
               if (sum.calls % 20 === 0) pool.release(pool.allocUnsafe(size).fill(0xee))
             })
             const socket = protocol.connect(port, { onread: option })
@@ -163,7 +163,7 @@ describe('onread', () => {
         const option = onread(pool, { size: 10_000 }, function (length, buffer) {
           blocks.set(this, buffer)
           const { sum, take } = sums.get(this)
-          // In the middle of a read, and with the same option.
+          // Opens it during a read, and with the same option.
           if (sum.calls === 0 && sums.size < bodies.length) open()
           take(length, buffer)
         })
@@ -202,7 +202,7 @@ describe('onread', () => {
             take(length, buffer)
             if (sum.calls % 3 === 1) {
               pool.release(buffer)
-              // Its next owner, who keeps it.
+              // The block's next owner does not release it.
               if (seized.length < 20) seized.push(pool.allocUnsafe(10_000).fill(0xee))
             } else if (sum.calls % 3 === 2 && posts && external) {
               structuredClone(buffer.buffer, { transfer: [buffer.buffer] })

@@ -6,7 +6,7 @@
  * After every end nothing is leased, no file is open, and nobody listens.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
+// This must come first: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
 const { getEventListeners } = require('node:events')
@@ -196,7 +196,7 @@ describe('pumpFile', () => {
       const ended = new PassThrough()
       ended.end('the end')
       await assert.rejects(pumpFile(pool, file, ended), { code: 'ERR_STREAM_WRITE_AFTER_END' })
-      // It is not destroyed, and what is in it arrives.
+      // The stream is not destroyed, and its contents arrive.
       assert.equal(String(await drain(ended)), 'the end')
       assert.equal(pool.stats().allocCount, 0)
       assert.deepEqual(openFiles(folder), [])
@@ -341,7 +341,7 @@ describe('pumpFile', () => {
     const failed = assert.rejects(pumping, { code: 'ERR_STREAM_PREMATURE_CLOSE' })
     await until(() => held.length === 1, 'it reads')
     writable.destroy()
-    // Not for ever: a read of a FIFO may never end.
+    // The wait is bounded: a read of a FIFO may never end.
     await failed
     assert.equal(pool.stats().inUseCount, 1)
     if (isLinux) assert.equal(openFiles(folder).length, 1)
@@ -493,7 +493,7 @@ describe('pumpFile', () => {
       let reads = 0
       spyOnRead(context, (read, args) => {
         if (++reads === 1) return read(...args)
-        // Read beforehand: on a busy machine a read takes longer than the grace period.
+        // The file is read in advance: on a busy machine a read takes longer than the grace period.
         const onRead = args.pop()
         read(...args, (...result) => {
           until(isSent, 'it has all').then(() => {

@@ -8,7 +8,7 @@
  * - A block is released once nobody reads or writes it any more, and not before.
  */
 
-// First: cistern takes `fs.read` as it is when cistern is loaded.
+// This must come first: cistern takes `fs.read` as it is when cistern is loaded.
 const { spyOnRead } = require('../support/spied-read')
 const assert = require('node:assert/strict')
 const crypto = require('node:crypto')
@@ -191,7 +191,7 @@ describe('pumpFile', () => {
         // Its end would say that the memory is free.
         const { close, ...others } = listenersOf(socket)
         assert.deepEqual({ ...others, close: close - (writable === socket ? 0 : 1) }, before[1])
-        // A chunk that was read ahead is released, one that is being read is not.
+        // A chunk that was read ahead is released. A chunk that is being read is not.
         await until(() => pool.stats().inUseCount === 1, 'the read has ended')
         await sleep(20)
         assert.equal(pool.stats().inUseCount, 1)
@@ -285,7 +285,7 @@ describe('pumpFile', () => {
     const name = fifo()
     const signal = abortedAfter(20)
     await assert.rejects(pumpFile(pool, name, recorder(), { signal }), { name: 'AbortError' })
-    // Lets its open end.
+    // Ends the pending open.
     fs.closeSync(fs.openSync(name, 'r+'))
     await atRest(pool)
   })
@@ -311,7 +311,7 @@ describe('pumpFile', () => {
         res.setHeader('content-length', 5)
         resolve(pumpFile(pool, file, res, { chunkSize: CHUNK }).finally(() => res.destroy()))
       })
-      // Not one of Node's clients, which would leave as soon as it sees too many bytes.
+      // This is not one of Node's clients, which would leave as soon as it sees too many bytes.
       listening(server, context).then((port) => {
         const client = net.connect(port, '127.0.0.1').on('error', () => {})
         client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')

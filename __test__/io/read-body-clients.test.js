@@ -332,7 +332,7 @@ describe("readBody at the pool's ceiling", () => {
       for (const { socket } of clients) socket.destroy()
       await until(() => outcomes.length === 10, 'all are told')
       for (const { error } of outcomes) assert.equal(error.code, 'ECONNRESET')
-      // It has left the queue: no waiter is before this one.
+      // The waiter has left the queue: none precedes this one.
       pool.release(others)
       pool.release(await pool.acquire(MIB))
     })

@@ -57,7 +57,7 @@ describe('readBody, of other streams', () => {
       ]) {
         const req = http.request({ host: HOST, port, method, path, agent: false }).end()
         const [res] = await once(req, 'response')
-        // Less than the Content-Length of what does not come.
+        // This is less than the Content-Length of a body that does not come.
         const lease = await readBody(pool, res, { limit: Number(length) })
         assert.equal(lease.buffer.length, length)
         if (length === body.length) assert.ok(lease.buffer.equals(body))

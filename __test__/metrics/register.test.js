@@ -148,7 +148,7 @@ describe('registering', () => {
       const rest = expected.filter(([key]) => !key.startsWith('cistern_class_blocks'))
       assert.deepEqual([...series].sort(), rest.sort())
     })
-    // In its place there may be one of the user's own.
+    // The user may have put an own metric in its place.
     const name = 'cistern_class_blocks'
     const own = new promClient.Gauge({ name, help: 'Mine.', registers: [registry] })
     for (const remove of removers) remove()
@@ -186,7 +186,7 @@ describe('registering', () => {
   test('lets a pool go that was unregistered', async () => {
     const registry = new Registry()
     register(new BufferPool({ name: 'stays' }), promClient, { registry })
-    // No WeakRef: what it has shown, a collection in the same turn does not take.
+    // This uses no WeakRef, whose target would survive a collection in the same turn.
     let isGone = false
     const finalizers = new FinalizationRegistry(() => {
       isGone = true

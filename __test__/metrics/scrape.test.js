@@ -235,7 +235,7 @@ describe('counters', () => {
 })
 
 describe('docs/metrics.md', () => {
-  /** A used pool with a ceiling: it has every series. */
+  /** Returns a used pool with a ceiling, which has every series. */
   const complete = async () => {
     const registry = new Registry()
     const pool = new Saying()
@@ -283,7 +283,7 @@ describe('docs/metrics.md', () => {
   test('knows every figure of stats()', () => {
     const { name: _name, classes: _classes, ...figures } = new BufferPool().stats()
     for (const figure of Object.keys(figures)) {
-      // Not of the pool but of the runtime.
+      // `external` is a figure of the runtime, and not of the pool.
       if (figure !== 'external') assert.ok(docs.includes(`\`${figure}\``), figure)
     }
   })
@@ -292,14 +292,14 @@ describe('docs/metrics.md', () => {
 describe('Prometheus', () => {
   const [, rules] = /```yaml\n(.*?)```/s.exec(docs)
 
-  /** Why a command of Prometheus's can't be used here. */
+  /** Returns the reason why a command of Prometheus can't run here. */
   const missing = (command) => {
     const { status, stdout, stderr } = spawnSync(command, ['--version'], { encoding: 'utf8' })
     const is = status === 0 && `${stdout}${stderr}`.includes(`${command}, version`)
     return is ? false : `${command} is not installed, or not on PATH`
   }
 
-  /** A pool in all that goes wrong: near its ceiling, with misses only, and leaking. */
+  /** Returns a pool in trouble: near its ceiling, with misses only, and leaking. */
   const troubled = () => {
     const pool = new Saying({ name: 'troubled' })
     pool.says = { maxBytes: 100 * KIB }
@@ -336,7 +336,7 @@ describe('Prometheus', () => {
   })
 
   /**
-   * Asserts that a Prometheus gets both pools' values, and raises every alert for the first alone.
+   * Asserts that a Prometheus gets both pools' values, and raises every alert only for the first.
    *
    * @param {NonNullable<Awaited<ReturnType<typeof startPrometheus>>>} prometheus
    * @param {BufferPool} pool
@@ -386,8 +386,8 @@ describe('Prometheus', () => {
   }
 
   /**
-   * Starts a Prometheus that scrapes `target` each second. `undefined`, with the test skipped,
-   * where it does not get ready.
+   * Starts a Prometheus that scrapes `target` each second. Returns `undefined`, and skips the test,
+   * if it does not get ready.
    *
    * @param {import('node:test').TestContext} context
    * @param {string} target

@@ -1,4 +1,6 @@
-/** Every code block of the documents runs or compiles, and every link leads to a file and a heading. */
+/**
+ * Every code block of the documents runs or compiles, and every link leads to a file and a heading.
+ */
 
 import assert from 'node:assert/strict'
 import { fork, spawnSync } from 'node:child_process'
@@ -30,7 +32,7 @@ const { scripts } = require('../../package.json')
 
 const MIB = 1024 * 1024
 
-/** So long a block may take, in milliseconds. */
+/** The longest time that a block may take, in milliseconds. */
 const PATIENCE = 60_000
 
 // These repeat the history and a run of the comparison; their links are followed all the same.
@@ -39,7 +41,9 @@ const blocks = names
   .flatMap(blocksOf)
 const blocksIn = (language) => blocks.filter((block) => block.language === language)
 
-/** A project of a user's: a folder with cistern installed, and what else the documents use. */
+/**
+ * A user's project: a folder with cistern installed, and the other packages that the documents use.
+ */
 const project = mkdtempSync(path.join(tmpdir(), 'cistern-docs-'))
 after(() => rmSync(project, { recursive: true }))
 const INSTALLED = ['cistern', 'express', 'fastify', 'koa', '@hapi', 'prom-client', '@types']
@@ -179,8 +183,8 @@ async function cutShort(url, file) {
 const post = (url, body) => fetch(url, { method: 'POST', body })
 
 /**
- * The answer to a body of some length, before any of it is sent: who sends may find the connection
- * closed.
+ * Returns the answer to an announced body, before any of it is sent. A client that then sends may
+ * find the connection closed.
  */
 async function announce(url, length) {
   const req = http.request(url, { method: 'POST', headers: { 'content-length': length } })
@@ -191,7 +195,7 @@ async function announce(url, length) {
   return res.statusCode
 }
 
-/** Runs a block; what it prints has to be what its comments say. */
+/** Runs a block, and asserts that it prints the text in its comments. */
 async function run(block) {
   const { code } = block
   const file = save(block, /^import /m.test(code) ? 'mjs' : 'js')
@@ -208,8 +212,7 @@ async function run(block) {
   const [status, signal] = await ended
   const [out, error] = (await printed).map((parts) => Buffer.concat(parts).toString())
   if (isInOrder) assert.deepEqual([status, signal], [0, null], `${error}\n${out}`)
-  // A sample and the garbage collector decide whether `cistern:leak` reports a Buffer that is
-  // dropped on purpose.
+  // `cistern:leak` reports a Buffer that is dropped on purpose only if it is sampled and collected.
   assert.doesNotMatch(error.replaceAll(/^\(node:\d+\) \[CISTERN_LEAK\] .*$/gm, ''), /Warning/)
   const lines = out.split('\n')
   for (const [, said] of code.matchAll(/console\.log\(.*\) \/\/ (.+)$/gm)) {
@@ -218,7 +221,8 @@ async function run(block) {
 }
 
 /**
- * Asks a server what it is there for, and ends it. Returns true where its exit has to be in order.
+ * Sends a server the request that it is there for, and ends it. Returns true if its exit code must
+ * be 0.
  */
 async function use(child, { at, document, code }, file) {
   try {
@@ -228,7 +232,7 @@ async function use(child, { at, document, code }, file) {
     assert.ok(server, `the server of ${at} has no check here`)
     const ended = once(child, 'exit').then(() => [])
     const [port] = await Promise.race([once(child, 'message'), ended])
-    // Its status and its output show more.
+    // The test checks its status and its output, too.
     if (port === undefined) return true
     await server.check(`http://127.0.0.1:${port}/`, code, file)
     return server.endsInOrder ?? false
@@ -239,7 +243,7 @@ async function use(child, { at, document, code }, file) {
 
 describe('each JavaScript block runs:', { concurrency: 2 }, () => {
   for (const block of blocksIn('js')) {
-    // Where memory can't be posted, or is V8's alone afterwards.
+    // Blocks that need memory that can be posted, and that does not end up as V8's.
     const skip = block.code.includes('postMessage') && !(posts && external)
     test(block.at, { skip }, () => run(block))
   }

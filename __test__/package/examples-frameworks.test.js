@@ -21,7 +21,7 @@ const { bodyOf, pieces } = require('../support/io-servers')
 const ROOT = path.join(__dirname, '..', '..')
 const MIB = 1024 * 1024
 
-/** As an example's first lines say, on any port. */
+/** Starts an example as its first lines say, on any port. */
 async function start(name) {
   const child = spawn(process.execPath, [path.join('examples', `${name}.js`), '0'], {
     cwd: ROOT,
@@ -134,7 +134,7 @@ for (const name of ['express', 'fastify', 'hapi', 'koa']) {
           assert.equal(outcome.status, 413)
         }
       }
-      // By what is announced, at once.
+      // The server refuses at once, by the announced length.
       const req = http.request(`${url}hash`, { method: 'POST' })
       req.setHeader('content-type', 'application/octet-stream')
       req.setHeader('content-length', body.length)

@@ -36,8 +36,8 @@ async function start(name, ...args) {
 }
 
 /**
- * Returns the most memory that a process had resident so far, in bytes. Only Linux tells; elsewhere
- * it is 0.
+ * Returns the most memory that a process had resident so far, in bytes: 0 on systems other than
+ * Linux.
  *
  * @param {import('node:child_process').ChildProcess} child
  */
@@ -76,7 +76,7 @@ const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex')
 
 const statsOf = async (url) => JSON.parse((await ask(url)).body.toString())
 
-/** Sends what it is given, and goes away without waiting for an answer. */
+/** Sends its argument, and closes the connection without waiting for an answer. */
 async function sendAndLeave(url, text) {
   const socket = net.connect(new URL(url).port, '127.0.0.1')
   await once(socket, 'connect')
@@ -140,7 +140,7 @@ describe('the upload server under attack', () => {
         const statuses = await Promise.all(
           Array.from({ length: 30 }, async () => {
             const answer = await ask(url, { method: 'POST', headers, agent: false }, body).catch(
-              // The server may have closed the connection that was still being written to.
+              // The server may have closed the connection while the client was still writing to it.
               ({ code }) => assert.match(code, /EPIPE|ECONNRESET/)
             )
             if (answer === undefined || answer.status === 503) return 503
@@ -152,10 +152,10 @@ describe('the upload server under attack', () => {
         if (!chunked) assert.ok(statuses.every((status) => status === 200))
         const { unpooledCount, maxBytes } = await statsOf(url)
         assert.equal(unpooledCount, 0)
-        // Beside the ceiling there is Node itself, what its sockets have read, and what waits for
-        // larger blocks.
+        // Besides the ceiling, Node itself takes memory, and so do its sockets' reads and the
+        // bodies that wait for larger blocks.
         const waiting = chunked ? 0 : (30 * SIZE) / 3
-        // V8 keeps its own for a while when it is given back.
+        // V8 retains its own memory for a while.
         const late = external ? 0 : 64 * MIB
         const peak = peakOf(child)
         assert.ok(
@@ -269,7 +269,7 @@ describe('the file server under attack', () => {
     const body = bodyIn(bytes)
     assert.match(bytes.toString('latin1', 0, 500), /content-length: 8388608\r\n/i)
     assert.ok(body.length < large.length, 'the file was cut short before it was sent')
-    // And no other response in place of the rest.
+    // No other response replaces the rest.
     assert.ok(body.equals(large.subarray(0, body.length)))
   })
 
@@ -291,7 +291,7 @@ describe('the file server under attack', () => {
 
   test('does not wait for FIFOs', { skip: process.platform === 'win32' }, async () => {
     execFileSync('mkfifo', [path.join(root, 'fifo')])
-    // More than the thread pool has threads.
+    // This is more than the thread pool has threads.
     const answers = await Promise.all(Array.from({ length: 8 }, () => ask(`${url}fifo`)))
     for (const { status } of answers) assert.equal(status, 404)
     assert.equal((await ask(`${url}small`)).body.toString(), 'small')
@@ -385,7 +385,7 @@ describe('the reverse proxy', () => {
 })
 
 describe('the reverse proxy under attack', () => {
-  /** An upstream that does what a test says, and a proxy of it, for as long as the test lasts. */
+  /** Starts an upstream that a test controls, and a proxy of it, for as long as the test lasts. */
   async function withUpstream(listener, use) {
     const upstream = http.createServer(listener).listen(0, '127.0.0.1')
     await once(upstream, 'listening')

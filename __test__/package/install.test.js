@@ -57,9 +57,9 @@ describe('the tarball', {
   const folder = mkdtempSync(path.join(tmpdir(), 'cistern-install-'))
   after(() => rmSync(folder, { recursive: true }))
 
-  /** With the binary in it. */
+  /** A tarball with the binary. */
   let whole = ''
-  /** As it is published, without. */
+  /** A tarball without it, as it is published. */
   let bare = ''
   before(() => {
     whole = pack(root)
@@ -118,7 +118,7 @@ describe('the tarball', {
     install(project, whole, {}, ['--ignore-scripts'])
     const addon = path.join(project, 'node_modules', 'cistern', 'native', path.basename(addonPath))
     writeFileSync(addon, 'of a newer system')
-    // Stands for what cargo leaves where nobody says where else.
+    // Stands for the folder that cargo uses by default.
     const left = path.join(project, 'node_modules', 'cistern', 'target')
     mkdirSync(left)
     const { status, stderr } = npm(project, ['rebuild', 'cistern'], {
@@ -159,7 +159,7 @@ describe('the tarball', {
     return project
   }
 
-  /** A PATH with what npm needs, and nothing else. */
+  /** Returns a PATH with the programs that npm needs, and no others. */
   function aPathWithoutCargo() {
     const bin = mkdtempSync(path.join(folder, 'bin-'))
     symlinkSync(process.execPath, path.join(bin, 'node'))

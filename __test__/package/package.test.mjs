@@ -22,7 +22,7 @@ const { libcOf, platform } = require('../../lib/runtime/platform.js')
 const { blockSizes, classOf } = require('../../lib/cache/size-class.js')
 
 /**
- * Returns true where a lock file has the package that Node finds by `name` from the folder `at`.
+ * Returns true if a lock file has the package that Node finds by `name` from the folder `at`.
  *
  * @param {Record<string, object>} packages
  * @param {string} at
@@ -84,12 +84,12 @@ describe('the package', () => {
       const locked = readFileSync(path.join(root, file), 'utf8')
       assert.ok(locked.includes(`name = "cistern"\nversion = "${version}"\n`), file)
     }
-    // There are some at release.
+    // A release has such dependencies.
     for (const [name, of] of Object.entries(optionalDependencies)) assert.equal(of, version, name)
   })
 
   test('locks every package that a locked one needs, on any platform', () => {
-    // Newer npms refuse to `npm ci` where one is missing, even one for another platform.
+    // Newer versions of npm refuse `npm ci` if one is missing, even one for another platform.
     const { packages } = require('../../package-lock.json')
     const missing = Object.entries(packages).flatMap(([at, of]) => {
       const names = Object.keys({

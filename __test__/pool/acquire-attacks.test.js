@@ -35,7 +35,7 @@ async function formatting(act, use) {
   }
 }
 
-/** A signal with methods of its own. */
+/** Returns a signal with methods of its own. */
 function signalThat({ onAdd = () => {}, onRemove = () => {} }) {
   let listener
   const signal = {

@@ -376,7 +376,7 @@ describe('stats()', LIMIT, () => {
         const peaks = []
         for (let round = 0; round < 100; round++) {
           const all = []
-          // No thread waits for a second one: all are had at once, or not at all.
+          // No thread waits for a second one: it gets all at once, or none.
           const first = await pool.acquire(Math.floor(2 ** 20 * (1 + 8 * next())))
           all.push(first)
           for (let i = 0; i < 4; i++) {
@@ -447,7 +447,7 @@ describe('acquire with wrong arguments', LIMIT, () => {
         const pool = new BufferPool({ maxBytes: MIB })
         if (isFull) fill(pool)
         const { allocCount } = pool.stats()
-        // Not thrown: a promise, whatever comes.
+        // The function never throws, but always returns a promise.
         const promise = pool.acquire(...args)
         assert.ok(promise instanceof Promise)
         await assert.rejects(promise, { code, message })

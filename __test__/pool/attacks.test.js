@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers, patched prototypes,
- * and watched classes.
+ * Code that means harm, or does the same by accident: own properties on Buffers and ArrayBuffers,
+ * patched prototypes, and watched classes.
  *
  * No block ever has two owners, nothing crashes, and the totals balance.
  */
@@ -193,7 +193,7 @@ test('A WeakRef or a Map that is watched shows nothing of a pool', async () => {
   try {
     assert.equal(BufferPool.attach(pool.handle), pool)
     pool.release(pool.allocUnsafe(100))
-    // The core rings for what is idle.
+    // The core wakes this thread for its idle blocks.
     await until(() => pool.stats().idleBytes === 0, 'it was freed')
   } finally {
     Object.assign(Map.prototype, { get, set })
@@ -212,7 +212,7 @@ test('A WeakRef or a Map that is watched shows nothing of a pool', async () => {
 
 describe('A ByteBuffer whose memory is released while it grows', () => {
   /**
-   * Has `buffer` grow with `meanwhile` running within that.
+   * Grows `buffer`, with `meanwhile` running during that.
    *
    * @param {BufferPool} pool
    * @param {import('../..').ByteBuffer} buffer
@@ -419,7 +419,7 @@ describe('The class of what a pool hands out', () => {
       const victim = pool.allocUnsafe(64)
       /** @type {unknown[]} */
       const seen = []
-      /** All that is called on it, it notes. */
+      /** The spy notes every call. */
       const spy = new Proxy(() => {}, {
         get: (_, property) => (property === Symbol.toPrimitive ? () => 0 : spy),
         has: () => true,
@@ -464,7 +464,7 @@ describe('The class of what a pool hands out', () => {
 
 describe('A pool shows nothing of another', () => {
   /**
-   * How many new blocks have such bytes in them.
+   * Returns the number of new blocks that contain such bytes.
    *
    * @param {number} size
    * @param {string} secret
@@ -481,7 +481,7 @@ describe('A pool shows nothing of another', () => {
     test(`of which blocks of ${size} bytes were trimmed`, { skip: !external }, async () => {
       const pool = new BufferPool({ idleTimeout: Infinity })
       const buffers = Array.from({ length: 500 }, () => pool.allocUnsafe(size).fill('secret!?'))
-      // Those that stay keep the pages.
+      // The blocks that stay retain the pages.
       const [kept, released] = [0, 1].map((rest) => buffers.filter((_, i) => i % 2 === rest))
       for (const buffer of released) pool.release(buffer)
       pool.trim()
@@ -510,11 +510,11 @@ describe('A pool shows nothing of another', () => {
 test('A ticket that nobody has any more holds no block', async () => {
   const pool = new BufferPool({ maxBytes: 64, maxBlockSize: 64, onExhausted: 'throw' })
   const held = pool.allocUnsafe(64)
-  // As where code is ended in the midst of `acquire`, by the timeout of vm.
+  // The timeout of vm can end code during `acquire` like this.
   native.wait(cacheOf(pool).attachment, 0)
   assert.throws(() => pool.allocUnsafe(64), { code: 'ERR_CISTERN_EXHAUSTED' })
   pool.release(held)
-  // To the depot, and to a waiter.
+  // The trim moves the block to the depot, and so to a waiter.
   pool.trim()
   await until(() => {
     try {
@@ -576,7 +576,7 @@ describe('A patched prototype', () => {
       for (const inner of [...parts, sample.magazineOf(0), slot]) {
         names.push(...Object.getOwnPropertyNames(inner))
       }
-      // Of what cut() and wait() make, and of leases, too.
+      // The classes of the objects that cut() and wait() make, and of leases.
       names.push('slots', 'fate', 'reason', 'next', 'onLease', 'onError', 'lease', 'promise')
       /** @type {object[]} */
       const seen = []

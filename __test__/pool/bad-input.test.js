@@ -41,7 +41,7 @@ structuredClone(detached, { transfer: [detached] })
 
 const withGetter = Object.defineProperty({}, 'a', { get: boom, enumerable: true })
 
-/** @type {[value: unknown, shown: string][]} each with what a message says of it */
+/** @type {[value: unknown, shown: string][]} each with its text in a message */
 const VALUES = [
   [undefined, 'undefined'],
   [null, 'null'],
@@ -71,7 +71,7 @@ const VALUES = [
 ]
 
 /**
- * The error for a wrong argument; `undefined` where the value is none.
+ * The error for a wrong argument; `undefined` if the value is right.
  *
  * @typedef {{ name?: string, code?: string, message?: string | RegExp } | Error | undefined} Expected
  * @typedef {(value: any, shown: string, argument: string) => Expected} Rule
@@ -114,7 +114,7 @@ const only =
     isRight(value) ? undefined : wrongType(expected)(value, shown, argument)
 
 /**
- * For what is looked into before it can be refused.
+ * Rules for arguments that are read before they can be refused.
  *
  * @param {Rule} rule
  * @returns {Rule}
@@ -246,7 +246,7 @@ class World {
     this.pool.release(this.pool.allocUnsafe(5000))
   }
 
-  /** All of it that can be seen. */
+  /** Returns all of it that can be seen. */
   look() {
     const { bytes, leased, lease, pool, registry, req, sink } = this
     return {
@@ -582,7 +582,7 @@ describe('A wrong argument is named, with what was expected, and nothing happens
   }
 })
 
-/** An object that throws when one of its properties is asked for. */
+/** Returns an object that throws when one of its properties is read. */
 const throwing = (name, rest = {}) =>
   Object.defineProperty({ ...rest }, name, { get: boom, enumerable: true })
 
@@ -658,7 +658,7 @@ test('A handle with a part of it wrong is none', async () => {
 })
 
 describe('alloc takes, and refuses, what Buffer.alloc does', () => {
-  /** The bytes, or the error. */
+  /** Returns the bytes, or the error. */
   const outcomeOf = (call) => {
     try {
       return [...call()]

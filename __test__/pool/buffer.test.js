@@ -45,7 +45,7 @@ function bytesOf(text) {
 }
 
 /**
- * A Buffer of a pool, and a plain one with an ArrayBuffer of the same size.
+ * Returns a Buffer of a pool, and a plain one with an ArrayBuffer of the same size.
  *
  * @param {BufferPool} pool
  * @param {{ bytes: Uint8Array, offset: number }} contents
@@ -77,7 +77,7 @@ function seen(result, buffer) {
     const { byteLength, byteOffset } = result
     const bytes = Buffer.from(new Uint8Array(result.buffer, byteOffset, byteLength))
     const isOwn = result.buffer === buffer.buffer
-    // Where a copy of Node's own making lies in Buffer.poolSize is chance.
+    // The place of a copy that Node makes is arbitrary within Buffer.poolSize.
     return { class: result.constructor.name, isOwn, byteOffset: isOwn ? byteOffset : 0, bytes }
   }
   const isIterator = typeof (/** @type {any} */ (result)?.next) === 'function'
@@ -106,7 +106,7 @@ function outcomeOf(buffer, call) {
 }
 
 /**
- * The same of what may be a promise.
+ * Returns the same for a call that may return a promise.
  *
  * @param {Buffer} buffer
  * @param {(buffer: Buffer) => unknown} call
@@ -121,7 +121,7 @@ async function outcomeLater(buffer, call) {
   return { ...outcome, bytes: Buffer.from(buffer) }
 }
 
-/** Runs in both ways of release, and looks that nothing stays leased. */
+/** Runs in both ways of release, and asserts that nothing stays leased. */
 function inBothModes(name, run) {
   for (const { mode, options } of MODES.slice(0, 2)) {
     test(`${name}, ${mode}`, async () => {
@@ -161,7 +161,7 @@ const text = fc.oneof(
 )
 const bytes = fc.uint8Array({ maxLength: 20 }).map((array) => Buffer.from(array))
 const data = fc.oneof(text, bytes, byte, fc.constant(ITSELF))
-/** Without itself. */
+/** Arguments without the Buffer itself. */
 const filling = fc.oneof(text, bytes, byte)
 const callback = fc.constantFrom(
   ...[(value) => value > 100, (value, i) => value + i, (_, i, all) => all.length - i, String]
@@ -242,7 +242,7 @@ function ownArguments(args, buffer) {
 }
 
 /**
- * The effect of one of its members on a Buffer and on the arguments.
+ * Returns the effect of one of its members on a Buffer and on the arguments.
  *
  * @param {Buffer} buffer
  * @param {string | symbol} key
@@ -321,7 +321,7 @@ function inFile(use) {
   }
 }
 
-/** The same of what calls back. */
+/** Does the same for a function that calls back. */
 async function inFileLater(use) {
   const file = path.join(folder, String(files++))
   const handle = await fs.promises.open(file, 'w+')

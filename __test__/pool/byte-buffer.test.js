@@ -2,7 +2,7 @@
 
 /**
  * The growable buffer, with the lessons of similar programs in Go. A pool does not store a buffer
- * that grew large for ever, it learns sizes, and a buffer that is never released leaks nothing.
+ * that grew large forever, it learns sizes, and a buffer that is never released leaks nothing.
  */
 
 const assert = require('node:assert/strict')
@@ -337,7 +337,7 @@ describe('release', () => {
       const bytes = pool.byteBuffer(1024).append('hello')
       pool.release(bytes.view())
       assert.throws(() => bytes.append('x'), RELEASED)
-      // Where the same ArrayBuffer serves lease after lease, a stale view keeps the next one alive.
+      // If the same ArrayBuffer serves lease after lease, a stale view keeps the next one alive.
       if (options.detachOnRelease === false) return
       pool.allocUnsafe(1024)
       await collectUntil(() => pool.stats().collectedCount === 1, 'what was dropped is back')
@@ -455,7 +455,7 @@ describe('the pool learns', () => {
   })
 
   test('not to store buffers above the 95th percentile: golang/go#23199', async () => {
-    // Without samples, each of which Node 20 detaches where it can't move memory.
+    // The pool records no samples: Node 20 detaches each sampled lease if it can't move memory.
     const pool = new BufferPool({ idleTimeout: Infinity, leakSampleRate: 0 })
     const isLarge = (/** @type {number} */ i) => i % 100 === 0
     use(pool, RELEASES, (i) => (isLarge(i) ? MIB : 1000))
@@ -469,7 +469,7 @@ describe('the pool learns', () => {
   })
 
   test('new sizes: buffers of a size that has become common are stored again', async () => {
-    // Without samples, as above.
+    // The pool records no samples, as above.
     const pool = new BufferPool({ idleTimeout: Infinity, leakSampleRate: 0 })
     use(pool, RELEASES, () => 1000)
     use(pool, 10, () => 50_000)
@@ -517,7 +517,7 @@ describe('the pool learns', () => {
     const other = pool.byteBuffer()
     assert.equal(other.capacity, 512)
     other.release()
-    // Once nobody asks for it any more, it goes.
+    // The pool frees the block after its size is no longer requested.
     use(pool, RELEASES, () => 500)
     useHinted(1)
     const before = pool.stats().freshCount

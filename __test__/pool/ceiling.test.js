@@ -27,7 +27,7 @@ const { random } = require('../support/torture')
 const { EXHAUSTED, KIB, MIB, fill, releaseAll } = require('../support/ceiling')
 
 /**
- * The same where something is idle.
+ * Does the same if something is idle.
  *
  * @param {BufferPool} pool that has nothing leased
  * @param {number} size a block's
@@ -50,7 +50,7 @@ function heldBytes({ inUseBytes, idleBytes, quarantinedBytes, freshBytes, freedB
   return [inUseBytes + idleBytes + quarantinedBytes, freshBytes - freedBytes]
 }
 
-/** The limits of this process's control groups and their parents, in bytes. */
+/** Returns the limits of this process's control groups and their parents, in bytes. */
 function groupLimits() {
   if (process.platform !== 'linux') return []
   const limits = []
@@ -73,8 +73,8 @@ describe('maxBytes', () => {
     skip: process.platform === 'win32'
   }, () => {
     const limits = [os.totalmem(), ...groupLimits()]
-    // 0 or undefined where the runtime does not know it; more than the machine has where there is
-    // no limit.
+    // 0 or undefined if the runtime does not know it; more than the machine has if there is no
+    // limit.
     if (process.constrainedMemory?.() > 0) limits.push(process.constrainedMemory())
     const { maxBytes } = new BufferPool().stats()
     assert.equal(maxBytes, Math.floor(Math.min(...limits) / 4))
@@ -192,7 +192,7 @@ describe('maxBytes', () => {
   }
 
   /**
-   * Hammers a pool from three threads, and looks at it all the time.
+   * Uses a pool from three threads without pause, and reads its statistics all the time.
    *
    * @param {import('node:test').TestContext} context
    * @param {object} options
@@ -233,7 +233,8 @@ describe('maxBytes', () => {
     test(`is never passed by several threads at once, ${mode}`, async (context) => {
       let looks = 0
       await hammered(context, options, 0.01, (stats, before) => {
-        // Two in a row that say the same: no block was on its way from one figure to another.
+        // Two equal snapshots in a row show that no block moved from one figure to another
+        // meanwhile.
         const held = heldBytes(stats)
         if (String(held) !== String(heldBytes(before))) return
         looks++
@@ -387,7 +388,7 @@ describe('idle memory makes room at the ceiling', () => {
   })
 
   for (const { mode, options } of MODES.slice(0, 2)) {
-    // Else what the other thread has released is the depot's a turn later.
+    // Otherwise the depot gets the blocks that the other thread has released one turn later.
     const isInMagazine = posts || options.detachOnRelease === false
 
     test(`a little later, where another thread has it, for a waiter, ${mode}`, async (context) => {

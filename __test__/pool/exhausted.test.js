@@ -21,7 +21,7 @@ const {
 const { EXHAUSTED, KIB, MIB, fill, releaseAll } = require('../support/ceiling')
 
 /**
- * Makes idle memory available to any class, where that does not happen at once.
+ * Makes idle memory available to any class, if that does not happen at once.
  *
  * @param {BufferPool} pool
  */
@@ -31,7 +31,7 @@ async function clear(pool) {
   await settle()
 }
 
-/** The messages of `cistern:exhausted` that are published while something runs. */
+/** Returns the messages of `cistern:exhausted` that are published while something runs. */
 async function exhaustedDuring(work) {
   const messages = []
   const listen = (message) => messages.push(message)
@@ -71,7 +71,7 @@ describe("onExhausted: 'throw'", () => {
             assert.ok(buffer.every((byte) => byte === i))
           })
           pool.release(held.pop())
-          // A Buffer, or a Lease: either has a `buffer` that can be released.
+          // Either a Buffer or a Lease: both have a `buffer` that can be released.
           const given = await roomFor(() => call(pool, 100 * KIB))
           assert.ok(pool.owns(given.buffer))
           assert.throws(() => call(pool, 100 * KIB), EXHAUSTED)

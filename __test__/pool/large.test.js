@@ -26,12 +26,12 @@ const OPTIONS = { maxBytes: Infinity, maxBlockSize: GIB, leakSampleRate: 0 }
 const WAYS = MODES.filter(({ options }) => !options.zeroOnRelease)
 
 /**
- * Where V8 has the memory, or a checker follows it, so much can't be had; without 64 bits neither.
+ * These tests need 64 bits, and more memory than V8 or a checker allows.
  */
 const skip = !external || isChecked || !['x64', 'arm64'].includes(process.arch)
 
 /**
- * Leases so many blocks of 1 GiB; `undefined` where the system refuses so many addresses.
+ * Leases `count` blocks of 1 GiB; returns `undefined` if the system refuses that many addresses.
  *
  * @param {BufferPool} pool
  * @param {number} count
@@ -74,7 +74,7 @@ for (const count of [65, 130, 300]) {
         const { freedBytes, overheadBytes } = await balanced(pool)
         assert.equal(freedBytes, count * GIB)
         assert.ok(overheadBytes < 64 * 1024, `${overheadBytes} bytes`)
-        // The thread's sums are right, too: one more block is kept idle, and goes.
+        // The thread's sums are right, too: one more block stays idle, and is freed.
         pool.release(pool.allocUnsafe(64))
         await until(() => pool.stats().idleBytes === 0, 'the small block is freed')
       })

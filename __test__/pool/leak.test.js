@@ -334,7 +334,7 @@ describe('a lease that was released is never reported', () => {
     inEveryMode(
       async (pool) => {
         const release = (buffer) => pool.release(buffer)
-        // A function of its own: what it has waited for is in no frame that lives on.
+        // A function of its own: then no frame that lives on has the value that it awaited.
         const acquireTwo = async () => {
           const inTheWay = pool.acquire(SIZE)
           const waiting = pool.acquire(SIZE)

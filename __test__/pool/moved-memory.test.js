@@ -121,7 +121,7 @@ test('A block moved away through a stale view is not trimmed', { skip: !moves },
 
 describe('Blocks that are moved away, through stale views, while they lie idle', () => {
   /**
-   * Leases, releases and moves away so many blocks, and more as room for them.
+   * Leases, releases and moves away `count` blocks, and more as room for them.
    *
    * @param {BufferPool} pool of which release detaches nothing
    * @param {number} count
@@ -155,8 +155,8 @@ describe('Blocks that are moved away, through stale views, while they lie idle',
     moveAway(pool, 1000)
     const { words } = cacheOf(pool)
     await collectUntil(() => words[SEGMENTS_GONE] > 0, 'rows have gone')
-    // Idle slots without memory are all that this thread has. An error in a later turn would end
-    // the process.
+    // This thread only has idle slots without memory. An error in a later turn would end the
+    // process.
     pool.trim()
     pool.close()
     await settle()

@@ -77,7 +77,7 @@ function preload(script) {
 }
 
 describe('--zero-fill-buffers', () => {
-  // Beyond those that these tests run with.
+  // These come in addition to the options that the tests run with.
   const given = `${process.env.NODE_OPTIONS ?? ''} --zero-fill-buffers`
   const script = `
     const pool = new cistern.BufferPool({ detachOnRelease: false })

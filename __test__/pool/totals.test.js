@@ -18,7 +18,7 @@ const {
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** Resident memory of this process, in bytes. */
+/** Returns the resident memory of this process, in bytes. */
 const rss = () => process.memoryUsage.rss()
 
 describe('stats', () => {

@@ -44,7 +44,7 @@ const LEASES = {
   'lease of zeros': (pool, size) => pool.lease(size, { zero: true }).buffer
 }
 
-/** The memory of a Buffer in another ArrayBuffer of this thread. */
+/** Moves the memory of a Buffer to another ArrayBuffer of this thread. */
 const moved = (buffer) => structuredClone(buffer, { transfer: [buffer.buffer] })
 
 /**

@@ -74,7 +74,7 @@ describe('the queue of waiters', LIMIT, () => {
       const pool = new BufferPool({ ...options, maxBytes: MIB })
       const threads = await attachThreads(context, pool, 3)
       const held = pool.allocUnsafe(MIB)
-      // [0] counts who was served; from [1] on, the place at which each was.
+      // [0] counts the waiters that were served; from [1] on, each has its place in that order.
       const places = new Int32Array(new SharedArrayBuffer(4 * 31))
       const next = random(3)
       const wait = async ({ pool }, { id, size, places }) => {
@@ -170,12 +170,12 @@ describe('the queue of waiters', LIMIT, () => {
     for (const thread of threads) {
       await thread.run(({ pool, held }) => {
         held.push(pool.allocUnsafe(64 * 1024), pool.allocUnsafe(64 * 1024))
-        // This one lies idle there.
+        // This block is idle there.
         pool.release(held.pop())
       })
     }
     const large = watch(pool.acquire(MIB))
-    // With that they have been asked for what they have idle, and have given it up.
+    // With that the threads have been asked for their idle blocks, and have given them up.
     for (const thread of threads) await thread.run(({ settle }) => settle())
     const calls = [
       ({ pool }) => pool.allocUnsafe(64 * 1024),
@@ -239,7 +239,7 @@ describe('the queue of waiters', LIMIT, () => {
   test('is served in the midst of threads that lease and release all the time', async (context) => {
     const pool = new BufferPool({ maxBytes: MIB, onExhausted: 'throw' })
     const threads = await attachThreads(context, pool, 2)
-    // [0] ends it; the others count what each thread was given.
+    // [0] ends the threads; the others count the blocks that each thread got.
     const flags = new Int32Array(new SharedArrayBuffer(12))
     const hammers = threads.map((thread, i) =>
       thread.run(
@@ -261,7 +261,7 @@ describe('the queue of waiters', LIMIT, () => {
       )
     )
     for (let i = 0; i < 20 || flags[1] === 0 || flags[2] === 0; i++) {
-      // All of it: each of them must have nothing at one time.
+      // This takes the whole ceiling, so each thread must have nothing at some time.
       const buffer = await pool.acquire(MIB)
       assert.equal(pool.stats().inUseBytes, MIB)
       await sleep(1)
@@ -337,12 +337,12 @@ describe('an AbortSignal', LIMIT, () => {
           watch(pool.acquire(size, { signal: controllers[i].signal }))
         )
         const states = () => waiters.map(({ state }) => state[0]).join('')
-        // From the midst.
+        // Aborts one in the middle of the queue.
         controllers[2].abort()
         releaseAll(pool, held.splice(0, 2))
         await settle()
         assert.equal(states(), 'pprp')
-        // The head: there is room for the next, but not for the one after.
+        // The first waiter: there is room for the next, but not for the one after.
         controllers[0].abort()
         await microtasks()
         assert.equal(states(), 'rrrp')
@@ -430,7 +430,7 @@ describe('an AbortSignal', LIMIT, () => {
           pool.release(await pool.acquire(MIB))
           return
         }
-        // Granted, and its thread has heard of it; who awaits it has not.
+        // The block is granted, and its thread knows; the code that awaits it does not.
         waited.abort()
         const second = await promise
         assert.equal(listenersOf(waited.signal).length, 0)
@@ -566,7 +566,7 @@ describe('close', LIMIT, () => {
     const [thread] = await attachThreads(context, pool)
     await thread.run(({ pool, held }) => held.push(pool.allocUnsafe(1024 * 1024)))
     const promise = pool.acquire(MIB)
-    // From then on it gives up the blocks that are released to it.
+    // From then on the thread gives up the blocks that are released to it.
     await thread.run(({ settle }) => settle())
     const flag = new Int32Array(new SharedArrayBuffer(4))
     const released = thread.run(({ pool, held }, flag) => {
@@ -575,7 +575,7 @@ describe('close', LIMIT, () => {
       Atomics.notify(flag, 0)
     }, flag)
     Atomics.wait(flag, 0, 0, 10_000)
-    // Granted, and this thread has not turned to hear of it.
+    // The block is granted, and this thread's event loop has not turned since.
     pool.close()
     await assert.rejects(promise, CLOSED)
     await released

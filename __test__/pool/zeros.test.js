@@ -11,7 +11,7 @@ const { MessageChannel, receiveMessageOnPort } = require('node:worker_threads')
 const { BufferPool } = require('../..')
 const { givenBack, inEveryMode, runScript } = require('../support/helpers')
 
-/** Of blocks that have room beyond them. */
+/** Sizes that leave room in their blocks. */
 const SIZES = [1, 100, 5000, 100_000, 1_100_000]
 
 /** The calls that ask for zeros. */
@@ -29,7 +29,7 @@ const ZEROED = {
 }
 
 /**
- * Has a pool keep a block of that size, full of ones.
+ * Makes a pool store a block of that size, full of ones.
  *
  * @param {BufferPool} pool
  * @param {number} size

@@ -3,8 +3,8 @@
 /**
  * `npm run soak -- --minutes N`: threads that lease, post, drop, wait, and are ended at any moment;
  * http traffic with broken clients; the totals and the resident memory checked each second. Ends
- * with a line of figures, and with exit code 1 where a byte was another owner's, a block was lost,
- * or memory grew.
+ * with a line of figures, and with exit code 1 if a byte was another owner's, a block was lost, or
+ * memory grew.
  */
 
 const { randomBytes } = require('node:crypto')
@@ -21,21 +21,21 @@ const { Traffic } = require('./traffic')
 
 const MIB = 1024 * 1024
 
-/** So little that it is reached every now and then. */
+/** A ceiling so low that the pool reaches it now and then. */
 const MAX_BYTES = 20 * MIB
 
 const WORKERS = 3
 const CLIENTS = 6
 
-/** A thread lives so many ms, if it does not end itself before. */
+/** The lifetime of a thread in ms, if it does not end itself before. */
 const LIFE = 1500
 
-/** How many posted Buffers are held here. */
+/** The number of posted Buffers that are held here. */
 const RECEIVED = 100
 
 /**
- * More than at the first look after the start, the resident memory may be, when all has been given
- * back.
+ * The growth of resident memory that is allowed between the first look and the end, when all has
+ * been given back.
  */
 const GROWTH_BYTES = 96 * MIB
 
@@ -84,7 +84,7 @@ class Soak {
     }
   }
 
-  /** One thread after the other. */
+  /** Keeps one thread running after the other. */
   async #keepAlive() {
     while (!this.#isOver) {
       const number = ++this.#lastNumber
@@ -141,7 +141,7 @@ class Soak {
     }
   }
 
-  /** Not within `settle`: what its variables have had, its frame would keep. */
+  /** This is not part of `settle`, whose frame would keep the values of its variables alive. */
   #letGo() {
     for (const { buffer, seed } of this.#received) check(buffer, seed)
     this.#received = []
@@ -155,7 +155,7 @@ class Soak {
       globalThis.gc?.()
       await sleep(20)
       const { inUseCount, quarantinedBytes } = this.#pool.stats()
-      // Elsewhere what was with a thread that ended stays set aside.
+      // Elsewhere the blocks of a thread that ended stay in quarantine.
       if (inUseCount === 0 && (quarantinedBytes === 0 || !canMoveMemory())) break
       if (Date.now() > end) throw new Error(`${inUseCount} leases, ${quarantinedBytes} bytes stay`)
     }

@@ -22,7 +22,7 @@ function mark(bytes, seed) {
 }
 
 /**
- * Throws where a byte is another owner's.
+ * Throws if a byte is another owner's.
  *
  * @param {Uint8Array} bytes
  * @param {number} seed
@@ -41,7 +41,7 @@ function below(limit) {
   return Math.floor(Math.random() * limit)
 }
 
-/** From one word to 400 KiB, most of them small. */
+/** Returns a size from one word to 400 KiB, most often a small one. */
 function anySize() {
   return 4 + Math.floor(400_000 ** Math.random())
 }

@@ -126,7 +126,7 @@ class Traffic {
   }
 
   /**
-   * The hash of an answer, or why there is none.
+   * Returns the hash of an answer, or the reason why there is none.
    *
    * @param {http.RequestOptions} options
    * @param {Buffer} [body]
@@ -161,7 +161,7 @@ class Traffic {
         )
       })
       req.on('error', (error) => {
-        // The server had closed the connection, idle for long, when the agent took it up again.
+        // The server had closed the idle connection before the agent used it again.
         if (!req.reusedSocket || this.#seen.has(number)) {
           resolve(`${options.method}: ${error}`)
         } else {

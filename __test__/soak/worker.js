@@ -10,10 +10,10 @@ const { parentPort, workerData } = require('node:worker_threads')
 const { BufferPool } = require('../..')
 const { anySize, below, check, mark } = require('./marks')
 
-/** How many leases it holds at most. */
+/** The most leases that it holds. */
 const HELD = 50
 
-/** How many Buffers may be on their way to the main thread. */
+/** The most Buffers that may be on their way to the main thread. */
 const POSTED = 20
 
 const pool = BufferPool.attach(workerData.handle)
@@ -54,7 +54,7 @@ function step() {
     posted++
     parentPort?.postMessage({ buffer, seed }, [/** @type {ArrayBuffer} */ (buffer.buffer)])
   }
-  // Else it is dropped.
+  // Otherwise the lease is dropped.
   if (held.length > HELD) {
     const [{ buffer, seed }] = held.splice(below(held.length), 1)
     check(buffer, seed)

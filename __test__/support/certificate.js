@@ -5,7 +5,7 @@
 const { createHash, generateKeyPairSync, sign } = require('node:crypto')
 
 /**
- * One piece of DER: a tag, the length of what it holds, and that.
+ * Returns one piece of DER: a tag, the length of the contents, and the contents.
  *
  * @param {number} tag
  * @param {...Buffer} parts
@@ -28,7 +28,7 @@ function makeCertificate() {
   const spki = publicKey.export({ type: 'spki', format: 'der' })
   const name = sequence(piece(0x31, sequence(oid(0x55, 4, 3), piece(0x0c, Buffer.from('cistern')))))
   const ecdsaWithSha256 = sequence(oid(0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2))
-  // Of subjectAltName: the address 127.0.0.1.
+  // subjectAltName: the address 127.0.0.1.
   const address = sequence(piece(0x87, Buffer.from([127, 0, 0, 1])))
   const extensions = piece(0xa3, sequence(sequence(oid(0x55, 0x1d, 0x11), piece(0x04, address))))
   const content = sequence(

@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * `chunks` while other code watches every prototype, in a process of its own: `node
- * chunks-attack.js SOURCE MODE ATTACK`. Ends with an error where that code gets a block before its
- * user does, or can end another user's lease.
+ * `chunks` while other code watches every prototype, in a process of its own:
+ * `node chunks-attack.js SOURCE MODE ATTACK`. Ends with an error if that code gets a block before
+ * its user does, or can end another user's lease.
  */
 
 const assert = require('node:assert/strict')
@@ -27,7 +27,7 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cistern-attack-'))
 const file = path.join(folder, 'file')
 fs.writeFileSync(file, contents)
 process.on('exit', () => fs.rmSync(folder, { recursive: true }))
-// Functions that are called out of turn may well throw later.
+// Functions that are called out of order may throw later.
 process.on('unhandledRejection', () => {})
 
 // The watcher must not see this file's own calls.
@@ -79,7 +79,7 @@ async function main() {
     if (apply(owns, pool, [memory]) && !given.has(memory))
       early[early.length] = new Error('seen').stack
   })
-  /** Without a promise of the user's that other code could watch. */
+  /** Calls `next` without a promise of the user's, which other code could watch. */
   const next = (use) =>
     apply(then, iterator.next(), [
       ({ done, value }) => {
@@ -95,7 +95,7 @@ async function main() {
         resolve({ done, value, count })
         return
       }
-      // Until the next is read; then somebody waits for its block.
+      // This lasts until the next is read; then some code waits for its block.
       for (let i = 0; i < 20; i++) await turn()
       cacheOf(pool).trimmer.giveUpForOthers()
       next(step)
@@ -134,7 +134,7 @@ async function main() {
       const outcome = call()
       if (outcome instanceof Promise) outcome.catch(() => {})
     } catch {
-      // Not so.
+      // The function can't be called in this way.
     }
   }
   watcher.forEach((value) => {
@@ -165,7 +165,7 @@ async function main() {
   process.exit()
 }
 
-/** Returns true where a function is Node's own, or this file's, which is its user. */
+/** Returns true if a function is Node's own, or this file's, which is its user. */
 function isOfTheirs(value) {
   return Function.prototype.toString.call(value).startsWith('class ') || value === main
 }

@@ -65,7 +65,7 @@ async function serveHttp(serve, context, { server, get }) {
 const certificate = makeCertificate()
 const secure = { ...certificate, ca: certificate.cert }
 
-/** An http(s) client's answer, read slowly. */
+/** Returns the answer that an http(s) client reads slowly. */
 async function getHttp(client, port, options = {}) {
   const req = client.get({ host: '127.0.0.1', port, agent: false, ...options })
   const [res] = await once(req, 'response')
@@ -81,7 +81,7 @@ async function getHttp2(url, options) {
   }
 }
 
-/** The two ends of a TCP connection. */
+/** Returns the two ends of a TCP connection. */
 async function connection(context) {
   const server = net.createServer()
   const port = await listening(server, context)
@@ -286,7 +286,7 @@ const DESTINATIONS = {
     })
 }
 
-/** Has a writable's method record its chunks. Returns them. */
+/** Makes a writable's method record its chunks. Returns them. */
 function recordWrites(writable, name) {
   const kept = []
   const method = writable[name]
@@ -297,7 +297,7 @@ function recordWrites(writable, name) {
   return kept
 }
 
-/** A response with methods in front of its own, as express's compression puts them there. */
+/** Puts methods in front of a response's own, as express's compression does. */
 function compressing(res) {
   const gzip = zlib.createGzip({ level: 1 })
   const { end, on, write } = res
@@ -316,14 +316,14 @@ function compressing(res) {
   return res
 }
 
-/** A socket's end, and its client, which does not read. */
+/** Returns a socket's end, and its client, which does not read. */
 async function connected(context) {
   const { socket, client } = await connection(context)
   client.on('error', () => {})
   return { writable: socket, client }
 }
 
-/** A response, and its client, which does not read. */
+/** Returns a response, and its client, which does not read. */
 async function responding(context) {
   const server = http.createServer()
   const port = await listening(server, context)
@@ -333,7 +333,7 @@ async function responding(context) {
   return { writable, client }
 }
 
-/** An http2 stream, and its client's, which does not read. */
+/** Returns an http2 stream, and its client's, which does not read. */
 async function streaming(context, isSecure = false) {
   const server = isSecure ? http2.createSecureServer(secure) : http2.createServer()
   const port = await listening(server, context)
@@ -357,7 +357,7 @@ async function stalled(pool, socket) {
   }, 'it has stalled')
 }
 
-/** The body of a response that came in chunks. */
+/** Returns the body of a response that came in chunks. */
 function dechunked(bytes) {
   const pieces = []
   let at = bytes.indexOf('\r\n\r\n') + 4

@@ -25,7 +25,7 @@ function read(name) {
 }
 
 /**
- * The code blocks of a document.
+ * Returns the code blocks of a document.
  *
  * @param {string} name
  */
@@ -40,8 +40,8 @@ function blocksOf(name) {
 }
 
 /**
- * Returns the links of a document that stay in the project: the file of each, by its path from the root, and the
- * heading.
+ * Returns the links of a document that stay in the project: the file of each, by its path from the
+ * root, and the heading.
  *
  * @param {string} name
  */

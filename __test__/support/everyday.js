@@ -21,7 +21,7 @@ const promClient = require('prom-client')
 
 const HOST = '127.0.0.1'
 
-/** Several chunks of everything, and no whole number of them. */
+/** Larger than a few chunks, and no multiple of a chunk. */
 const BYTES = randomBytes(700_001)
 
 /**
@@ -32,7 +32,7 @@ const BYTES = randomBytes(700_001)
  */
 
 /**
- * Fails where anything is not as it is everywhere else.
+ * Fails if anything is not as it is everywhere else.
  *
  * @param {Cistern} modules
  */
@@ -118,7 +118,7 @@ async function readFiles({ io }, pool, file) {
   assert.equal(await hashOf(io.chunks(pool, handle)), hashOf.of(BYTES))
   await handle.close()
   const hash = createHash('sha256')
-  // One that is lent nothing, and does not call back for its writes.
+  // A writable that gets copies, and does not call back for its writes.
   const writable = new Writable({ write: (chunk, _, done) => done(void hash.update(chunk)) })
   const { write } = writable
   writable.write = (chunk, encoding) => write.call(writable, chunk, encoding)
@@ -128,7 +128,7 @@ async function readFiles({ io }, pool, file) {
   await assert.rejects(io.chunks(pool, path.join(file, 'none')).next(), { code: 'ENOTDIR' })
 }
 
-/** A body of more than one turn of the event loop. */
+/** Returns a body that takes more than one turn of the event loop. */
 function piecemeal() {
   let at = 0
   return new Readable({

@@ -28,7 +28,7 @@ after(() => fs.rmSync(folder, { recursive: true }))
 const smallFile = path.join(folder, 'small-file')
 fs.writeFileSync(smallFile, crypto.randomBytes(8 * MIB))
 
-/** The compiled `faults.c`; `undefined` where there is no compiler. */
+/** The compiled `faults.c`; `undefined` if there is no compiler. */
 const shim = compile()
 
 function compile() {
@@ -41,22 +41,23 @@ function compile() {
 /**
  * Runs a function in a process of its own, with what `faults.js` exports.
  *
- * @param {(faults: typeof import('./faults'), given: any) => Promise<void>} work sees nothing else from here
+ * @param {(faults: typeof import('./faults'), given: any) => Promise<void>} work sees nothing else
+ *   of this file
  * @param {{ given?: unknown, env?: NodeJS.ProcessEnv }} [options]
  */
 function inChild(work, { given = {}, env = {} } = {}) {
   const faults = JSON.stringify(path.join(__dirname, 'faults'))
   const output = runScript(
     `void (${work})(require(${faults}), ${JSON.stringify(given)}).then(() => console.log('done'))`,
-    // glibc takes 64 MiB of addresses for each thread that allocates: room that a test has counted
-    // on.
+    // glibc takes 64 MiB of addresses for each thread that allocates, which a test needs for
+    // itself.
     { env: { MALLOC_ARENA_MAX: '1', ...env } }
   )
   assert.equal(output, 'done\n')
 }
 
 /**
- * The same with `faults.c`.
+ * Does the same with `faults.c`.
  *
  * @param {import('node:test').TestContext} context
  * @param {(faults: typeof import('./faults'), given: any) => Promise<void>} work

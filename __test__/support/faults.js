@@ -34,19 +34,19 @@ function setLimit(bytes) {
 }
 
 /**
- * From now on the operating system refuses whatever goes beyond so many bytes more.
+ * Makes the operating system refuse more than `room` further bytes from now on.
  *
  * @param {number} room
  */
 async function leave(room) {
-  // Has libuv start its threads: it aborts the process where it can't.
+  // Makes libuv start its threads now: it aborts the process if it can't.
   await fs.promises.stat('.')
   // Memory that V8 gives back now cannot be given back when memory is short.
   for (let i = 0; i < 3; i++) globalThis.gc()
   setLimit(addresses() + room)
 }
 
-/** The operating system has memory again. */
+/** Lifts the limit: the operating system has memory again. */
 function lift() {
   setLimit('unlimited')
 }
@@ -54,7 +54,7 @@ function lift() {
 let faults = 0
 
 /**
- * Has `faults.c` refuse calls, counted from now on.
+ * Makes `faults.c` refuse calls, counted from now on.
  *
  * @param {string} name of the function
  * @param {number} first
@@ -66,7 +66,7 @@ function refuse(name, first, last = first, way = 'before') {
   process.env.FAULT = `${name} ${first} ${last} ${way} ${++faults}`
 }
 
-/** Nothing is refused any more. Returns true where something was. */
+/** Stops all refusals. Returns true if there was one. */
 function allow() {
   delete process.env.FAULT
   return process.env.FAULTED !== undefined
@@ -75,7 +75,7 @@ function allow() {
 /** Between two places that are looked at, in bytes. */
 const STRIDE = 1009
 
-/** Writes into each of these Buffers what no other has. */
+/** Writes a mark of its own into each of these Buffers. */
 function mark(buffers) {
   for (const [i, buffer] of buffers.entries()) {
     for (let at = 0; at + 2 <= buffer.length; at += STRIDE) buffer.writeUInt16LE(i + 1, at)
@@ -118,7 +118,7 @@ async function tryEach(count, call) {
 }
 
 /**
- * Asserts that a pool has nothing leased, and gives all back that it has.
+ * Asserts that a pool has nothing leased, and that it gives back all of its memory.
  *
  * @param {BufferPool} pool
  * @param {{ afterEnds?: boolean }} [options] `afterEnds`: of threads that had something leased

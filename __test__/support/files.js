@@ -29,14 +29,14 @@ after(() => fs.rmSync(folder, { recursive: true }))
 const contents = crypto.randomBytes(40 * CHUNK + 12_345)
 const file = fileOf(contents)
 
-/** A new file with these contents. */
+/** Makes a file with these contents. */
 function fileOf(bytes) {
   const name = path.join(folder, crypto.randomUUID())
   fs.writeFileSync(name, bytes)
   return name
 }
 
-/** A new FIFO. */
+/** Makes a FIFO. */
 function fifo() {
   const name = path.join(folder, crypto.randomUUID())
   execFileSync('mkfifo', [name])
@@ -59,7 +59,7 @@ async function atRest(pool) {
 }
 
 /**
- * Overwrites whatever the pool has idle, in every turn of the event loop, until the test is over.
+ * Overwrites the idle memory of the pool in every turn of the event loop, until the test is over.
  */
 function disturb(pool, context, size = CHUNK) {
   let immediate = setImmediate(function overwrite() {
@@ -84,19 +84,19 @@ function onDisturbedPools(run, settings = {}) {
   }
 }
 
-/** How many listeners an emitter has, for each event. */
+/** Returns the number of listeners that an emitter has, for each event. */
 function listenersOf(emitter) {
   return Object.fromEntries(emitter.eventNames().map((name) => [name, emitter.listenerCount(name)]))
 }
 
-/** A signal that fires after so many ms. Unlike Node's own it keeps the process alive. */
+/** Returns a signal that fires after `delay` ms. Unlike Node's own it keeps the process alive. */
 function abortedAfter(delay) {
   const controller = new AbortController()
   setTimeout(() => controller.abort(), delay)
   return controller.signal
 }
 
-/** A Writable that records its chunks, and calls `first` before it takes the second one. */
+/** Returns a Writable that records its chunks, and calls `first` before it takes the second one. */
 function recorder({ first = () => {} } = {}) {
   const sink = new Writable({
     write(chunk, _encoding, callback) {
@@ -109,7 +109,7 @@ function recorder({ first = () => {} } = {}) {
   return sink
 }
 
-/** A Writable that fails. */
+/** Returns a Writable that fails. */
 function failing(when) {
   let writes = 0
   return new Writable({

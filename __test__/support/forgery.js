@@ -52,7 +52,7 @@ function inBothModes(name, run) {
   }
 }
 
-/** A pooled Buffer with the content, or so much of it. */
+/** Returns a pooled Buffer with the content, or the first `length` bytes of it. */
 function pooled(pool, length = CONTENT.length) {
   const buffer = pool.allocUnsafe(length)
   CONTENT.copy(buffer)
@@ -60,8 +60,8 @@ function pooled(pool, length = CONTENT.length) {
 }
 
 /**
- * The next owners of whatever was released: they write to it at once, and ever again until the test
- * is over.
+ * Starts the next owners of all released blocks: they write to them at once, and again and again
+ * until the test is over.
  *
  * @param {BufferPool} pool
  * @param {number} size
@@ -73,7 +73,7 @@ function takeOver(pool, size, context) {
     for (const block of blocks) block.fill(ALIEN)
   }
   take()
-  // Servers may call this when their test is over, and then nobody stops it.
+  // A server may call this after its test is over, and then nothing stops it.
   const timer = setInterval(take, 5).unref()
   const stop = () => {
     clearInterval(timer)
@@ -98,7 +98,7 @@ async function receive(readable) {
       if (chunks.length % 8 === 0) await sleep(1)
     }
   } catch {
-    // It was cut off: what came is looked at.
+    // It was cut off: the test looks at the bytes that came.
   }
   return Buffer.concat(chunks)
 }
@@ -110,7 +110,7 @@ function assertOurs(bytes, isAll = false) {
   else assert.ok(bytes.equals(CONTENT.subarray(0, bytes.length)))
 }
 
-/** A socket that reads with an option of onread, and the end that sends to it. */
+/** Returns a socket that reads with an option of onread, and the end that sends to it. */
 async function reading(context, option) {
   const server = net.createServer()
   context.after(() => server.close())

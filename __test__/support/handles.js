@@ -20,7 +20,7 @@ const invalid = (reason) => ({
 const threads = new Set()
 
 /**
- * A thread that ends with this file, if not before.
+ * Starts a thread that ends with this file, if not before.
  *
  * @param {import('../..').PoolHandle} [handle]
  */
@@ -33,12 +33,12 @@ function startThread(handle) {
 after(() => Promise.all([...threads].map((thread) => thread.terminate())))
 
 /**
- * The handle of a pool that this thread has dropped.
+ * Returns the handle of a pool that this thread has dropped.
  *
  * @param {(pool: BufferPool) => unknown} [use] before it does
  */
 async function handleOfDropped(use = () => {}) {
-  // In a function of its own: a suspended one keeps what it has passed on.
+  // This is a function of its own: a suspended one keeps the values alive that it has passed on.
   const drop = () => {
     const pool = new BufferPool()
     return { handle: pool.handle, witness: new WeakRef(pool), used: use(pool) }

@@ -15,38 +15,38 @@ if (typeof globalThis.gc !== 'function') {
   throw new Error('These tests collect garbage: run them with node --expose-gc')
 }
 
-/** True where release moves memory (Node 22 and later); Node 20 leaves that to the finalizer. */
+/** True if release moves memory (Node 22 and later); Node 20 leaves that to the finalizer. */
 const moves = 'transfer' in ArrayBuffer.prototype
 
 /**
- * True where a pooled Buffer can be posted to another thread. On Node 20, cistern has to be able to
+ * True if a pooled Buffer can be posted to another thread. On Node 20, cistern has to be able to
  * move memory.
  */
 const posts = moves || canMoveMemory()
 
-/** True where a mark forbids detaching: from Node 24 on. Before, it only forbids posting. */
+/** True if a mark forbids detaching: from Node 24 on. Before, it only forbids posting. */
 const marksHold = moves && doesMarkHold()
 
 /**
- * True where cistern sees that the last holder of a block is gone, in any thread: on Linux.
- * Elsewhere the leased blocks of an ended thread are set aside for good.
+ * True if cistern sees that the last holder of a block is gone, in any thread: on Linux. Elsewhere
+ * the leased blocks of an ended thread stay in quarantine.
  */
 const endsShow = canMoveMemory()
 
 /**
- * True where blocks are cistern's own memory, false where they are V8's (`CISTERN_NO_EXTERNAL=1`).
- * V8 frees its own memory itself: no thread can lease it again, and threads cannot share it.
+ * True if blocks are cistern's own memory, false if they are V8's (`CISTERN_NO_EXTERNAL=1`). V8
+ * frees its own memory itself: no thread can lease it again, and threads cannot share it.
  */
 const { external } = new BufferPool().stats()
 
 /**
- * True where idle blocks of this thread become available to other classes at once. Elsewhere that
- * takes their finalizers, a turn later; on Node 20 the same is true of a released block.
+ * True if idle blocks of this thread become available to other classes at once. Elsewhere their
+ * finalizers return them a turn later; on Node 20 the same is true of a released block.
  */
 const givesAtOnce = endsShow || !external
 
 /**
- * True where a memory checker runs these tests (`npm run test:asan`, `npm run test:memcheck`). Then
+ * True if a memory checker runs these tests (`npm run test:asan`, `npm run test:memcheck`). Then
  * resident and available memory include the checker's.
  */
 const isChecked = process.env.CISTERN_CHECKED !== undefined
@@ -126,7 +126,7 @@ async function roomFor(lease) {
  * Collects garbage until a condition holds.
  *
  * @param {() => boolean} condition
- * @param {string} what it means, for the failure
+ * @param {string} what its meaning, for the failure
  */
 async function collectUntil(condition, what) {
   for (let i = 0; i < 100; i++) {
@@ -141,7 +141,7 @@ async function collectUntil(condition, what) {
  * Waits until a condition holds, without collecting garbage.
  *
  * @param {() => unknown} condition
- * @param {string | (() => string)} what it means, for the failure
+ * @param {string | (() => string)} what its meaning, for the failure
  */
 async function until(condition, what) {
   const deadline = performance.now() + PATIENCE
@@ -158,7 +158,7 @@ async function until(condition, what) {
  * or the clock.
  *
  * @param {() => unknown} condition
- * @param {string} what it means, for the failure
+ * @param {string} what its meaning, for the failure
  * @param {import('./thread').Thread[]} [threads]
  */
 async function eventually(condition, what, threads = []) {
@@ -196,8 +196,8 @@ async function balanced(pool) {
 }
 
 /**
- * Returns the open files of this process whose path begins so. Only Linux tells; elsewhere the list
- * is empty.
+ * Returns the open files of this process whose path begins so. The list is empty on systems other
+ * than Linux.
  *
  * @param {string} start
  */

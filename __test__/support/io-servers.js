@@ -25,8 +25,8 @@ const ALIEN = 0xee
  * @property {string} [method]
  * @property {string} [path]
  * @property {Record<string, string | number>} [headers]
- * @property {Iterable<Buffer> | AsyncIterable<Buffer>} [chunks] of the body; without a Content-Length they go
- *   out as they are
+ * @property {Iterable<Buffer> | AsyncIterable<Buffer>} [chunks] of the body; without a
+ *   Content-Length they go out as they are
  * @property {Record<string, string>} [trailers]
  *
  * @typedef {{ status: number, headers: object, body: Buffer }} Answer
@@ -36,7 +36,7 @@ const ALIEN = 0xee
 function byHttp1(module) {
   /** @param {Call} call */
   return async ({ port, method = 'POST', path = '/', headers = {}, chunks = [], trailers }) => {
-    // A connection that stays: from one that is to close, an early answer can get lost.
+    // The connection stays open: on one that is about to close, an early answer can get lost.
     const agent = new module.Agent({ keepAlive: true })
     const req = module.request({ host: HOST, port, method, path, headers, ca: cert, agent })
     const answered = answerTo(req)
@@ -78,7 +78,7 @@ function byHttp2(scheme) {
 }
 
 /**
- * The answer to a request, to be awaited at leisure.
+ * Returns a promise of the answer to a request, which the caller may await later.
  *
  * @param {import('node:events').EventEmitter} req
  */
@@ -95,7 +95,7 @@ function answerTo(req) {
 }
 
 /**
- * Writes a body, but no further once the answer is there. Returns true where it is written.
+ * Writes a body, and stops when the answer is there. Returns true if all of it is written.
  *
  * @param {Iterable<Buffer> | AsyncIterable<Buffer>} chunks
  * @param {import('node:stream').Writable} writable
@@ -125,7 +125,7 @@ async function bodyOf(readable) {
   return Buffer.concat(chunks)
 }
 
-/** Of each kind, a server and a client. */
+/** A server and a client of each kind. */
 const TRANSPORTS = [
   {
     name: 'http',
@@ -157,7 +157,7 @@ const TRANSPORTS = [
   }
 ]
 
-/** Frames of HTTP/2, to say what Node's own client would not. */
+/** Frames of HTTP/2 that Node's own client would not send. */
 const frames = {
   /**
    * @param {number} type
@@ -175,8 +175,8 @@ const frames = {
   },
 
   /**
-   * The opening of a connection, with room for as many bytes in each stream, and without bound in
-   * all.
+   * Returns the opening of a connection, with a window of that many bytes for each stream, and
+   * without a bound for all.
    *
    * @param {number} window
    */
@@ -193,7 +193,7 @@ const frames = {
   },
 
   /**
-   * A request's headers.
+   * Returns a request's headers.
    *
    * @param {number} stream
    * @param {{ method?: 'GET' | 'POST', path?: string, isLast?: boolean }} [options]
@@ -201,7 +201,7 @@ const frames = {
   headers(stream, { method = 'POST', path = '/', isLast = false } = {}) {
     const text = Buffer.from(path)
     const block = Buffer.concat([
-      // Of HPACK's static table: the method, http, the authority, the path.
+      // Entries of HPACK's static table: the method, http, the authority, the path.
       Buffer.from([method === 'GET' ? 0x82 : 0x83, 0x86, 0x01, 1, 0x61, 0x04, text.length]),
       text
     ])
@@ -275,8 +275,8 @@ async function serving(server, use) {
 }
 
 /**
- * Leases, overwrites and releases blocks of a size without end: whatever of it is released too
- * early shows that.
+ * Leases, overwrites and releases blocks of a size without end, so that a block that was released
+ * too early shows.
  *
  * @param {import('../..').BufferPool} pool
  * @param {number} size
@@ -310,7 +310,7 @@ async function allBack(pool) {
 const hash = (bytes) => createHash('sha256').update(bytes).digest('hex')
 
 /**
- * A body in pieces of at most `size` bytes.
+ * Yields a body in pieces of at most `size` bytes.
  *
  * @param {Buffer} body
  * @param {number} size

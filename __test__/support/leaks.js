@@ -26,7 +26,7 @@ after(() => diagnostics.unsubscribe('cistern:leak', tell))
 beforeEach(() => told.splice(0))
 
 /**
- * Waits until so many of a pool's leases are collected, and `cistern:leak` has reported them.
+ * Waits until `count` of a pool's leases are collected, and `cistern:leak` has reported them.
  *
  * @param {BufferPool} pool
  * @param {number} count in all

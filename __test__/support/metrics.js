@@ -20,7 +20,7 @@ const MIB = 1024 * KIB
 const root = path.join(__dirname, '..', '..')
 
 /**
- * The series that a pool's stats stand for, by their text.
+ * Returns the series that a pool's stats stand for, by their text.
  *
  * @param {import('../..').PoolStats} stats
  */
@@ -70,7 +70,7 @@ function seriesName(name, labels) {
 }
 
 /**
- * A scraped text, every line of it: the series with their values, and what is said of the metrics.
+ * Parses every line of a scraped text: the series with their values, and the metrics' descriptions.
  *
  * @param {string} text
  */

@@ -21,7 +21,7 @@ function npm(cwd, args, env) {
   })
 }
 
-/** The npm that runs us, if one does, or else that on the PATH. */
+/** Returns the npm that runs this process, if one does, or else the one on the PATH. */
 function npmScript() {
   const own = process.env.npm_execpath
   if (own !== undefined) return own

@@ -12,7 +12,7 @@ const NOT_POOLED = { name: 'TypeError', code: 'ERR_CISTERN_NOT_POOLED' }
 const threads = new Set()
 
 /**
- * A thread that ends with this file, if not before.
+ * Starts a thread that ends with this file, if not before.
  *
  * @param {BufferPool} [pool] that it attaches to
  */
@@ -36,12 +36,12 @@ const keep = (self, buffer) => {
   self.kept = buffer
 }
 
-/** A task: returns true where every byte of it is `byte`. */
+/** A task: returns true if every byte of it is `byte`. */
 const holds = ({ kept }, byte) => kept.length > 0 && kept.every((each) => each === byte)
 
 /**
- * Something that is received, in a place of its own: an async function that is suspended holds on
- * to what it has seen.
+ * Wraps a received value in an object: a suspended async function keeps the values alive that it
+ * has seen.
  *
  * @template T
  * @param {Promise<T>} received
@@ -61,7 +61,7 @@ function closed(pool) {
 }
 
 /**
- * Returns true where every byte that is held is `byte`.
+ * Returns true if every byte that is held is `byte`.
  *
  * @param {{ it: Uint8Array }} held
  * @param {number} byte
@@ -71,7 +71,7 @@ function isAll({ it }, byte) {
 }
 
 /**
- * Leases as many blocks of a size as there may be, writes all over them and releases them.
+ * Leases as many blocks of a size as the pool allows, overwrites them and releases them.
  *
  * @param {BufferPool} pool
  * @param {number} size

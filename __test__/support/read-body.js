@@ -16,7 +16,7 @@ const MIB = 1024 * KIB
 const EVENTS = ['data', 'end', 'error', 'close', 'aborted', 'readable', 'pause', 'resume']
 
 /**
- * How many listeners a request has of each kind.
+ * Returns the number of listeners that a request has of each kind.
  *
  * @param {import('node:events').EventEmitter} req
  */
@@ -29,7 +29,7 @@ const listenersOf = (req) => EVENTS.map((event) => req.listenerCount(event))
  */
 
 /**
- * A server that reads each body, notes what became of it, and answers with its hash.
+ * Returns a server that reads each body, notes its outcome, and answers with its hash.
  *
  * @param {{ createServer: (handler: Function) => any }} transport
  * @param {BufferPool} pool

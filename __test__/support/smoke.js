@@ -45,8 +45,8 @@ const TRIALS = {
 
   'a dropped Buffer comes back': async ({ BufferPool }) => {
     const pool = new BufferPool()
-    // In a function, and often: a stack that is looked through byte by byte may still show the
-    // last.
+    // This is a function, and runs often: a collector that scans the stack byte by byte may still
+    // find the last.
     const drop = () => pool.allocUnsafe(SIZE).fill(1).length
     for (let i = 0; i < 20; i++) drop()
     for (let i = 0; i < 50 && pool.stats().collectedCount === 0; i++) {
@@ -152,7 +152,7 @@ const TRIALS = {
   }
 }
 
-/** A worker that has leased a Buffer, and what it has posted. */
+/** Starts a worker that leases a Buffer. Returns the worker, and the Buffer that it has posted. */
 async function postedBy(pool) {
   const worker = new Worker(__filename, { workerData: pool.handle })
   const [bytes] = await once(worker, 'message')
@@ -161,13 +161,13 @@ async function postedBy(pool) {
   return { worker, bytes }
 }
 
-/** The worker of the last trials: leases, and posts what it has. */
+/** Runs the worker of the last trials: leases a Buffer, and posts it. */
 function work() {
   try {
     const { BufferPool } = require('../..')
     const buffer = BufferPool.attach(workerData).allocUnsafe(SIZE).fill(5)
     parentPort.postMessage(buffer, [buffer.buffer])
-    // Ended by the other side: what it posted is the lender's until it is back.
+    // The other side ends it: the posted Buffer belongs to its lender until it is back.
     setInterval(() => {}, 1000)
   } catch ({ code, message }) {
     parentPort.postMessage({ code: String(code), message })
@@ -182,7 +182,7 @@ async function serve(answer) {
 }
 
 /**
- * The body of an answer, or its status where that is no success.
+ * Returns the body of an answer, or its status if that is no success.
  *
  * @param {string} url
  * @param {Buffer} [body]
@@ -194,7 +194,7 @@ async function ask(url, body) {
   return response.ok ? bytes : response.status
 }
 
-/** A response's end is seen a moment after its last byte. */
+/** Waits for the end of a response, which cistern sees a moment after its last byte. */
 async function settled(pool) {
   for (let i = 0; i < 6000 && pool.stats().inUseCount > 0; i++) await sleep(10)
   assert.equal(pool.stats().inUseCount, 0)

@@ -19,7 +19,7 @@ function callRead(read, args) {
 }
 
 /**
- * Has `fs.read` done by `replacement` until the test is over.
+ * Replaces `fs.read` by `replacement` until the test is over.
  *
  * @param {import('node:test').TestContext} context
  * @param {(read: Function, args: any[]) => unknown} replacement

@@ -51,7 +51,7 @@ class Thread {
   constructor(handle) {
     this.#worker = new Worker(SOURCE, { eval: true, workerData: { handle } })
     this.#worker.on('message', ({ id, value, error }) => {
-      // None where the thread has died meanwhile.
+      // There is no task if the thread has died meanwhile.
       const task = this.#tasks.get(id)
       this.#tasks.delete(id)
       if (error === undefined) task?.resolve(value)
@@ -68,7 +68,7 @@ class Thread {
   }
 
   /**
-   * Has the thread do something. The task is sent as text: it sees `self` and `data`, and nothing
+   * Makes the thread run a task. The task is sent as text: it sees `self` and `data`, and nothing
    * else of this file.
    *
    * @param {(self: any, data: any) => unknown} task
@@ -84,7 +84,7 @@ class Thread {
     })
   }
 
-  /** Has the thread collect its garbage, and run what finalizers are due then. */
+  /** Makes the thread collect its garbage, and run the finalizers that are due then. */
   collect() {
     return this.run(async () => {
       globalThis.gc()

@@ -12,17 +12,17 @@ const { setImmediate: turn } = require('node:timers/promises')
 
 const MAX_SIZE = 256 * 1024
 
-/** How many leases are held at a time, at most. */
+/** The most leases that are held at a time. */
 const HELD = 100
 
-/** How many stale views, and transferred ArrayBuffers, are kept to be misused. */
+/** The number of stale views, and of transferred ArrayBuffers, that are stored for misuse. */
 const MISUSED = 20
 
 /** A prime number of marks, so that no block gets the same one each time. */
 const PATTERNS = Array.from({ length: 31 }, (_, mark) => Buffer.alloc(MAX_SIZE, mark + 1))
 
 /**
- * A repeatable source of numbers from 0 to below 1: mulberry32, by Tommy Ettinger.
+ * Returns a repeatable source of numbers from 0 to below 1: mulberry32, by Tommy Ettinger.
  *
  * @param {number} seed
  */
@@ -76,7 +76,7 @@ async function torture(pool, { operations, seed, detaches }) {
     const dice = next()
     if (held.length === 0 || (dice < 0.49 && held.length < HELD)) {
       counts.lease++
-      // Small ones mostly, and from time to time one of a quarter MiB.
+      // Most sizes are small, and from time to time there is one of a quarter MiB.
       const size = 1 + below(next() < 0.002 ? MAX_SIZE : next() < 0.1 ? 16_384 : 1500)
       const mark = below(PATTERNS.length)
       const zero = next() < 0.05

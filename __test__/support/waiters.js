@@ -22,7 +22,7 @@ const EXHAUSTED = { name: 'RangeError', code: 'ERR_CISTERN_EXHAUSTED' }
 /** The limit of a test whose waiter is never served, in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
-/** The bytes that a lease of a size takes. */
+/** Returns the bytes that a lease of a size takes. */
 const blockOf = (/** @type {number} */ size) => blockSizes[classOf(size)]
 
 /**
@@ -126,7 +126,7 @@ class Model {
 
   static CEILING = 64 * KIB
 
-  /** Those who should be served by now are, and nobody else. */
+  /** Asserts that the waiters which should be served by now are served, and no others. */
   async serves(/** @type {number[]} */ ids) {
     await handedOn()
     for (const id of ids) {
@@ -270,7 +270,7 @@ function calls() {
       }
     )
   )
-  // Closing is the end of everything that is of interest here.
+  // Closing the pool ends the interesting part of a run, so it is rare.
   const often = [acquire, acquire, acquire, alloc, release, release, release, abort, trim, yielding]
   return fc.commands([...often, ...often, ...often, close], { maxCommands: 80, size: 'max' })
 }

@@ -44,7 +44,7 @@ const WATCHED = [
 
 const ITERATORS = [[], new Set(), new Map()].map((list) => getPrototypeOf(list[Symbol.iterator]()))
 
-/** Functions and statics that other code can put others in the place of. */
+/** Functions and statics that other code can replace. */
 const MODULES = [
   [fs, ['read', 'open', 'close']],
   [timers, ['setImmediate', 'setTimeout', 'clearTimeout']],
@@ -57,11 +57,11 @@ const MODULES = [
   [Math, ['min', 'max']]
 ]
 
-/** Without these nothing goes on, or everything is their user's. */
+/** Not watched: without these nothing works, or everything belongs to their user. */
 const LEFT_ALONE = new Set(['constructor', 'toString', Symbol.toStringTag, Symbol.hasInstance])
 
 /**
- * Watches.
+ * Calls `onSeen` with each object and each function that passes a prototype.
  *
  * @param {object[]} more prototypes
  * @param {string[]} names of properties that every object is to have a setter for
@@ -81,7 +81,7 @@ function watch(more, names, onSeen) {
       onSeen(value)
       if (value instanceof Promise) apply(then, value, [see, see])
     } catch {
-      // A stranger that can't be asked.
+      // A foreign object that can't be inspected.
     } finally {
       isBusy = false
     }
@@ -112,7 +112,7 @@ function watch(more, names, onSeen) {
     for (const name of ownKeys(prototype)) if (!LEFT_ALONE.has(name)) planProperty(prototype, name)
   }
   for (const [module, names] of MODULES) for (const name of names) planProperty(module, name)
-  // An await asks for it, and goes by `then` where it is not what it was.
+  // An `await` reads this property, and calls `then` if its value has changed.
   const constructorOf = function get() {
     see(this)
     return Object
@@ -125,7 +125,7 @@ function watch(more, names, onSeen) {
   for (let i = 0; i < plan.length; i++) put(...plan[i])
   return {
     seen,
-    /** Each that was seen, to be attacked with. */
+    /** Calls `use` with each object that was seen. */
     forEach: (use) => apply(forEachIn, seen, [use]),
     stop() {
       isBusy = true
@@ -134,7 +134,10 @@ function watch(more, names, onSeen) {
   }
 }
 
-/** A property of a prototype that sees what is assigned to it, and who is asked for it. */
+/**
+ * Returns a property of a prototype that sees each assigned value, and each object that it is read
+ * from.
+ */
 function setterOf(name, see) {
   return {
     get() {

@@ -50,7 +50,7 @@ after(() => clearInterval(alive))
 
 describe('a thread', LIMIT, () => {
   /**
-   * A worker with `pool` at hand that does as it is written.
+   * Starts a worker that runs a script, with `pool` in scope.
    *
    * @param {import('node:test').TestContext} context
    * @param {BufferPool} pool
@@ -120,7 +120,7 @@ describe('a thread', LIMIT, () => {
         .run(({ pool }, flag) => {
           pool.acquire(1024 * 1024)
           Atomics.store(flag, 0, 1)
-          // It never turns to hear of its grant.
+          // The thread's event loop never turns, so it never learns of its grant.
           Atomics.wait(flag, 1, 0)
         }, flag)
         .catch(() => {})
@@ -160,8 +160,8 @@ describe('a thread', LIMIT, () => {
         await turn()
       }
       await thread.terminate()
-      // The queue of waiters is empty, and all memory is available at once. But where a thread ends
-      // in the very moment in which it is given a block, that block may be set aside for good.
+      // The queue of waiters is empty, and all memory is available at once. But if a thread ends at
+      // the moment in which it is given a block, that block may stay in quarantine.
       const { quarantinedBytes } = pool.stats()
       assert.ok(quarantinedBytes < MIB / 2, `${quarantinedBytes} bytes are set aside`)
       const most = blockSizes.filter((size) => size <= MIB - quarantinedBytes).at(-1)
@@ -338,7 +338,7 @@ describe('several threads that wait, abort, lease and release for two seconds', 
         const below = (limit) => Math.floor(next() * limit)
         const counts = { served: 0, aborted: 0, foreign: 0, other: 0, dropped: 0, listeners: 0 }
         const end = performance.now() + milliseconds
-        // A call of its own for each: what it drops is in no frame that lives on.
+        // A call of its own for each: then no frame that lives on has the dropped lease.
         const useOne = async () => {
           const size = 1 + below(next() < 0.1 ? 1024 * 1024 : 200 * 1024)
           const controller = new AbortController()
@@ -368,7 +368,7 @@ describe('several threads that wait, abort, lease and release for two seconds', 
         const use = async () => {
           while (performance.now() < end) await useOne()
         }
-        // A thread's dropped blocks must be collected for the others to go on, even when it has
+        // The others can only go on when a thread's dropped blocks are collected, even after it has
         // finished.
         self.collector = setInterval(() => {
           if (Atomics.load(dropped, 0) > pool.stats().collectedCount) globalThis.gc()

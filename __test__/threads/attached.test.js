@@ -192,8 +192,7 @@ describe('a pool that is attached', () => {
 
   test('has a peak that is the sum of the threads’ peaks, and stays', async () => {
     const pool = new BufferPool()
-    // Where release gives the block back, no more than the last thread's four were ever lent at a
-    // time.
+    // If release gives the block back, at most the last thread's four were ever lent at a time.
     const peak = (posts ? 2 + 3 + 4 : 4) * 65_536
     const some = [startThread(pool.handle), startThread(pool.handle)]
     const leaseAndRelease = (count) => {

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * Handles: how other threads get to a pool, and who does not.
+ * Handles: how other threads get to a pool, and what can't lead to one.
  *
  * A handle leads to its own pool or to a documented error, whatever happened to it on its way.
  */
@@ -334,7 +334,7 @@ describe('attach', () => {
       fc.string({ unit: 'binary', minLength: KEY_DIGITS, maxLength: KEY_DIGITS }),
       fc.string({ unit: digits, maxLength: 200 }),
       fc.string({ unit: digits, minLength: KEY_DIGITS, maxLength: KEY_DIGITS }),
-      // Of this process, and no pool's.
+      // A key of this process that belongs to no pool.
       fc
         .string({ unit: digits, minLength: 32, maxLength: 32 })
         .map((rest) => key.slice(0, PROCESS_DIGITS) + rest),
@@ -366,7 +366,7 @@ describe('attach', () => {
     )
   })
 
-  /** Its bits, some the other way, as digits again. */
+  /** Its digits again, with some bits flipped. */
   const tampered = fc.array(fc.nat({ max: KEY_DIGITS * 4 - 1 }), { maxLength: 4 }).map((bits) => {
     const bytes = Buffer.from(key, 'hex')
     for (const bit of bits) bytes[bit >> 3] ^= 1 << (bit & 7)

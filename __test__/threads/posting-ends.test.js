@@ -4,7 +4,7 @@
  * Pooled Buffers that were posted, and a thread that ends: the lender, the receiver, or any of many
  * workers.
  *
- * No block is in use for ever, and none is handed out while a thread can still read it.
+ * No block stays in use forever, and none is handed out while a thread can still read it.
  */
 
 const assert = require('node:assert/strict')
@@ -40,10 +40,10 @@ const MARKS = JSON.stringify(require.resolve('../soak/marks'))
 
 const MIB = 1024 * 1024
 
-/** How many workers are ended in a row. */
+/** The number of workers that are ended in a row. */
 const TERMINATIONS = Number(process.env.CISTERN_TERMINATIONS ?? 1000)
 
-/** How many workers live at a time. */
+/** The number of workers that live at a time. */
 const WAVE = 4
 
 /** The ways in which a lender ends. */
@@ -66,7 +66,7 @@ class Holdings {
     this.pool = pool
   }
 
-  /** Goes on with leases of this thread's, while others come and go. */
+  /** Continues with leases of this thread, while other threads start and end. */
   work() {
     const { own, pool } = this
     for (let i = 0; i < 5; i++) {
@@ -99,7 +99,7 @@ class Holdings {
   verify() {
     for (const { buffer } of this.received) overwrite(this.pool, buffer.length, 2)
     for (const { buffer, seed } of [...this.own, ...this.received]) {
-      // To the end it is as it was.
+      // The bytes are unchanged at the end.
       check(buffer, seed)
     }
   }
@@ -271,7 +271,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       assert.equal(pool.owns(buffer.it), false)
       assert.throws(() => pool.release(buffer.it), /view/)
       const { quarantinedBytes, inUseCount } = await balanced(pool)
-      // Native code may still hold it, where that does not show.
+      // Without a witness the pool must assume that native code still holds it.
       assert.deepEqual([quarantinedBytes, inUseCount], [endsShow ? 0 : blockSize, 0])
       pool.release(pool.allocUnsafe(size))
       assert.equal(pool.stats().freshCount, endsShow ? 1 : 2, 'the block is used again')
@@ -335,7 +335,7 @@ describe('a posted Buffer whose lender has ended', { skip: !posts }, () => {
       assert.equal(granted, 0)
       assert.ok(isAll(first, 42) && isAll(second, 42))
       first.it = undefined
-      // Nobody asks the pool for anything: it notices by itself.
+      // No code calls the pool: it notices by itself.
       await eventually(() => granted === 2, 'both are served')
       await Promise.all(waiting)
       assert.ok(isAll(second, 42))
@@ -396,7 +396,7 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
               else kept.push(buffer)
               if (++count > last) { ${end} }
             }
-            // No more than the receiver can take in the time.
+            // This is no more than the receiver can take in the time.
             if (count < 100) setImmediate(work)
             else setInterval(() => {}, 1000)
           }
@@ -463,7 +463,7 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
     const end = await run(TERMINATIONS - warmUp)
     assert.equal(end.inUseCount, 0)
     assert.ok(end.allocCount - before.allocCount > TERMINATIONS, 'they had something to lose')
-    // But for what is set aside for good, where ends don't show.
+    // Except blocks that stay in quarantine, where the end of a holder can't be seen.
     const [least, most] = [before, end].map(({ rss, quarantinedBytes }) => rss - quarantinedBytes)
     assert.ok(
       most < least + 30 * MIB,
@@ -479,11 +479,11 @@ describe('many workers that end at any moment', { skip: !posts }, () => {
 })
 
 /**
- * Runs workers, so many at a time, and ends each at some moment.
+ * Runs workers, a fixed number at a time, and ends each at some moment.
  *
  * @param {number} count
- * @param {(number: number) => { worker: Worker, ready?: Promise<unknown> }} start with what to wait for
- *   before its end may come
+ * @param {(number: number) => { worker: Worker, ready?: Promise<unknown> }} start returns the
+ *   worker, and a promise to await before it may be ended
  */
 async function runAndEnd(count, start) {
   const runOne = async (number) => {

@@ -78,7 +78,7 @@ const drop = (self) => {
   self.kept = undefined
 }
 
-/** A task: releases it, and says what is left. */
+/** A task: releases it, and returns what is left. */
 const release = ({ pool, kept }) => {
   const before = pool.owns(kept)
   pool.release(kept)

@@ -27,7 +27,7 @@ const {
 const ENTRY = JSON.stringify(path.join(__dirname, '..', '..'))
 
 /**
- * A worker that runs a script with `shared`, `BufferPool` and `parentPort` at hand.
+ * Starts a worker that runs a script, with `shared`, `BufferPool` and `parentPort` in scope.
  *
  * @param {string} script
  * @param {import('node:worker_threads').WorkerOptions} [options]

@@ -16,7 +16,7 @@ const { folder, runProgram, writeProgram } = require('../support/programs')
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** For what waits in vain: in milliseconds. */
+/** The time limit for a wait in vain, in milliseconds. */
 const LIMIT = { timeout: 120_000 }
 
 /** The exit code of a thread that awaits a promise that never settles. */
@@ -489,7 +489,7 @@ test('A wait that ends in the midst of a look leaves no timer behind', LIMIT, ()
         return controller
       }
       const first = wait()
-      // Right after the first look has begun, which takes more than one turn.
+      // This is right after the first look has begun, which takes more than one turn.
       await new Promise((resolve) => setTimeout(resolve, 50))
       first.abort()
       const second = wait()

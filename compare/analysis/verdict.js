@@ -29,7 +29,7 @@ const again = 'close other programs and run it again, or take more rounds with -
  * @property {string} candidate the arm that the verdict is about
  * @property {string} baseline
  * @property {string} [settings] of the tuned V8, in words
- * @property {boolean} [starved] true where the pool or the baseline had no core for itself
+ * @property {boolean} [starved] true if the pool or the baseline had no core for itself
  * @property {{ ratio: import('./ratio').Ratio, holds: boolean }} [control] the baseline against
  *   itself
  * @property {import('./ratio').Ratio} [noise] the same in speed: it shows what chance alone can do

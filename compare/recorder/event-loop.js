@@ -2,7 +2,7 @@
 
 const { monitorEventLoopDelay } = require('node:perf_hooks')
 
-/** How often Node samples the delay, in ms. It counts that interval as delay. */
+/** The interval at which Node samples the delay, in ms. Node counts that interval as delay. */
 const RESOLUTION_MS = 5
 
 /** Measures how late the event loop runs its timers. */

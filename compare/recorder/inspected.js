@@ -14,12 +14,12 @@ const { openSubject } = require('./subject')
 const { useBuffer } = require('../experiments/use-buffer')
 const { BEGIN, END } = require('../experiments/http-buffers/marks')
 
-/** After so many Buffers an arm that reuses memory has allocated all of it. */
+/** After this many Buffers an arm that reuses memory has allocated all of it. */
 const WARMUP_BUFFERS = 200
 
 const BUFFERS = 1000
 
-/** The memory is read at the start, and again after each so many Buffers. */
+/** The number of Buffers between two readings of the memory, the first of which is at the start. */
 const RSS_EVERY = 250
 
 const { spec, workload, arm, state } = openSubject()

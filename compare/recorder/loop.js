@@ -15,8 +15,8 @@ const { LONGEST_WINDOW } = require('../runner/plan')
 const { disconnect, obey, openAnySubject } = require('./subject')
 
 /**
- * Operations per event-loop turn. A turn that never ends would run no finalizer. With so many
- * operations in one, the turns themselves cost almost nothing.
+ * Operations per event-loop turn. A turn that never ends would run no finalizer. With this number
+ * of operations in one, the turns themselves cost almost nothing.
  */
 const TURN_OPERATIONS = 256
 

@@ -10,7 +10,7 @@ const { median } = require('simple-statistics')
  */
 const SAMPLE_EVERY_MS = 25
 
-/** A pool's figures take longer to read, so one of so many samples reads them. */
+/** A pool's figures take longer to read, so only one in this many samples reads them. */
 const POOL_EVERY = 4
 
 /**
@@ -97,7 +97,7 @@ class MemoryWatch {
   }
 }
 
-/** Returns the figures of a pool; `undefined` where there is no pool. */
+/** Returns the figures of a pool; `undefined` if there is no pool. */
 function heldBy({ inUseBytes = 0, idleBytes = undefined } = {}) {
   return idleBytes === undefined ? undefined : inUseBytes + idleBytes
 }

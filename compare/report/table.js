@@ -41,7 +41,7 @@ function table(experiment, colours) {
   return drawn.toString()
 }
 
-/** Returns the best figure of a column, or undefined where there is no choice. */
+/** Returns the best figure of a column, or undefined if there is no choice. */
 function bestOf(contenders, { metric, better }) {
   const values = contenders.map((arm) => arm.median[metric]).filter((value) => value !== undefined)
   if (values.length < 2) return undefined

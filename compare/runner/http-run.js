@@ -50,7 +50,7 @@ function noReply(server, load) {
 function metricsOf(load, recorded, { replyBytes }) {
   const metrics = {
     requestsPerSecond: load.requests / load.seconds,
-    // A short window of long replies may hold the end of none.
+    // A short window may hold the end of no long reply.
     ...(load.requests > 0 ? latencyOf(load) : {}),
     ...recorded,
     errors: load.errors,

@@ -21,13 +21,14 @@ const HEAT = { durationSeconds: 0.14, warmupSeconds: 0.06 }
 const HEATS = 2
 
 /**
- * With `--full`: how far the ratio's interval may reach to either side, as a share of the ratio.
+ * With `--full`: the most that the ratio's interval may reach to either side, as a share of the
+ * ratio.
  */
 const PRECISION = 0.02
 
 /**
- * The fewest replies or operations in a window. Where they are slow the window lasts longer, up to
- * ten times. A window of four can show whether there was a collection, but not how fast an arm is.
+ * The fewest replies or operations in a window. If they are slow the window lasts longer, up to ten
+ * times. A window of four can show a collection, but not the speed of an arm.
  */
 const LEAST_REQUESTS = 40
 
@@ -53,7 +54,7 @@ const SEED = 2
  * @typedef {object} Timing of one run of one arm
  * @property {number} warmupSeconds
  * @property {number} durationSeconds
- * @property {number} [leastRequests] the window lasts until it holds so many, up to
+ * @property {number} [leastRequests] the window lasts until it holds this many, up to
  *   {@link LONGEST_WINDOW} durations
  * @property {number} connections
  *

@@ -27,8 +27,8 @@ const SEMI_SPACE_FLAGS = ['--max-semi-space-size=4', '--max-semi-space-size=64']
 
 /**
  * Makes glibc retain freed memory. Above its limits glibc returns freed memory to the kernel at
- * once, and faults it in again for the next Buffer. 256 MiB and 32 MiB (the largest mmap threshold
- * that it accepts) end that.
+ * once, and faults it in again for the next Buffer. These limits end that: 256 MiB, and 32 MiB, the
+ * largest mmap threshold that it accepts.
  */
 const GLIBC_RETAINS = {
   name: 'glibc retaining freed memory',

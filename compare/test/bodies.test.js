@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * What the servers send, arm by arm: every byte of it, with a Content-Length, and an error where
+ * The servers' replies, arm by arm: every byte of them, with a Content-Length, and an error if
  * there is nothing to send.
  */
 
@@ -18,7 +18,7 @@ const { launchWith } = require('../runner/launch')
 
 const MIB = 1024 * 1024
 
-/** The pattern of the upstream starts over after so many bytes. */
+/** The number of bytes after which the pattern of the upstream starts over. */
 const PATTERN_BYTES = 4 * MIB
 
 /** Long enough for a process to start, on any machine. */

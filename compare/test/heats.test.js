@@ -10,7 +10,7 @@ function candidates(...names) {
   return names.map((settings) => ({ settings, flags: [], env: {} }))
 }
 
-/** A race whose figures are known, heat by heat. */
+/** Returns a race whose figures are known, heat by heat. */
 function race(figures) {
   const held = {}
   return async ({ settings }) => {

@@ -12,7 +12,7 @@ function experimentOf(...runs) {
   return { arms: [{ name: 'arm', runs, median: { requestsPerSecond: 1 } }] }
 }
 
-/** The only line of a plot, as pairs. */
+/** Returns the only line of a plot, as pairs. */
 function pairs({ x, views: [{ values }] }) {
   return x.map((place, index) => [place, values[0][index]])
 }

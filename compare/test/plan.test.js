@@ -6,7 +6,7 @@ const { experiments } = require('../experiments')
 const { makePlan, scheduleOf, workloadSeconds } = require('../runner/plan')
 const { secondsOfTasks, tasksOf } = require('../runner/task')
 
-/** As many settings as a machine with every allocator offers. */
+/** The settings of a machine with every allocator. */
 const CANDIDATES = 12
 const ARMS = 7
 

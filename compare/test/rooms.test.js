@@ -92,8 +92,8 @@ function requiredBy(file) {
 }
 
 /**
- * Returns the file that a `require` names; undefined for JSON, and for what a text of the page's
- * script requires.
+ * Returns the file that a `require` names; undefined for JSON, and for modules that a text of the
+ * page's script requires.
  */
 function resolved(file, name) {
   const base = path.posix.join(path.posix.dirname(file), name)

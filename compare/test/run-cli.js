@@ -18,7 +18,7 @@ const CLI = path.join(__dirname, '../cli.js')
  */
 function runCli(args, onProgress = () => {}, env = {}) {
   return new Promise((resolve, reject) => {
-    // In a process group of its own, so that what it leaves behind can be found.
+    // In a process group of its own, so that the test finds the processes that it leaves behind.
     const child = spawn(process.execPath, [CLI, ...args], {
       detached: true,
       env: { ...process.env, ...env },

@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 #[derive(Arbitrary, Debug)]
 struct Files {
     is_v2: bool,
-    /// Whether the files below `/proc` are as the kernel writes them.
+    /// True if the files below `/proc` are as the kernel writes them.
     is_regular: bool,
     memberships: Vec<u8>,
     mounts: Vec<u8>,

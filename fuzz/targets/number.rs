@@ -24,7 +24,7 @@ fuzz_target!(|input: (f64, f64, u64, u32)| {
     check_classes(size as usize);
     let pool = Pool::new(Config {
         max_bytes: to_size(max_bytes),
-        // As the binding converts it.
+        // The binding converts it in this way.
         idle_timeout: Duration::try_from_secs_f64(idle_timeout / 1000.0).ok(),
         has_trimmer: false,
         ..Config::default()

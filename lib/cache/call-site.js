@@ -3,9 +3,9 @@
 /**
  * Finds call sites: the stack of the code that called this library, as text.
  *
- * It leaves out the library's own frames. If each module has its own file, their folder tells them.
- * In a bundle the user's code has the same file; there V8 leaves out all frames above the call of a
- * public function.
+ * It leaves out the library's own frames. If each module is a file of its own, the folder
+ * identifies these frames. In a bundle the user's code is in the same file, so V8 leaves out all
+ * frames above the call of a public function.
  */
 
 const path = require('node:path')
@@ -18,7 +18,7 @@ const { deleteProperty } = Reflect
 /** The most frames of a call site. */
 const FRAMES = 8
 
-/** The most frames of the library above them, if the folder tells them. */
+/** The most frames of the library above them, if the folder identifies them. */
 const OWN_FRAMES = 4
 
 /** The frames of a bundle among which the library's are looked for. */
@@ -60,11 +60,11 @@ function addEntries(...calls) {
 }
 
 /**
- * Returns the stack of the code that called this library; `undefined` if it can't be had. The stack
- * is text at once: an unformatted one keeps every `this` on it alive, perhaps the very Buffer whose
- * end it is to explain.
+ * Returns the stack of the code that called this library; `undefined` if it can't be had. It
+ * formats the stack at once: an unformatted stack keeps every `this` on it alive, perhaps even the
+ * Buffer of the lease.
  *
- * @param {Function} below the topmost function that is of no interest
+ * @param {Function} below the topmost function to leave out
  */
 function callSiteBelow(below) {
   const limit = getOwnPropertyDescriptor(Error, 'stackTraceLimit')
@@ -94,15 +94,15 @@ function bundledSiteBelow(below) {
 
 /**
  * Finds, in a bundle, the function below which a call site begins, and the number of the library's
- * frames below it: none below a public function. Without a public one on the stack, as in a
- * callback of a stream, the library's frames are those on top that have one file.
+ * frames below it: none below a public function. If no public function is on the stack, as in a
+ * callback of a stream, the topmost frames that share a file are the library's.
  *
  * @param {Function} below
  */
 function topOf(below) {
   const formatter = getOwnPropertyDescriptor(Error, 'prepareStackTrace')
   try {
-    // The sites themselves: no user's formatter runs only for this.
+    // Reads the call sites themselves, so that no formatter of the user's runs.
     defineProperty(Error, 'prepareStackTrace', SITES)
     limitTo(1)
     for (let entry = firstEntry; entry !== null; entry = entry.next) {
@@ -187,7 +187,7 @@ function restore(name, descriptor) {
     if (descriptor === undefined) deleteProperty(Error, name)
     else defineProperty(Error, name, descriptor)
   } catch {
-    // It could not be changed either.
+    // The change failed too, so there is nothing to restore.
   }
 }
 
@@ -195,7 +195,7 @@ function restore(name, descriptor) {
 const OWN_FILE = typeof __filename === 'string' ? __filename : ''
 const OWN_FOLDER = path.dirname(path.dirname(OWN_FILE)) + path.sep
 
-/** Whether other code has the same file as this module, or a stack does not show that file. */
+/** True if other code shares this module's file, or if a stack does not show that file. */
 const isBundled = !hasOwnFile()
 
 function hasOwnFile() {
@@ -205,7 +205,7 @@ function hasOwnFile() {
     limitTo(1)
     return framesOf(stackBelow(hasOwnFile)).some((line) => line.includes(OWN_FILE))
   } catch {
-    // No stack can be had: the name of the file decides.
+    // There is no stack, so the file's name decides.
     return true
   } finally {
     restore('stackTraceLimit', limit)

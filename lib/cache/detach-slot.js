@@ -5,8 +5,8 @@ const { transferByV8 } = require('../runtime/intrinsics')
 
 /**
  * Detaches a slot's ArrayBuffer, whose block thus leaves this thread. The core takes it back at
- * once if the runtime shows that the backing store is gone; else its finalizer does. Until then
- * native code may still hold it.
+ * once if the runtime shows that the backing store is gone. Otherwise its finalizer returns it.
+ * Until then native code may still hold it.
  *
  * @param {import('../runtime/native').Attachment} attachment
  * @param {import('./slot').Slot} slot that no magazine has
@@ -18,7 +18,8 @@ function detachSlot(attachment, slot, magazine, fate) {
   let arrayBuffer = /** @type {ArrayBuffer} */ (slot.arrayBuffer)
   if (transferByV8 !== undefined) {
     try {
-      // Node would abort on one that the user has marked as untransferable; this throws.
+      // Node would abort on an ArrayBuffer that the user has marked as untransferable; `transfer()`
+      // throws.
       arrayBuffer = transferByV8(arrayBuffer)
     } catch {
       return false

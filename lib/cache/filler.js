@@ -44,7 +44,9 @@ const { idleAllowance } = native.layout()
 const CLASSES = blockSizes.length
 const { max, min } = Math
 
-/** How many classes a larger block may be above the request's: it is up to twice as large. */
+/**
+ * The most classes that a larger block may be above the request's: it is at most twice as large.
+ */
 const MOST_LARGER = 4
 
 /** @typedef {import('./magazine').Magazine} Magazine */
@@ -68,7 +70,7 @@ class Filler {
     this.flusher = flusher
     this.trimmer = trimmer
     this.wakes = wakes
-    /** Whether the last fill got nothing. */
+    /** True if the last fill got nothing. */
     this.isRefused = false
     /**
      * The magazine with the larger block that the last fill has found.
@@ -92,7 +94,7 @@ class Filler {
     this.fetchBatch(magazine)
     if (magazine.count === 0 && !this.findLarger(index)) this.fetchFresh(magazine)
     const { count } = magazine
-    // The blocks beyond the one that is wanted may lie here and never see a release.
+    // The other blocks of the batch may stay idle here, and no release would free them.
     if (count > 1 && !usage.isWatched) this.trimmer.watch()
     this.isRefused = count === 0
     return count > 0
@@ -120,7 +122,7 @@ class Filler {
     if (usage.storesAll) return false
     const idle = (usage.held - usage.leased) * UNIT + native.depotBytes(usage.attachment)
     if (idle <= max(idleAllowance, usage.words[RECENT_PEAK_BYTES] / 2)) return false
-    // Waiting requests come first.
+    // Waiting requests have priority.
     if (usage.isClosed || !native.nobodyWaits(usage.attachment)) return false
     const last = min(index + MOST_LARGER, CLASSES - 1)
     for (let i = index + 1; i <= last; i++) {
@@ -136,7 +138,7 @@ class Filler {
   }
 
   /**
-   * Returns, once, the magazine with the larger block that the last fill has found.
+   * Returns the magazine with the larger block that the last fill has found, and forgets it.
    *
    * @param {number} size that the block must hold
    * @returns {Magazine | undefined}
@@ -149,7 +151,7 @@ class Filler {
     return larger
   }
 
-  /** Returns, once, whether the last fill got nothing. */
+  /** Returns whether the last fill got nothing, and resets that. */
   takeRefusal() {
     const { isRefused } = this
     this.isRefused = false
@@ -207,7 +209,7 @@ class Filler {
     words[MISSES] += counters[LAST_IS_FRESH]
     // The guard goes with the slot, and tells the core when that is collected.
     if (!isExternal) slot.guard = lent
-    // V8's memory is the pool's no more once it is posted.
+    // Memory of V8 no longer belongs to the pool once it is posted.
     if (isExternal) this.elsewhere.know(slot)
     magazine.push(slot)
     this.usage.hold(magazine.units)
@@ -223,7 +225,7 @@ class Filler {
   allocate({ blockSize }, row) {
     try {
       const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(allocUnsafeSlow(blockSize)))
-      // Other code can replace the class of Buffers, and would have seen this ArrayBuffer.
+      // Other code can replace the class of Buffers, and could then see this ArrayBuffer.
       return moved(arrayBuffer)
     } catch {
       native.withdraw(this.usage.attachment, row)
@@ -232,8 +234,8 @@ class Filler {
   }
 
   /**
-   * Returns the array of a row's segment. If it can't be had, the block goes back to the core:
-   * nobody has seen it.
+   * Returns the array of a row's segment. If there is no memory for the array, the block goes back
+   * to the core: no other code has seen it.
    *
    * @param {Magazine} magazine
    * @param {number} row

@@ -178,7 +178,7 @@ class Flusher {
   }
 
   /**
-   * Has all slots on the list freed, and none stored.
+   * Makes the core free the blocks of all slots on the list, and store none.
    *
    * @param {import('./freed-bytes').Reason} [reason]
    */
@@ -237,7 +237,9 @@ class Flusher {
     return isDetached ? blockSize : 0
   }
 
-  /** Has the next event-loop turn take the next slice, and publish the bytes freed. */
+  /**
+   * Schedules the next slice for the next event-loop turn, which also publishes the bytes freed.
+   */
   schedule() {
     if (this.isScheduled) return
     setImmediate(() => {

@@ -1,13 +1,12 @@
 'use strict'
 
 /**
- * Tells whether anything but this thread's own code can end a wait. That depends on how many of
- * its leased bytes have left its hands: posted to another thread, or collected and on their way
- * back.
+ * Tells whether anything but this thread's own code can end a wait. It counts the leased bytes that
+ * have left the thread: posted to another one, or collected and about to return.
  *
- * No counter has that number: nobody asks the pool before a Buffer is posted, perhaps before the
- * pool has a handle. So this keeps a weak reference to each slot. A posted Buffer leaves the slot's
- * ArrayBuffer empty.
+ * No counter has that number: a user can post a Buffer without a call to the pool, even before the
+ * pool has a handle. So this class stores a weak reference to each slot. Posting a Buffer empties
+ * the slot's ArrayBuffer.
  *
  * - It MUST NOT keep a slot alive.
  * - One event-loop turn MUST NOT look at more than SLICE rows.
@@ -39,9 +38,9 @@ const SLICE = 4096
 class LeasedElsewhere {
   #usage
   #segments
-  /** How many segments have known slots, or had. */
+  /** The number of segments that have, or had, known slots. */
   #count = 0
-  /** Where the look goes on: the number of a segment, and of a row in it. */
+  /** The place where the look continues: the number of a segment, and of a row in it. */
   #segment = 0
   #row = 0
   /** Bytes found so far. */
@@ -54,12 +53,12 @@ class LeasedElsewhere {
   constructor(usage, segments) {
     this.#usage = usage
     this.#segments = segments
-    /** Whether another thread can have a Buffer of this pool, and release it. */
+    /** True if another thread may have a Buffer of this pool, and release it. */
     this.isShared = !isMainThread
   }
 
   /**
-   * Keeps a weak reference to a slot, for as long as its block has the row.
+   * Stores a weak reference to a slot for as long as its block has the row.
    *
    * @param {import('./slot').Slot} slot in a magazine
    */
@@ -73,7 +72,7 @@ class LeasedElsewhere {
 
   /**
    * Tells whether anything but this thread's own code can free enough for a block. It can if the
-   * block fits under the ceiling beside all that this thread has leased and still has in its hands.
+   * block fits under the ceiling beside everything that this thread has leased and not passed on.
    *
    * @param {number} blockSize
    * @returns {boolean | undefined} `undefined` if the look has to go on in another turn: ask again
@@ -88,7 +87,7 @@ class LeasedElsewhere {
   }
 
   /**
-   * Tells whether at least so many bytes are elsewhere.
+   * Tells whether at least `bytes` bytes are elsewhere.
    *
    * @param {number} bytes above 0
    * @returns {boolean | undefined} `undefined` if the look has to go on in another turn
@@ -126,7 +125,7 @@ class LeasedElsewhere {
 closeOff(LeasedElsewhere)
 
 /**
- * Tells whether a block is leased, and not in this thread's hands.
+ * Tells whether a block is leased and has left this thread.
  *
  * @param {WeakRef<import('./slot').Slot>} reference to its slot
  * @param {number} state of the block

@@ -3,8 +3,7 @@
 /**
  * One thread's stack of idle blocks of one size class, with their live ArrayBuffers.
  *
- * - A leased slot MUST NOT be linked from anywhere: the garbage collector could never find it
- *   dropped.
+ * - A leased slot MUST NOT be linked from anywhere: the garbage collector could never collect it.
  * - A slot MUST have `next === null` as long as it is in no list.
  *
  * The idea and the name are Bonwick's: "Magazines and Vmem" (USENIX 2001).
@@ -25,10 +24,10 @@ const MAGAZINE_BYTES = 32 * 1024 * 1024
 /** The most bytes that all magazines of a thread cache have together from one turn to the next. */
 const CACHE_BYTES = 64 * 1024 * 1024
 
-/** The most blocks that a fill fetches from the depot: more would save no more than a call. */
+/** The most blocks that a fill fetches from the depot. A larger batch would save little. */
 const FILL_BLOCKS = 8
 
-/** The most bytes that a fill fetches: another thread may need them more. */
+/** The most bytes that a fill fetches, so that enough is left for other threads. */
 const FILL_BYTES = 256 * 1024
 
 /**
@@ -52,11 +51,11 @@ class Magazine {
     this.units = blockSize / UNIT
     /** The most blocks that it has from one turn to the next. */
     this.capacity = max(1, min(MAGAZINE_BLOCKS, floor(MAGAZINE_BYTES / blockSize)))
-    /** How many blocks a fill fetches. */
+    /** The number of blocks that a fill fetches. */
     this.batch = max(1, min(FILL_BLOCKS, floor(FILL_BYTES / blockSize)))
     /**
-     * The slot that came last, outside of the stack: alternate leases and releases, as a server
-     * makes them, touch nothing else.
+     * The slot that came last, outside of the stack. When leases and releases alternate, as in a
+     * server, they touch only this field.
      *
      * @type {import('./slot').Slot | null}
      */
@@ -69,7 +68,7 @@ class Magazine {
     this.stack = null
     /** The number of slots on the stack. */
     this.depth = 0
-    /** The lowest depth since the last `takeUnused`: so many blocks were not needed. */
+    /** The lowest depth since the last `takeUnused`: that many blocks were not needed. */
     this.lowWatermark = 0
     /**
      * The row and the generation of the top at that time. A reference would keep the slot alive.
@@ -140,8 +139,8 @@ class Magazine {
 
   /**
    * Cuts slots off, in general from the bottom of the stack, where they have lain longest. With
-   * more slots than the bound above them it cuts from the top: to walk past those each time would
-   * take quadratic time.
+   * more slots than the bound above them it cuts from the top, because a walk past those slots at
+   * each call would take quadratic time.
    *
    * @param {number} count from 1 to as many as there are
    * @returns {import('./slot').Slot | null} a list linked by `next`, the top of them first

@@ -75,7 +75,7 @@ function leaseOtherLength(cache, slot, size) {
  *   has changed
  */
 function giveBack(cache, slot) {
-  // A slot without an ArrayBuffer has no view of memory, and neither has one of V8's memory.
+  // A slot without an ArrayBuffer has no view of memory, and neither has a slot for V8's memory.
   if (slot.view[0] === undefined || slot.words[slot.at + STATE] !== LEASED) return false
   if (cache.scrubs) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
   cache.putBack(slot, /** @type {import('./magazine').Magazine} */ (slot.magazine))

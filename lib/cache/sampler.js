@@ -8,10 +8,10 @@
  *   the record, and a finalizer that finds this state has found a leak.
  * - Each record MUST be dropped by the release, or by the core's report that the lease has ended
  *   elsewhere.
- * - It MUST NOT run other code in the midst of a lease, but for a formatter of stacks, which
- *   `ThreadCache` expects.
+ * - It MUST NOT run other code during a lease, except a formatter of stacks, which `ThreadCache`
+ *   expects.
  *
- * The idea is Netty's ResourceLeakDetector: one lease in so many, with its stack.
+ * The idea is Netty's ResourceLeakDetector: it records one lease in N, with its stack.
  *
  * Collaborators: the call sites, the core (`runtime/native`: reports and warnings), the channels.
  */
@@ -24,26 +24,30 @@ const native = require('../runtime/native')
 const { BASE, LEASED, LEASES, SAMPLE, SAMPLED, STATE } = require('./thread-counters')
 const { freeze, listOf, nextKey, table, uncurry } = require('../runtime/intrinsics')
 
-// As they were when cistern was loaded: other code must not run in the midst of a lease.
+// Taken when cistern is loaded: other code must not run during a lease.
 const { floor, log, log1p, max, min, random } = Math
 const now = performance.now.bind(performance)
 const sort = uncurry(Array.prototype.sort)
 
-/** The most records. The oldest goes first: a lease that has lasted that long is no news. */
+/**
+ * The most records. The oldest is dropped first: a lease that has lasted that long tells nothing
+ * new.
+ */
 const RECORDS = 100_000
 
 /**
- * How many call sites of a pool have their first leak warned of: `MOST_SITES` in
+ * The number of call sites of a pool that get a warning for their first leak: `MOST_SITES` in
  * `src/pool/leak_sites.rs`.
  */
 const MOST_WARNINGS = 10
 
-/** How many call sites are counted. A leak of any other call site counts as its first. */
+/** The number of call sites that are counted. A leak of any other call site counts as its first. */
 const SITES = 1000
 
 /**
  * A record takes some microseconds, as long as thirty leases. So the sampler records a share of at
- * most so many leases a second, and of so many at once. At a rate of 1 it records every lease.
+ * most this many leases a second, and of the second number at once. At a rate of 1 it records every
+ * lease.
  */
 const LEASES_PER_SECOND = 12_800
 const LEASES_AT_ONCE = 128_000
@@ -54,7 +58,7 @@ const LEASES_AT_ONCE = 128_000
  */
 const SMALLEST_SHARE = 1 / 128
 
-/** After too many records, so many times as many leases go by until the next try. */
+/** After too many records the sampler skips this many times as many leases before the next try. */
 const PAUSE = 32
 
 /** The most leases between two samples: counts are exact up to 2^53. */
@@ -75,7 +79,7 @@ class Sampler {
   #pool
   /** The share of `LEASES_PER_SECOND` and of `LEASES_AT_ONCE` that may be recorded. */
   #share
-  /** How many records may be made now. */
+  /** The number of records that may be made now. */
   #tokens
   #filledAt = now()
   #lastId = 0
@@ -107,8 +111,8 @@ class Sampler {
   }
 
   /**
-   * Has a segment count down to its next sampled lease, from a random number: a fixed one could
-   * coincide with a pattern of the leases.
+   * Starts a segment's count down to its next sampled lease. The start is random, because a fixed
+   * one could coincide with a pattern of the leases.
    *
    * @param {Float64Array} words the segment's
    */
@@ -130,7 +134,7 @@ class Sampler {
   /**
    * Returns the stack of the caller of `below`; `undefined` after too many records.
    *
-   * @param {Function} below the topmost function that is of no interest
+   * @param {Function} below the topmost function to leave out
    */
   take(below) {
     if (this.#rate < 1 && !this.#spend()) {
@@ -200,7 +204,7 @@ class Sampler {
   }
 
   /**
-   * Publishes the leaks, or warns of them. Runs other code.
+   * Publishes the leaks, or emits warnings of them. Runs other code.
    *
    * @param {import('../runtime/native').Attachment} attachment
    */

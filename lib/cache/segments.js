@@ -35,12 +35,12 @@ class Segments {
     this.usage = usage
     this.sampler = sampler
     /**
-     * By number. Without a prototype: no setter sees them.
+     * The arrays by number. The object has no prototype, so that no setter sees them.
      *
      * @type {Record<number, Segment>}
      */
     this.byNumber = create(null)
-    /** How many segments had gone at the last `forgetGone`. */
+    /** The number of segments that had gone at the last `forgetGone`. */
     this.gone = 0
   }
 

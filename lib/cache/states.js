@@ -18,7 +18,7 @@ const Fate = freeze({
   DISCARD: 2
 })
 
-/** What a thread does at the end of an interval: `Tick` in `src/pool/thread_state.rs`. */
+/** A thread's task at the end of an interval: `Tick` in `src/pool/thread_state.rs`. */
 const Tick = freeze({
   __proto__: null,
   /** Nothing: the interval goes on. */
@@ -27,12 +27,12 @@ const Tick = freeze({
   LOOK: 1,
   /** Also free the blocks that it has not needed since the last tick. */
   FREE: 2,
-  /** The same, because memory runs short. */
+  /** Also free these blocks, because memory runs short. */
   FREE_UNDER_PRESSURE: 3
 })
 
 /**
- * What the core knows about an ArrayBuffer without a slot of this thread: `RemoteState` in
+ * The core's knowledge of an ArrayBuffer without a slot of this thread: `RemoteState` in
  * `src/binding/remote.rs`.
  */
 const RemoteState = freeze({

@@ -44,7 +44,7 @@ class Tag extends Onto {
     try {
       return #slot in value ? /** @type {Tag} */ (value).#slot : undefined
     } catch {
-      // The value is no object. A check before would cost every release.
+      // The value is no object. A check in advance would slow down every release.
       return undefined
     }
   }

@@ -88,9 +88,9 @@ class ThreadCache extends ThreadUsage {
     this.pool = pool
     /** Requests above this many bytes are not served from blocks. */
     this.largest = settings.maxBlockSize
-    /** Whether the synchronous calls throw at the ceiling. */
+    /** True if the synchronous calls throw at the ceiling. */
     this.throwsWhenExhausted = settings.throwsWhenExhausted
-    /** Whether a release overwrites the block with zeros. */
+    /** True if a release overwrites the block with zeros. */
     this.scrubs = settings.zeroOnRelease
     this.detaches = settings.detachOnRelease
     this.way = this.detaches ? detach : reuse
@@ -100,7 +100,7 @@ class ThreadCache extends ThreadUsage {
     /** @type {Calibration | undefined} */
     this.calibrated = undefined
     /**
-     * Whether a waiting request is being served: then the call site on the stack is not the user's.
+     * True while a waiting request is served: then the call site on the stack is not the user's.
      */
     this.isGranting = false
     this.sampler = new Sampler(settings.name, settings.leakSampleRate)
@@ -116,14 +116,14 @@ class ThreadCache extends ThreadUsage {
     this.filler = new Filler(pool, this, this)
   }
 
-  /** What the pool has learned from its growable buffers. */
+  /** The sizes that the pool has learned from its growable buffers. */
   get calibration() {
     this.calibrated ??= new Calibration()
     return this.calibrated
   }
 
   /**
-   * Books a slot as leased. Small enough to be compiled into its callers.
+   * Counts a slot as leased. It is small enough for V8 to compile it into its callers.
    *
    * @param {Magazine} magazine the slot's
    * @param {Slot} slot
@@ -139,7 +139,7 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Puts a leased slot into its magazine. Small enough to be compiled into its callers.
+   * Puts a leased slot into its magazine. It is small enough for V8 to compile it into its callers.
    *
    * @param {Slot} slot
    * @param {Magazine} magazine the slot's
@@ -169,8 +169,8 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Checks a release. Each one is checked while a request waits or the core sends no ticks; else
-   * only one that leaves too much idle or shows a peak.
+   * Checks a release. It checks each release while a request waits or the core sends no ticks.
+   * Otherwise it checks only a release that leaves too much idle or shows a peak.
    *
    * @param {number} leased units, before the release
    */
@@ -225,7 +225,8 @@ class ThreadCache extends ThreadUsage {
       this.dropMoved(magazine)
       return this.lease(size)
     }
-    // Here, and not in the callers: Node's flag is for each lease, this library's own included.
+    // Node's flag also applies to this library's own leases, so this function fills them and not
+    // its callers.
     if (zeroFill) zero(arrayBuffer)
     const buffer = bufferOver(arrayBuffer, size)
     if (this.way === reuse) {
@@ -248,8 +249,8 @@ class ThreadCache extends ThreadUsage {
 
   /**
    * Leases a block for this library's own use, and returns a view of all of it; `undefined` at the
-   * ceiling, or if the pool is closed. As long as nobody else gets to know the view, its memory
-   * need not move at release.
+   * ceiling, or if the pool is closed. If no other code ever sees the view, its memory need not
+   * move at release.
    *
    * @param {number} size whole, from 0 up
    * @returns {Uint8Array | undefined}
@@ -263,7 +264,7 @@ class ThreadCache extends ThreadUsage {
     if (slot === undefined) return this.fill(magazine) ? this.leaseWhole(size) : undefined
     if (zeroFill) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
     if (slot.size !== blockSize || slot.view[0] === undefined) {
-      // No Buffer: other code can replace its class, and would see the ArrayBuffer.
+      // This makes no Buffer: other code can replace its class, and would see the ArrayBuffer.
       slot.view = new Bytes(/** @type {ArrayBuffer} */ (slot.arrayBuffer), 0, blockSize)
       slot.size = blockSize
     }
@@ -273,8 +274,8 @@ class ThreadCache extends ThreadUsage {
 
   /**
    * Drops the slots on top of a magazine whose memory someone has transferred through a stale view;
-   * the first of them has been taken already. Their finalizers bring the blocks. A loop: there may
-   * be too many for a recursion.
+   * the first of them has been taken already. Their finalizers return the blocks. It loops because
+   * there may be too many for a recursion.
    *
    * @param {Magazine} magazine
    */
@@ -352,8 +353,8 @@ class ThreadCache extends ThreadUsage {
     const { words, at } = slot
     this.sampler.countDown(words)
     if (this.isGranting) return
-    // No record yet: a user's formatter of stacks may run now, and must not release by a stale view
-    // what its caller has not received.
+    // The slot is not sampled yet: a user's formatter of stacks may run now, and must not release
+    // by a stale view a lease that its caller has not received.
     words[at + SAMPLE] = 0
     words[at + STATE] = SAMPLED
     const stack = this.sampler.take(this.book)
@@ -365,7 +366,7 @@ class ThreadCache extends ThreadUsage {
 
   /**
    * Takes a leased block back on a runtime that can't move memory: Node 20 without the addon's
-   * help. It detaches the ArrayBuffer, and the block goes to the depot.
+   * help. It detaches the ArrayBuffer, after which the block goes to the depot.
    *
    * @param {Slot} slot
    * @param {Magazine} magazine the slot's
@@ -377,7 +378,7 @@ class ThreadCache extends ThreadUsage {
   }
 
   /**
-   * Ends a lease, and has the block freed: its user does not want the pool to store it.
+   * Ends a lease and discards its block: the user does not want the pool to store it.
    *
    * @param {Slot} slot
    * @returns {boolean} false if its ArrayBuffer can't be detached
@@ -399,7 +400,7 @@ class ThreadCache extends ThreadUsage {
   endByDetaching(slot, magazine, fate) {
     // V8 would give its memory to the next user as it is. The core overwrites its own blocks.
     if (this.scrubs && !isExternal) zero(/** @type {ArrayBuffer} */ (slot.arrayBuffer))
-    // First: the segment may go with the block.
+    // This comes first, because the segment may go with the block.
     slot.words[RELEASES]++
     if (!detachSlot(this.attachment, slot, magazine, fate)) {
       slot.words[RELEASES]--

@@ -1,13 +1,13 @@
 'use strict'
 
 /**
- * Counts what one thread uses of one pool: its magazines, and how much is leased or idle. That
+ * Counts what one thread uses of one pool: its magazines, and how much is leased or idle. It
  * decides which releases must be checked. `ThreadCache` extends this; its collaborators know only
  * this part of it.
  *
  * - `leased` and `held` MUST change together with the magazines, within the same synchronous step.
  * - Every change of `held`, `peak`, `isWatched` or `othersWait` MUST be followed by `setChecks`:
- *   else a release that matters passes unchecked.
+ *   otherwise a release that matters passes unchecked.
  * - This class MUST NOT call anything but the core.
  *
  * Collaborators: the core (`runtime/native`), `Magazine`.
@@ -22,7 +22,7 @@ const { ENDED_ELSEWHERE_BYTES, PEAK_BYTES, RECENT_PEAK_BYTES } = require('./thre
 const { max } = Math
 
 /**
- * Its fields are plain ones, and cheaper so: only a pool's private field leads to a thread cache.
+ * Its fields are not private, which is faster: only a pool's private field leads to a thread cache.
  */
 class ThreadUsage {
   /**
@@ -50,7 +50,7 @@ class ThreadUsage {
     this.lastPeak = 0
     /** Bytes of leases that ended elsewhere and no longer count in `leased` and `held`. */
     this.deducted = 0
-    /** Whether each release is checked. */
+    /** True if each release is checked. */
     this.checksEachRelease = true
     /**
      * A release with fewer units leased than this is checked: the magazines hold more than
@@ -59,22 +59,22 @@ class ThreadUsage {
     this.uncheckedFrom = 0
     /** `peak - uncheckedFrom`: a release with more units leased than the peak is checked. */
     this.uncheckedSpan = -1
-    /** Whether the core knows that this thread has something idle, and sends ticks. */
+    /** True if the core knows that this thread has idle blocks, and sends ticks. */
     this.isWatched = false
-    /** Whether a request waited for memory, in whichever thread, at the last look. */
+    /** True if a request of any thread waited for memory at the last look. */
     this.othersWait = false
-    /** Whether no block stays idle here. */
+    /** True if no block stays idle here. */
     this.storesNothing = settings.idleTimeout === 0
-    /** Whether idle blocks stay for ever. */
+    /** True if idle blocks stay without a time limit. */
     this.storesAll = settings.idleTimeout === Infinity
   }
 
-  /** Whether any thread has closed the pool. */
+  /** True if any thread has closed the pool. */
   get isClosed() {
     return native.isClosed(this.attachment)
   }
 
-  /** Whether every block that this thread holds is leased. */
+  /** True if every block that this thread holds is leased. */
   get hasNothingIdle() {
     return this.held === this.leased
   }
@@ -107,7 +107,7 @@ class ThreadUsage {
   }
 
   /**
-   * Deducts the leases that ended elsewhere since the last call: in the garbage collector, or in
+   * Deducts the leases that ended elsewhere since the last call: by garbage collection, or in
    * another thread.
    */
   deductEnded() {
@@ -148,30 +148,30 @@ class ThreadUsage {
     this.setChecks(this.checksEachRelease)
   }
 
-  /** Has the core send ticks, so that idle blocks do not stay here for ever. */
+  /** Asks the core for ticks, so that idle blocks do not stay here forever. */
   watch() {
-    // The core refuses where it can start no thread for that; the next release asks again.
+    // The core refuses if it can't start the trimmer's thread; the next release asks again.
     this.isWatched = native.setIdle(this.attachment, true)
     this.checkAsNeeded()
   }
 
-  /** Has the core send no more ticks: nothing is idle here. */
+  /** Tells the core to send no more ticks, because nothing is idle here. */
   unwatch() {
     if (!this.isWatched) return
     this.isWatched = false
     native.setIdle(this.attachment, false)
-    // No tick ends this interval any more: its peak must not count for ever.
+    // No tick will end this interval, and its peak must not count forever.
     this.beginInterval()
     this.checkAsNeeded()
   }
 
-  /** Looks whether a request waits for memory. As long as one does, no block stays idle here. */
+  /** Looks whether a request waits for memory. While a request waits, no block stays idle here. */
   noteWaiters() {
     this.othersWait = !native.nobodyWaits(this.attachment)
     this.checkAsNeeded()
   }
 
-  /** Has each release checked as long as the core sends no ticks, or a request waits. */
+  /** Turns on the check of each release while the core sends no ticks, or a request waits. */
   checkAsNeeded() {
     this.setChecks(!this.isWatched || this.othersWait)
   }

@@ -61,7 +61,9 @@ class Trimmer {
     }
   }
 
-  /** Has the core send ticks, or the blocks leave at the end of this turn if none may stay idle. */
+  /**
+   * Asks the core for ticks, or flushes the blocks at the end of this turn if none may stay idle.
+   */
   watch() {
     // Each release is still checked then.
     if (this.usage.storesNothing) this.scheduleFlush()
@@ -69,10 +71,10 @@ class Trimmer {
   }
 
   /**
-   * Flushes the blocks beyond the bounds at the end of this event-loop turn, and not now. A loop
-   * that leases and releases more than the bound would otherwise fetch it again each time round.
-   * Where only finalizers bring blocks back, which don't run within a turn, it would get new
-   * memory.
+   * Flushes the blocks beyond the bounds at the end of this event-loop turn, and not now. Otherwise
+   * a loop that leases and releases more than the bound would fetch them again in each round. Where
+   * only finalizers return blocks, it would get new memory, because finalizers don't run within a
+   * turn.
    */
   scheduleFlush() {
     if (this.isFlushDue) return

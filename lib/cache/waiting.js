@@ -5,7 +5,7 @@
  * is served next: `src/pool/waiters.rs`.
  *
  * - Every ticket MUST be served, rejected or cancelled, and only once.
- * - A ticket MUST be removed before other code runs: that must not find it here any more.
+ * - A ticket MUST be removed before other code runs, which must not find it here any more.
  * - As long as a request waits, this MUST be reachable (`awaited`): nothing else holds it.
  *
  * Collaborators: the core (`runtime/native`), `ThreadUsage`, `LeasedElsewhere`, `EventLoopHold`.
@@ -30,8 +30,8 @@ const { setImmediate } = require('../runtime/timers')
  */
 
 /**
- * The event-loop turns until memory that was given up has reached a waiting request, if finalizers
- * bring it. It takes one for the finalizer, one for the wake that follows, and some more.
+ * The event-loop turns in which memory that was given up reaches a waiting request, if finalizers
+ * return it: one for the finalizer, one for the wake that follows, and some more.
  */
 const TURNS = 8
 
@@ -47,7 +47,7 @@ class Waiting {
   #leaseGranted
   /** @type {Map<number, Waiter>} */
   #waiters = new Map()
-  /** For how many turns the event loop goes on in any case. */
+  /** The number of turns for which the event loop goes on in any case. */
   #turns = 0
   #hold = new EventLoopHold(() => this.#canOthersEnd())
 
@@ -63,7 +63,7 @@ class Waiting {
     this.#leaseGranted = leaseGranted
   }
 
-  /** Whether no request of this thread waits. */
+  /** True if no request of this thread waits. */
   get isEmpty() {
     return table.size(this.#waiters) === 0
   }
@@ -98,7 +98,7 @@ class Waiting {
 
   /** Serves the requests that the core has granted a block. */
   collect() {
-    // Also if no request is known to wait: code that `vm` ends in the midst of a call may leave a
+    // This runs even if no request is known to wait: code that `vm` ends during a call may leave a
     // ticket behind.
     for (;;) {
       const ticket = native.granted(this.#usage.attachment)
@@ -110,8 +110,8 @@ class Waiting {
   }
 
   /**
-   * Has the event loop turn for a while. Memory that was given up may be on its way: finalizers run
-   * in these turns, and not only when the timer fires that keeps the event loop alive.
+   * Keeps the event loop turning for a while, because finalizers may return memory in these turns.
+   * The timer that keeps the event loop alive would fire too late for that.
    */
   #goOn() {
     const goesOn = this.#turns > 0
@@ -149,9 +149,9 @@ class Waiting {
   #claim(ticket, waiter) {
     const { attachment, name, maxBytes } = this.#usage
     const lent = native.claim(attachment, ticket)
-    // It was granted, and then the pool was closed.
+    // The pool was closed after the grant.
     if (lent === null) throw new Closed(name)
-    // Too much has been set aside meanwhile.
+    // Too much memory has gone into quarantine meanwhile.
     if (typeof lent === 'number') throw new Exhausted(name, waiter.size, maxBytes, NEVER)
     return this.#leaseGranted(waiter, lent)
   }

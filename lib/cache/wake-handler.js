@@ -37,11 +37,11 @@ class WakeHandler {
     this.isListening = false
   }
 
-  /** Has the core wake this thread when it wants something. */
+  /** Registers a waker, by which the core wakes this thread when it has a request. */
   listen() {
     if (this.isListening) return
     native.listen(this.usage.attachment, onWakeOf(new WeakReference(this)))
-    // Only now: where Node-API refuses, the next call tries again.
+    // Set only now: if Node-API refuses, the next call tries again.
     this.isListening = true
   }
 

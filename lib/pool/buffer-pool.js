@@ -37,8 +37,8 @@ const { isLeasedRemotely, releaseSlowly } = require('./slow-release')
 
 const fillBuffer = uncurry(Buffer.prototype.fill)
 
-// As constants of their own: to look them up in their modules would make the fast path's functions
-// too large to be compiled into one.
+// Local constants: property lookups in the modules would make the functions of the fast path too
+// large for V8 to compile into one.
 const { giveBack: giveBackToDetach, lease: leaseToDetach } = require('../cache/detach')
 const { giveBack: giveBackToReuse, lease: leaseToReuse } = require('../cache/reuse')
 
@@ -55,7 +55,7 @@ const LEASE_OPTIONS = ['zero']
 let cacheOf
 
 /**
- * Tells whether a value is a pool of this copy of the library. Nothing can pretend to be one.
+ * Tells whether a value is a pool of this copy of the library. No other object can pass for one.
  *
  * @type {(value: unknown) => value is BufferPool}
  */
@@ -247,7 +247,7 @@ class BufferPool {
 
 const { prototype } = /** @type {any} */ (BufferPool)
 
-// As they are now: other code must not come between a block and the rest of this library.
+// Taken now: other code must not come between a block and the rest of this library.
 const release = uncurry(prototype.release)
 const owns = uncurry(prototype.owns)
 bindRelease(release)
@@ -282,7 +282,7 @@ function leaseFrom(pool, size) {
 }
 
 /**
- * Tells whether a pool could hold so many bytes with nothing else leased.
+ * Tells whether a pool could hold `bytes` bytes with nothing else leased.
  *
  * @param {BufferPool} pool
  * @param {number} size

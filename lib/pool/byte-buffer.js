@@ -41,8 +41,8 @@ const LONGEST_UNIT = 3
 const NO_BYTES = Buffer.alloc(0)
 
 /**
- * Admits to the constructor, which other code can reach by any ByteBuffer: a thread cache of its
- * own would see the slots.
+ * Admits callers to the constructor, which other code can reach through any ByteBuffer. A forged
+ * thread cache would see the slots.
  */
 const KEY = Symbol('ByteBuffer')
 
@@ -77,7 +77,7 @@ class ByteBuffer {
    */
   #bytes = NO_BYTES
   #length = 0
-  /** Whether other code may reach the ArrayBuffer. */
+  /** True if other code may reach the ArrayBuffer. */
   #isShown = false
 
   /**
@@ -157,7 +157,8 @@ class ByteBuffer {
     const slot = /** @type {import('../cache/slot').Slot} */ (this.#slot)
     const ownSlot = this.#ownSlot
     const bytes = this.#bytes
-    // First: the next steps may run other code, which must not find the block here any more.
+    // This comes first: the next steps may run other code, which must not find the block here any
+    // more.
     this.#ownSlot = null
     this.#bytes = NO_BYTES
     try {
@@ -185,7 +186,7 @@ class ByteBuffer {
    */
   [custom](depth, options, inspect) {
     if (!(#bytes in this)) return this
-    // Without `#check`, whose errors show this object.
+    // This does not call `#check`, whose errors show this object.
     const figures = () => ({ length: this.#length, capacity: lengthOf(this.#bytes) })
     return draw('ByteBuffer', figures, depth, options, inspect)
   }
@@ -222,8 +223,8 @@ class ByteBuffer {
   }
 
   /**
-   * Returns a view of the bytes so far. No Buffer: other code can replace its class, and would see
-   * the ArrayBuffer.
+   * Returns a view of the bytes so far. This makes no Buffer: other code can replace its class, and
+   * would see the ArrayBuffer.
    */
   #filled() {
     return new Bytes(arrayBufferOf(this.#bytes), 0, this.#length)
@@ -251,8 +252,9 @@ class ByteBuffer {
    * Moves to a block at least twice as large, so that each byte is copied once in the mean.
    *
    * The lease may run other code: a formatter of stacks, or a subscriber to `cistern:exhausted`. If
-   * that has used this very buffer, the larger block goes back, and `false` says that nothing was
-   * done. If it has taken memory from `data`, this throws, and nothing was done either.
+   * that code has used this very buffer, this releases the larger block and returns `false`; the
+   * buffer is unchanged. If it has taken memory from `data`, this throws, and the buffer is
+   * unchanged too.
    *
    * @param {number} size that is needed beyond the bytes so far
    * @param {Uint8Array} [data] `size` bytes to follow them; it may be a view of the old block
@@ -298,13 +300,13 @@ class ByteBuffer {
     try {
       this.#giveBack(slot, generation, isShown)
     } catch {
-      // The user has marked it as untransferable. The pool has the block again when it is
+      // The user has marked it as untransferable. The block returns to the pool when it is
       // collected.
     }
   }
 
   /**
-   * Leases a block, and returns a view of all of it. Throws if there is none to be had.
+   * Leases a block, and returns a view of all of it. Throws if the pool has none.
    *
    * @param {number} size
    */

@@ -10,7 +10,7 @@
 
 const { blockSizes, classOf } = require('../cache/size-class')
 
-/** How many releases make a calibration. */
+/** The number of releases between two calibrations. */
 const RELEASES = 42_000
 
 /** The share of the releases whose blocks are stored. The rarest sizes are the others. */
@@ -26,7 +26,8 @@ class Calibration {
   /** Larger blocks than this, in bytes, are freed. */
   largestStored = Infinity
   /**
-   * Releases by the class of what was written, and of what was wanted, since the last calibration.
+   * Counts releases since the last calibration, by the size class of the bytes written, and of the
+   * bytes that the user expected.
    */
   #written = new Uint32Array(blockSizes.length)
   #wanted = new Uint32Array(blockSizes.length)

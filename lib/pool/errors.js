@@ -18,7 +18,10 @@ const { isAnyArrayBuffer, isDataView, isProxy } = types
  */
 function coded(code, Base, describe) {
   return class extends Base {
-    /** Stable. A field, as in all classes here: an assignment would fail if errors are frozen. */
+    /**
+     * A stable code. It is a field, as in all classes here, because an assignment fails if errors
+     * are frozen.
+     */
     code = code
 
     /** @param {Details} details */
@@ -176,7 +179,7 @@ const BodyTooLarge = class extends coded(
     name = 'req'
   ) => `The body of "${name}" must have at most options.limit = ${limit} bytes. ${source} ${length}`
 ) {
-  /** HTTP's status for it, "Content Too Large". */
+  /** HTTP's status for this error, "Content Too Large". */
   statusCode = 413
 }
 

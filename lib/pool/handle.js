@@ -19,7 +19,7 @@ function handleOf(name, key) {
 }
 
 /**
- * Returns the key of a handle, in the one spelling that a pool's key has here.
+ * Returns the key of a handle in lower case, as pools spell theirs.
  *
  * @param {unknown} handle
  */

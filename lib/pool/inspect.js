@@ -16,7 +16,7 @@ const custom = Symbol.for('nodejs.util.inspect.custom')
  *
  * @param {string} name
  * @param {() => object} figures
- * @param {number} depth how many levels are left
+ * @param {number} depth the number of levels left
  * @param {Options} options
  * @param {Inspect} inspect
  */

@@ -8,8 +8,8 @@ const { isLeased } = require('../cache/slot')
 const { slotOf } = require('../cache/tag')
 
 /**
- * A pool's `release`, as it was when the pool's module was loaded. That module needs this one, and
- * so it binds the function.
+ * A pool's `release`, as it was when the pool's module was loaded. The pool's module requires this
+ * one, so it binds the function.
  *
  * @type {(pool: import('./buffer-pool').BufferPool, arrayBuffer: ArrayBuffer) => void}
  */

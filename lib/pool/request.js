@@ -1,8 +1,7 @@
 'use strict'
 
 /**
- * Requests that may wait: leases that are served at once, or as soon as the requests before them
- * have theirs.
+ * Requests that may wait: the pool serves each at once, or after the requests before it.
  */
 
 const { OwnPromise, resolveWith } = require('../runtime/intrinsics')
@@ -38,8 +37,8 @@ const OPTIONS = ['zero', 'signal']
  * @returns {Promise<Result>}
  */
 function acquire(cache, size, options, resultOf) {
-  // No `async`: an `await` shows its promise, and so a lease, to code that watches the class of
-  // promises.
+  // This is no `async` function: an `await` shows its promise, and so a lease, to code that watches
+  // the class of promises.
   /** @type {(result: Result) => void} */
   let resolve = () => {}
   /** @type {(reason: unknown) => void} */
@@ -109,7 +108,8 @@ function request(cache, size, onLease, onError, onWait) {
       publishExhausted(cache, size, 'wait')
       onWait?.()
       if (!isOver) ticket = cache.wait(size, serve, refuse)
-      // Cancelled from within that, before its ticket was known: by a formatter of stacks, perhaps.
+      // That call can run other code, such as a formatter of stacks, which has cancelled the
+      // request before its ticket was known.
       if (isOver && ticket !== 0) cache.waiting.cancel(ticket)
     }
   } catch (error) {
@@ -186,7 +186,7 @@ class Acquiring {
     try {
       this.#signal?.removeEventListener('abort', this.#onAbort)
     } catch {
-      // The outcome stands all the same.
+      // The outcome stands nevertheless.
     }
     return true
   }

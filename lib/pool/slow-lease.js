@@ -41,7 +41,7 @@ function leaseSlowly(cache, size, zeroed) {
 }
 
 /**
- * Leases what a `Lease` is made of, whatever `size` is.
+ * Leases a Buffer for a `Lease`, whatever `size` is.
  *
  * @param {ThreadCache} cache
  * @param {any} size

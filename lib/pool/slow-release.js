@@ -33,7 +33,7 @@ function releaseSlowly(cache, slot, arrayBuffer, view) {
   const { name } = cache
   if (slot?.pool !== cache.pool) {
     releaseRemotely(cache, arrayBuffer, view)
-    // So that a second release finds that there was a first.
+    // Marks the ArrayBuffer as released, so that a second release fails.
     if (slot === undefined) hang(arrayBuffer, cache.gone)
     return
   }
@@ -42,8 +42,8 @@ function releaseSlowly(cache, slot, arrayBuffer, view) {
   if (byteLengthOf(arrayBuffer) === 0) throw new Detached(name, view)
   const state = slot.words[slot.at + STATE]
   if (state === SAMPLED) {
-    // A formatter of stacks releases by a stale view, in the midst of the lease: nobody has
-    // received that yet.
+    // A formatter of stacks releases by a stale view during the lease, whose Buffer no code has
+    // received yet.
     if (slot.words[slot.at + SAMPLE] === 0) throw new AlreadyReleased(name, view)
     cache.sampler.drop(slot)
     releaseBlock(slot.pool, arrayBuffer)

@@ -4,8 +4,8 @@
  * Reads the statistics from an array that the addon fills, in an order that
  * `__test__/cache/constants.test.js` checks.
  *
- * Each object is a literal, whose shape V8 keeps with the code. An object that is built property by
- * property has shapes that the next garbage collection drops, and V8 makes them again in the old
+ * Each object is a literal, whose shape V8 stores with the code. The shapes of an object that is
+ * built property by property die at the next garbage collection, and V8 makes them again in the old
  * generation.
  */
 

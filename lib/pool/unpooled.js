@@ -45,7 +45,7 @@ const ONE_ROW = headColumns + columnsPerRow
  */
 function leaseUnpooled(cache, size, zeroed) {
   if (cache.isClosed) throw new Closed(cache.name)
-  // An empty one gets memory, too: only an address tells it from others in another thread.
+  // An empty one gets memory, too: another thread can identify it only by its address.
   const isZero = zeroed || zeroFill || size === 0
   const whole = isZero ? alloc(size === 0 ? 1 : size) : allocUnsafeSlow(size)
   const arrayBuffer = /** @type {ArrayBuffer} */ (arrayBufferOf(whole))
@@ -76,7 +76,7 @@ function releaseUnpooled(cache, slot, arrayBuffer, view) {
   const { guard } = slot
   slot.forget()
   cache.words[UNPOOLED_RELEASES]++
-  // Before the memory goes: then V8 may give its address to another thread.
+  // This comes before the memory is freed: after that V8 may give its address to another thread.
   native.releaseUnpooled(cache.attachment, last, detaches)
   if (detaches) detach(last)
   // As long as the ArrayBuffer lives, the core must know that its memory was released.
@@ -84,7 +84,7 @@ function releaseUnpooled(cache, slot, arrayBuffer, view) {
 }
 
 /**
- * Moves the memory of a leased ArrayBuffer to one that no other code knows: later steps with that
+ * Moves the memory of a leased ArrayBuffer to one that no other code knows, so that later steps
  * can't fail. Returns the ArrayBuffer itself on a runtime that can't move memory.
  *
  * @param {ThreadCache} cache
@@ -94,7 +94,8 @@ function releaseUnpooled(cache, slot, arrayBuffer, view) {
 function moveMemory(cache, arrayBuffer, view) {
   if (transfer === undefined) return arrayBuffer
   try {
-    // Node would abort on one that the user has marked as untransferable; this throws.
+    // Node would abort on an ArrayBuffer that the user has marked as untransferable; `transfer()`
+    // throws.
     return transfer(arrayBuffer)
   } catch {
     throw new Undetachable(cache.name, view)

@@ -10,9 +10,9 @@ const addonPath = path.join(__dirname, '..', '..', 'native', `cistern.${platform
 
 /**
  * The package that has it prebuilt. Only a published cistern has these as optional dependencies:
- * `napi pre-publish` puts them into package.json at release. In the repository newer npms would
- * refuse to `npm ci` from a lock file without them, and before they are published there is nothing
- * to lock.
+ * `napi pre-publish` puts them into package.json at release. In the repository they are missing:
+ * newer versions of npm refuse `npm ci` if the lock file lacks an optional dependency, and
+ * unpublished packages can't be locked.
  */
 const addonPackage = `@cistern/binding-${platform}`
 

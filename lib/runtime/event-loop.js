@@ -6,9 +6,9 @@
  * alive.
  *
  * A timer does it, and looks again each time it fires. If nothing but the thread's own code can end
- * the wait, there is no timer, and the thread ends as with any `await` that never settles. That
- * code may still run, and post its memory to another thread as its last act. So there is one more
- * look before the thread ends, after a garbage collection.
+ * the wait, there is no timer, and the thread ends as with any `await` that never settles. The
+ * thread's code may still run, and post its memory to another thread at the very end. So this looks
+ * once more before the thread ends, after a garbage collection.
  *
  * - It MUST NOT keep an event loop alive that only its own thread's code can help.
  * - The looks at `beforeExit` MUST come after all other listeners, and what those have awaited.
@@ -22,8 +22,8 @@ const { closeOff, table, uncurry } = require('./intrinsics')
 const { clearImmediate, clearTimeout, setImmediate, setTimeout, soon } = require('./timers')
 
 /**
- * The time until the first look, in milliseconds. Most often, blocks on their way back have arrived
- * by then.
+ * The time until the first look, in milliseconds. By then most blocks that were about to return
+ * have arrived.
  */
 const SHORTEST = 50
 
@@ -98,7 +98,8 @@ class EventLoopHold {
   }
 
   /**
-   * Looks to the end, at once: the thread is about to end, and a later turn would keep it alive.
+   * Finishes the look in this turn: the thread is about to end, and a later turn would keep it
+   * alive.
    */
   lookOnceMore() {
     let canEnd = this.#look()
@@ -127,14 +128,13 @@ function leaveStuck(hold) {
 /** Looks at all of them when the thread is about to end, unless another listener keeps it alive. */
 function lookAtAll() {
   lookAtStuck()
-  // Again after all listeners have run, and what they have awaited. An immediate would have all of
-  // them called again.
+  // Looks again after all listeners have run, and after the promises that they await. With an
+  // immediate, Node would call all listeners again.
   if (table.size(stuck) > 0) nextTick(() => soon(() => nextTick(lookForTheLastTime)))
 }
 
 /**
- * Collects garbage, which nothing else would do any more, and looks at the blocks that this brings
- * back.
+ * Collects garbage, because no collection would follow, and looks at the blocks that return.
  */
 function lookForTheLastTime() {
   if (table.size(stuck) === 0) return

@@ -142,7 +142,7 @@ const OWN_THEN = /** @type {PropertyDescriptor} */ (
   Object.freeze({ __proto__: null, value: undefined, configurable: true, writable: true })
 )
 
-/** Whether blocks are memory of the addon's own; if not, V8 has their memory. */
+/** True if blocks are the addon's own memory; otherwise V8 owns their memory. */
 const isExternal = native.isExternal()
 
 /** @type {(arrayBuffer: ArrayBuffer) => number} 0 for a detached one */
@@ -170,9 +170,8 @@ function hasTransfer() {
 }
 
 /**
- * Finds `ArrayBuffer.prototype.transfer`, if V8 has it. Elsewhere, and perhaps even here, the
- * method is a polyfill or a wrapper: one that copies would leave every view of a released block
- * alive.
+ * Finds `ArrayBuffer.prototype.transfer`, if V8 has it. Otherwise, and perhaps even then, the
+ * method is a polyfill or a wrapper. If that copies, every view of a released block stays alive.
  */
 function findTransfer() {
   if (!hasTransfer()) return undefined
@@ -332,7 +331,7 @@ function zeroBeyond(view) {
   if (byteLengthOf(arrayBuffer) > length) fill(new Bytes(arrayBuffer, length), 0)
 }
 
-/** Whether Node was told to zero-fill all memory that it hands out. */
+/** True if Node zero-fills all memory that it hands out. */
 const zeroFill = native.asksForZeroFill() || argumentsAskForZeroFill()
 
 const { allocUnsafeSlow } = Buffer

@@ -13,7 +13,7 @@ const OLDEST_NODE = 20
 const PUBLISHED = /^(?:darwin-(?:arm64|x64)|linux-(?:arm64|x64)-(?:gnu|musl)|win32-x64-msvc)$/
 
 const ADVICE = {
-  /** From npm 12 and pnpm 10 on a package runs its scripts only after approval. */
+  /** Since npm 12 and pnpm 10, a package runs its scripts only after approval. */
   install:
     'Install optional dependencies (no `--omit=optional`), or build the addon, which takes Rust ' +
     '(https://rustup.rs): "npm rebuild cistern", from npm 12 on after "npm install-scripts ' +

@@ -11,10 +11,11 @@
  * @typedef {object} Layout
  * @property {number[]} blockSizes the block size of each class, the smallest first, in bytes
  * @property {number} maxBlockSize the largest block, in bytes
- * @property {number} segmentShift how far the number of a row has its segment's number shifted
- * @property {number} headColumns how many columns a segment has before those of its rows
+ * @property {number} segmentShift the bits by which the number of a row has its segment's number
+ *   shifted
+ * @property {number} headColumns the number of columns of a segment before those of its rows
  * @property {number} columnsPerRow
- * @property {number} idleAllowance the bytes that may be idle however little was in use lately
+ * @property {number} idleAllowance the bytes that may be idle, however little was in use recently
  *
  * @typedef {Record<string, number>} Numbers the variants of one enum of Rust's
  *
@@ -31,7 +32,8 @@
  *
  * @typedef {object} Native
  * @property {() => Layout} layout
- * @property {() => Constants} constants the numbers that `lib/` has as constants of its own, for a test to compare
+ * @property {() => Constants} constants the numbers that `lib/` has as constants of its own, for a
+ *   test to compare
  * @property {() => number} memoryLimit in bytes
  * @property {() => boolean} asksForZeroFill
  * @property {() => boolean} isExternal whether blocks are memory of the addon's own
@@ -59,8 +61,7 @@
  * @property {(attachment: Attachment, classIndex: number) => Lent | null} lendIdle from the
  *   depot; `null` if it has none
  * @property {(attachment: Attachment, classIndex: number) => Lent | number | null} lendFresh from
- *   the operating system; a number: so many bytes must be given up first; `null`: the pool is
- *   closed
+ *   the operating system; a number of bytes that must be given up first; `null`: the pool is closed
  * @property {(attachment: Attachment, row: number) => boolean} withdraw
  * @property {(attachment: Attachment, arrayBuffer: ArrayBuffer, row: number, classIndex: number,
  *   fate: number) => boolean} detach `fate`: a `Fate`
@@ -79,8 +80,8 @@
  * @property {(attachment: Attachment, bytes: number) => void} trimOthers
  * @property {(attachment: Attachment) => boolean} nobodyWaits
  * @property {(attachment: Attachment, classIndex: number) => boolean} canEverHold
- * @property {(attachment: Attachment) => number} holdableBytes beside quarantined bytes that are
- *   lost for good
+ * @property {(attachment: Attachment) => number} holdableBytes beside quarantined bytes that never
+ *   return
  * @property {(attachment: Attachment, classIndex: number) => number} wait
  * @property {(attachment: Attachment) => number | null} granted
  * @property {(attachment: Attachment, ticket: number) => Lent | number | null} claim a number:
@@ -185,8 +186,8 @@ function fromPackage() {
 }
 
 /**
- * Loads the addon that was built here, on a platform without a package. Not by `require`: bundlers
- * warn of a name that is no literal.
+ * Loads the addon that was built here, on a platform without a package. It does not use `require`,
+ * because bundlers warn of a name that is no literal.
  *
  * @returns {Native}
  */
@@ -219,8 +220,8 @@ function refuse() {
 }
 
 const native = real(fromFile()) ?? real(fromPackage()) ?? refuse()
-// There this thread's counters would be in V8's memory, which goes before an addon learns that the
-// worker ends.
+// In such a worker this thread's counters would be in V8's memory, which is freed before an addon
+// learns that the worker ends.
 if (!isNode && !isMainThread && !native.isExternal()) throw new NoExternalInWorker()
 
 module.exports = native

@@ -13,8 +13,9 @@ const process = require('node:process')
 const HEAD_BYTES = 4096
 
 /**
- * Returns the C library that a program of Linux is linked against, by its loader's name. Only
- * without one it reads `process.report`: a report waits for the workers, and these may wait for us.
+ * Returns the C library that a program of Linux is linked against, by its loader's name. Only if
+ * the program names no loader, it reads `process.report`: a report waits for the workers, which may
+ * wait for this thread.
  *
  * @param {string} program
  * @returns {'gnu' | 'musl'}
@@ -51,7 +52,7 @@ const ABIS = { linux: () => libcOf(process.execPath), win32: () => 'msvc' }
 const abi = ABIS[process.platform]?.()
 const platform = [process.platform, process.arch, ...(abi === undefined ? [] : [abi])].join('-')
 
-/** Whether this is Node itself. Bun and Deno have modules and classes of the same names. */
+/** True if this runtime is Node itself. Bun and Deno have modules and classes of the same names. */
 const isNode = !('bun' in process.versions) && !('deno' in process.versions)
 
 module.exports = { isNode, libcOf, platform }

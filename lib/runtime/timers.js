@@ -42,7 +42,7 @@ function areNodes() {
     timers.clearImmediate(immediate)
     return made === 2
   } catch {
-    // It can't be told.
+    // The count can't be read.
     return true
   }
 }
@@ -92,7 +92,8 @@ function timersOfScheduler() {
       const fire = () => {
         if (!signal.aborted) this.#callback()
       }
-      // It may be cleared after it has fired, too. One that is cleared before rejects.
+      // The timer may also be cleared after it has fired. If it is cleared before that, the promise
+      // rejects.
       then(waitFor(scheduler, this.#delay, { ref, signal }), fire, ignore)
     }
   }

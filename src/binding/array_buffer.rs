@@ -71,8 +71,8 @@ pub fn lend(
     loan: Loan,
     address: NonNull<u8>,
 ) -> Result<sys::napi_value, Error<Code>> {
-    // Checked beforehand: a creation that fails for this reason looks like one that fails after the
-    // backing store was made.
+    // Checked in advance: otherwise this failure looks like one that happens after the backing
+    // store was made.
     if !can_run_js(env) {
         loan.withdraw();
         return Err(Error::new(Code::Refused, "the environment cannot run JavaScript now"));
@@ -109,7 +109,8 @@ pub fn lend(
             Ok(value)
         }
         sys::Status::napi_no_external_buffers_allowed => {
-            // SAFETY: Node-API answers so before it uses its arguments, so `hint` is still ours.
+            // SAFETY: Node-API returns this status before it uses its arguments, so `hint` is still
+            // ours.
             let returned = unsafe { Box::from_raw(hint) };
             returned.loan.withdraw();
             Err(Error::new(
@@ -119,8 +120,8 @@ pub fn lend(
         }
         status => {
             if LAST_RETURN.get() != hint.cast_const().cast() {
-                // SAFETY: the finalizer has not run in this call, so `hint` is alive. It may still
-                // run, and takes it then; if it never does, a few bytes leak.
+                // SAFETY: the finalizer has not run in this call, so `hint` is alive. The finalizer
+                // may still run, and then takes `hint`; if it never runs, a few bytes leak.
                 let unused = unsafe { &*hint };
                 unused.loan.withdraw();
             }
@@ -204,8 +205,8 @@ pub fn refused(what: &str, status: sys::napi_status) -> Error<Code> {
 ///
 /// # Safety
 ///
-/// `env` is the calling thread's environment, and `array_buffer` a value of it that never got a
-/// detach key (`markAsUntransferable()` from Node 24 on): Node aborts on one.
+/// `env` is the calling thread's environment, and `array_buffer` a value of it without a detach
+/// key, which `markAsUntransferable()` sets from Node 24 on. Node aborts if there is a key.
 pub unsafe fn detach(env: sys::napi_env, array_buffer: sys::napi_value) -> bool {
     // SAFETY: Node-API checks that the value is a detachable `ArrayBuffer`, but not that it has no
     // key, for which the caller vouches.

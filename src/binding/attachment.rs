@@ -18,15 +18,15 @@ pub type Result<T> = std::result::Result<T, Error<Code>>;
 /// An attachment, with the memory that V8 has or counts for it.
 pub struct JsAttachment {
     attachment: Attachment,
-    /// V8's memory that has the counters' words, where the runtime allows no view of ours.
+    /// V8's memory with the counters' words, if the runtime allows no view of ours.
     anchored: RefCell<Vec<Anchored>>,
     /// The overhead that V8 counts for this thread.
     overhead: RefCell<ExternalMemory>,
-    /// How often a block was lent.
+    /// The number of blocks lent so far.
     lent: Cell<u32>,
 }
 
-/// V8 learns the overhead after each so many lent blocks.
+/// The number of lent blocks after which V8 learns the overhead.
 const OVERHEAD_EACH: u32 = 512;
 
 impl JsAttachment {
@@ -72,7 +72,7 @@ impl Deref for JsAttachment {
 
 impl Drop for JsAttachment {
     fn drop(&mut self) {
-        // Before V8 may free the memory that has them.
+        // The counters take their words back before V8 may free that memory.
         self.counters().take_back_words();
     }
 }

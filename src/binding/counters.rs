@@ -19,8 +19,8 @@ pub fn words<'env>(env: &'env Env, attachment: &External<JsAttachment>) -> Resul
     } else {
         let (value, data, anchored) = shared_words::anchor(env.raw(), length)?;
         attachment.anchor(anchored);
-        // SAFETY: it is as long, and anchored until the attachment is dropped, which first takes
-        // the words back.
+        // SAFETY: V8's memory is as long, and anchored until the attachment is dropped, which first
+        // takes the words back.
         unsafe { attachment.counters().put_words(data.cast()) };
         value
     };
@@ -44,8 +44,8 @@ pub fn segment<'env>(
     } else {
         let (value, data, anchored) = shared_words::anchor(env.raw(), length)?;
         attachment.anchor(anchored);
-        // SAFETY: it is as long, and anchored until the attachment is dropped, which first takes
-        // the words back.
+        // SAFETY: V8's memory is as long, and anchored until the attachment is dropped, which first
+        // takes the words back.
         unsafe { counters.put_segment(index as usize, data.cast()) };
         value
     };
@@ -72,7 +72,8 @@ pub const POOL_FIGURES: [&str; 6] = [
 /// Writes a snapshot of the counters, all threads together, and returns how many classes it has.
 ///
 /// First the figures of all classes, then [`POOL_FIGURES`], then for each class its block size and
-/// its figures. `lib/pool/stats.js` makes the objects: to make them here takes three times as long.
+/// its figures. `lib/pool/stats.js` makes the objects: this function would take three times as long
+/// for that.
 #[napi]
 pub fn stats(attachment: &External<JsAttachment>, mut words: Float64ArraySlice) -> u32 {
     let stats = attachment.pool().stats();

@@ -18,7 +18,7 @@ impl ExternalMemory {
         Self { env, bytes: 0 }
     }
 
-    /// Has V8 count so many bytes from now on.
+    /// Makes V8 count `bytes` bytes from now on.
     pub fn set(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         if (bytes - self.bytes).abs() >= Self::STEP {

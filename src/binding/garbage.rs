@@ -1,12 +1,12 @@
-//! Has V8 collect garbage at once, for which Node-API has no call.
+//! Makes V8 collect garbage at once, for which Node-API has no call.
 //!
 //! V8 does the same when its embedder runs short of memory. Its functions for it are exported by
 //! Node 14 and later.
 
 use napi_derive::napi;
 
-/// Has V8 collect all the garbage of this thread, as `gc()` does. Returns whether it did: not where
-/// V8's functions can't be found.
+/// Makes V8 collect all the garbage of this thread, as `gc()` does. Returns whether it did: not if
+/// V8's functions are missing.
 #[napi]
 pub fn collect_garbage() -> bool {
     known::collect_garbage()

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{ArrayBuffer, Either, External, Unknown};
 use napi::{Env, Error, JsValue};
 use napi_derive::napi;
 
-/// A block as JavaScript gets it, or a number: so many bytes must be given up first.
+/// A block as JavaScript gets it, or the number of bytes that must be given up first.
 pub type Lent<'env> = Either<Unknown<'env>, f64>;
 
 /// Ends the loan of a V8-backed block when JavaScript has lost the block.
@@ -42,7 +42,7 @@ pub fn lend_idle<'env>(
 
 /// Lends a block from the operating system in the same way; `null` if the pool is closed.
 ///
-/// A number means that the ceiling is reached, and so many bytes must be given up first. For a
+/// A number means that the pool is at its ceiling and must first give up that many bytes. For a
 /// V8-backed block it returns a guard, which JavaScript must keep with the memory.
 #[napi]
 pub fn lend_fresh<'env>(
@@ -89,7 +89,7 @@ pub fn withdraw(attachment: &External<JsAttachment>, row: u32) -> bool {
 /// Detaches the `ArrayBuffer` on `row`, after which its block comes back and meets its [`Fate`].
 ///
 /// Returns whether it could be detached; if not, nothing has changed. The block is back at once if
-/// a witness says that the backing store is gone, else when the finalizer runs.
+/// a witness says that the backing store is gone, otherwise when the finalizer runs.
 #[napi]
 pub fn detach(
     env: &Env,
@@ -100,8 +100,8 @@ pub fn detach(
     fate: u32,
 ) -> Result<bool> {
     let class = size_class(class)?;
-    // Someone has transferred an empty one: its block can't be detached here. It may be back
-    // already, and its row gone.
+    // If the `ArrayBuffer` is empty, the user has transferred its memory, and it can't be detached
+    // here. The block may be back already, and its row freed.
     if array_buffer.is_empty() {
         return Ok(false);
     }
@@ -110,7 +110,7 @@ pub fn detach(
         .loan_on(row)
         .ok_or_else(|| Error::new(Code::InvalidArgument, format!("no row {row}")))?;
     let fate = Fate::from_number(fate);
-    // Beforehand, because some runtimes call the finalizer within the call that detaches.
+    // Marked in advance, because some runtimes call the finalizer within the call that detaches.
     let before = attachment.mark_detached(row, class, fate);
     // SAFETY: the value was converted in this call, so it belongs to this environment. `lib/` has
     // just moved the memory to it, or runs on Node 20, which knows no keys.

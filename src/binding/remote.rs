@@ -55,7 +55,7 @@ pub fn release_remotely(
         return false;
     }
     let pool = attachment.pool();
-    // Before it is detached: then V8 may give the address to another thread.
+    // Marked before it is detached: after that V8 may give the address to another thread.
     if pool.unpooled().release_at(address, size) {
         // SAFETY: as in `detach`.
         return unsafe { array_buffer::detach(env.raw(), array_buffer.raw()) };

@@ -16,7 +16,7 @@ pub struct Settings {
     pub throws_when_exhausted: bool,
     pub detach_on_release: bool,
     pub zero_on_release: bool,
-    /// In milliseconds; `Infinity` for ever.
+    /// In milliseconds; `Infinity` means no limit.
     pub idle_timeout: f64,
     pub leak_sample_rate: f64,
 }

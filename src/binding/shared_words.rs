@@ -37,7 +37,7 @@ pub unsafe fn share(
     };
     match status {
         sys::Status::napi_ok => Ok(value),
-        // The hint is not taken back, because an ArrayBuffer may have it. At worst a few KiB of
+        // The hint stays out, because an `ArrayBuffer` may refer to it. At worst a few KiB of
         // counters leak.
         status => Err(refused("the counters' ArrayBuffer", status)),
     }

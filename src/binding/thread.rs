@@ -7,7 +7,8 @@ use crate::pool::{BlockState, Reason};
 use napi::bindgen_prelude::{External, Function};
 use napi_derive::napi;
 
-/// Has the core call `on_wake`, in an event-loop turn of this thread, when the thread has to look.
+/// Registers `on_wake`, which the core calls in an event-loop turn of this thread when it has a
+/// request.
 #[napi]
 pub fn listen(
     attachment: &External<JsAttachment>,

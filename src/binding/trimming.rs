@@ -5,8 +5,8 @@ use super::number::{to_bytes, to_number, to_size};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
 
-/// Frees idle blocks in the depot and on their way to it. Stops after `bytes`, or after so many of
-/// the depot's `blocks`. Returns the bytes freed.
+/// Frees idle blocks in the depot and on their way to it. Stops after `bytes` bytes, or after
+/// `blocks` blocks of the depot. Returns the bytes freed.
 #[napi]
 pub fn trim(attachment: &External<JsAttachment>, bytes: f64, blocks: u32) -> f64 {
     let freed = attachment.pool().trim_some(to_bytes(bytes), blocks as usize);

@@ -19,7 +19,7 @@ pub fn can_ever_hold(attachment: &External<JsAttachment>, class: u32) -> Result<
     Ok(attachment.pool().can_ever_hold(size_class(class)?))
 }
 
-/// Returns how many bytes the pool may hold beside those in quarantine for good.
+/// Returns how many bytes the pool may hold beside those that never leave quarantine.
 #[napi]
 pub fn holdable_bytes(attachment: &External<JsAttachment>) -> f64 {
     to_number(attachment.pool().holdable_bytes() as u64)

@@ -96,7 +96,7 @@ impl fmt::Debug for Block {
 /// The operating system refused memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory {
-    /// How many bytes were requested.
+    /// The number of bytes requested.
     pub bytes: usize,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{OnceLock, PoisonError};
 /// The most bytes that one bin stores.
 pub const BIN_BYTES: usize = 128 << 20;
 
-/// The most blocks that one bin stores: bounds the queue's own memory to 96 KiB a class.
+/// The most blocks that one bin stores, so that a queue takes at most 96 KiB.
 pub const BIN_BLOCKS: usize = 4096;
 
 /// Places of the smallest bin: 384 bytes.
@@ -33,10 +33,10 @@ pub const DEPOT_BYTES: usize = 256 << 20;
 ///
 /// A full depot returns the block, which is no error.
 ///
-/// A bin has places for all existing blocks of its class. It grows when a block is got, never when
-/// one comes back, and [shrinks](Self::shrink) after blocks have gone.
+/// A bin has places for all existing blocks of its class. It grows when the pool gets a block,
+/// never when a block returns, and [shrinks](Self::shrink) after blocks are freed.
 pub struct Depot {
-    /// Each made when its class is first used, so that an unused class costs a few bytes.
+    /// The bins, each made when its class is first used, so that an unused class costs a few bytes.
     bins: [OnceLock<Box<BinLock>>; SizeClass::COUNT],
     /// Bytes that are in the bins, or about to be. Never above `limit`.
     bytes: AtomicUsize,
@@ -50,13 +50,13 @@ type BinLock = RwLock<Option<Box<Bin>>>;
 /// The idle blocks of one class.
 struct Bin {
     blocks: ArrayQueue<Block>,
-    /// The fewest blocks that were here in this interval: so many were not [needed](Depot::unused).
-    /// Approximate while threads take and offer at once.
+    /// The fewest blocks that were here in this interval: that many were not
+    /// [needed](Depot::unused). Approximate while threads take and offer at once.
     low_watermark: AtomicUsize,
 }
 
 impl Bin {
-    /// Makes a bin with so many places, and moves the blocks of another one into it.
+    /// Makes a bin with `places` places, and moves the blocks of another one into it.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Depot {
         }
     }
 
-    /// Makes places in the bin of `class` for so many existing blocks, so that
+    /// Makes places in the bin of `class` for `blocks` existing blocks, so that
     /// [`offer`](Self::offer) needs no memory: finalizers call that.
     ///
     /// # Errors

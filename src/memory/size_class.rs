@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Block sizes are multiples of so many bytes: one cache line on every platform that Node runs on.
+/// The number of bytes that every block size is a multiple of: one cache line on every platform
+/// that Node runs on.
 pub const GRANULE: usize = 64;
 
 /// Up to this size, in bytes, classes are one [`GRANULE`] apart.
@@ -29,8 +30,7 @@ pub const MAX_BLOCK_SIZE: usize = 1 << 30;
 pub struct SizeClass(u8);
 
 impl SizeClass {
-    /// How many classes there are: 4 linear ones, and 4 for each doubling up to
-    /// [`MAX_BLOCK_SIZE`].
+    /// The number of classes: 4 linear ones, and 4 for each doubling up to [`MAX_BLOCK_SIZE`].
     pub const COUNT: usize = (LINEAR_LIMIT / GRANULE)
         + ((MAX_BLOCK_SIZE.trailing_zeros() as usize - LINEAR_BITS) << STEP_BITS);
 

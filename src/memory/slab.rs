@@ -1,9 +1,9 @@
 //! Gets memory for small blocks: from chunks of one block size each.
 //!
-//! A general allocator can't give memory back while something small is in use beside it. Beside a
-//! block there always is: the runtime's record of its `ArrayBuffer`. A chunk contains only blocks,
-//! and goes back to the operating system with the last of them. Before that, each page goes back on
-//! which no block is left.
+//! A general allocator can't give memory back while something small beside it is in use. The
+//! runtime's record of an `ArrayBuffer` always lies beside its block. A chunk contains only blocks,
+//! and goes back to the operating system with the last of them. Before that, each page goes back as
+//! soon as no block is left on it.
 //!
 //! Bonwick, "The Slab Allocator" (USENIX 1994).
 
@@ -17,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The size of a chunk, in bytes, and its alignment. Untouched pages take no memory.
 const CHUNK: usize = 1 << 20;
 
-/// The bytes that go back at a time. With larger pages the operating system refuses, which only
-/// costs the saving.
+/// The number of bytes that go back at a time. An operating system with larger pages refuses, and
+/// then the memory stays.
 const PAGE: usize = 4096;
 
 /// The chunks of each class, for all pools of the process.
@@ -32,7 +32,7 @@ pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
 }
 
 /// Gives memory back, overwritten with zeros. Chunks serve all pools, and a page stays while
-/// another block is on it, so a pool could else see another pool's bytes.
+/// another block is on it, so a pool could otherwise see another pool's bytes.
 ///
 /// # Safety
 ///
@@ -40,7 +40,7 @@ pub fn obtain(class: SizeClass) -> Option<NonNull<u8>> {
 pub unsafe fn give_back(address: NonNull<u8>, class: SizeClass) {
     // It may come from the depot, where the checker forbids any access.
     poison::open(address, class.block_size());
-    // SAFETY: a block has so many bytes, and the caller owns them.
+    // SAFETY: the block has that many bytes, and the caller owns them.
     unsafe { address.write_bytes(0, class.block_size()) };
     // SAFETY: passed on from the caller.
     unsafe { slab(class).give_back(address, class.block_size()) };
@@ -87,7 +87,7 @@ impl Chunk {
         };
         let mut first = place * size / PAGE;
         let mut end = ((place + 1) * size).div_ceil(PAGE);
-        // Other blocks can only be on its first and its last page.
+        // Only the first and the last page can have other blocks.
         if first < end && !is_free(first) {
             first += 1;
         }
@@ -137,7 +137,7 @@ impl Slab {
         taken.try_reserve_exact(words).ok()?;
         taken.resize(words, 0);
         self.chunks.try_reserve(1).ok()?;
-        // The lowest at the end, because they are popped from there.
+        // The lowest places are at the end, because `pop` takes from there.
         free.extend((0..places).rev());
         let base = pages::obtain_aligned(CHUNK)?;
         poison::close(base, CHUNK);
@@ -148,7 +148,7 @@ impl Slab {
 
     /// # Safety
     ///
-    /// As [`give_back`].
+    /// The same as for [`give_back`].
     unsafe fn give_back(&mut self, address: NonNull<u8>, size: usize) {
         poison::close(address, size);
         let index = self.chunks.partition_point(|chunk| chunk.base <= address) - 1;
@@ -192,7 +192,7 @@ mod tests {
         let mut blocks = take(&mut slab, 3 * PLACES);
         assert_eq!(slab.chunks.len(), 3);
         for block in &blocks {
-            // SAFETY: a block has so many bytes.
+            // SAFETY: the block has that many bytes.
             unsafe { block.write_bytes(1, SIZE) };
         }
         blocks.sort();
@@ -221,7 +221,7 @@ mod tests {
         let class = SizeClass::fitting(448).expect("a class");
         let blocks: Vec<_> = (0..64).map(|_| obtain(class).expect("memory")).collect();
         for block in &blocks {
-            // SAFETY: a block has so many bytes.
+            // SAFETY: the block has that many bytes.
             unsafe { block.write_bytes(1, class.block_size()) };
         }
         let (given, kept): (Vec<_>, Vec<_>) =
@@ -232,7 +232,7 @@ mod tests {
         }
         let again: Vec<_> = given.iter().map(|_| obtain(class).expect("memory")).collect();
         for block in &again {
-            // SAFETY: a block has so many bytes.
+            // SAFETY: the block has that many bytes.
             let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), class.block_size()) };
             assert!(bytes.iter().all(|byte| *byte == 0));
         }
@@ -258,7 +258,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_page_goes_with_its_last_block() {
-        /// Of a chunk's pages, those that are resident.
+        /// Returns which of a chunk's pages are resident.
         fn resident(chunk: &Chunk) -> Vec<bool> {
             let mut pages = vec![0u8; CHUNK / PAGE];
             let base = chunk.base.as_ptr().cast();
@@ -273,7 +273,7 @@ mod tests {
             let mut blocks: Vec<_> =
                 (0..places).map(|_| slab.obtain(size).expect("memory")).collect();
             for block in &blocks {
-                // SAFETY: a block has so many bytes.
+                // SAFETY: the block has that many bytes.
                 unsafe { block.write_bytes(1, size) };
             }
             blocks.sort();
@@ -292,7 +292,7 @@ mod tests {
                 assert_eq!(is_resident, is_used, "page {page} of blocks of {size}");
             }
             for block in kept {
-                // SAFETY: a block has so many bytes.
+                // SAFETY: the block has that many bytes.
                 let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), size) };
                 assert!(bytes.iter().all(|byte| *byte == 1), "the other blocks are untouched");
                 // SAFETY: as above.

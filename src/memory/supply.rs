@@ -8,7 +8,7 @@ use super::slab;
 use crate::os::pages;
 use std::ptr::NonNull;
 
-/// Blocks of so many bytes and more come straight from the operating system.
+/// The size in bytes from which blocks come straight from the operating system.
 pub const MAPPED_FROM: usize = 64 * 1024;
 
 /// Gets memory for a block of `class` with unspecified contents; `None` if the operating system
@@ -47,7 +47,7 @@ mod tests {
             let address = obtain(class).expect("memory");
             let align = if size >= MAPPED_FROM { 4096 } else { GRANULE };
             assert_eq!(address.addr().get() % align, 0, "{class}");
-            // SAFETY: the block has so many bytes.
+            // SAFETY: the block has that many bytes.
             unsafe { address.write_bytes(1, size) };
             // SAFETY: obtained above with this class, used by nobody.
             unsafe { give_back(address, class) };

@@ -1,11 +1,11 @@
 //! Finds how much memory the process may use: its control groups' limit, or else the machine's
 //! memory.
 //!
-//! Linux shows the figures of a control group in the files of a directory. Memory has two
-//! hierarchies of groups: v2, and v1's memory controller, which a hybrid system has beside a v2
-//! without one. `/proc/self/cgroup` names the process's group in each, and `/proc/self/mountinfo`
-//! the place of each. A container often sees only its own group, under another name. The kernel
-//! documents them in `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`.
+//! Linux shows the figures of a control group as files in a directory. Memory has two hierarchies
+//! of groups: v2, and v1's memory controller, which a hybrid system has beside a v2 without one.
+//! `/proc/self/cgroup` names the process's group in each, and `/proc/self/mountinfo` the place of
+//! each. A container often sees only its own group, under another name. The kernel documents them
+//! in `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`.
 
 use std::fs::{self, File};
 use std::io;
@@ -50,8 +50,8 @@ fn machine_memory() -> u64 {
 /// pool smaller than it might be.
 const UNKNOWN_MACHINE: u64 = 4 << 30;
 
-/// The control groups that limit this process's memory. They are found once. A limit that changes
-/// is noticed; a move of the process, or the first limit of a group, is not.
+/// The control groups that limit this process's memory. They are found once: later reads see a
+/// limit that changes, but not a move of the process, nor the first limit of a group.
 pub struct Cgroup {
     /// Those with a limit: the process's own first, then its parents.
     groups: Vec<Group>,
@@ -323,7 +323,7 @@ pub mod tests {
         36 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw shared:15 - cgroup cgroup rw,cpu,cpuacct\n\
         38 31 0:33 / /sys/fs/cgroup/memory rw,relatime shared:17 - cgroup cgroup rw,memory\n";
 
-    /// What v1 shows where there is no limit, on x86 and with pages of 64 KiB.
+    /// v1 shows these if there is no limit: on x86, and with pages of 64 KiB.
     const V1_NO_LIMIT: [&str; 2] = ["9223372036854771712\n", "9223372036854710272\n"];
 
     const STAT_V2: &str = "\
@@ -338,7 +338,7 @@ pub mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// The limits of a process with these memberships and mounts, by [`Cgroup::at`].
+    /// Returns the limits of a process with these memberships and mounts, by [`Cgroup::at`].
     fn cgroup(memberships: &str, mounts: &str, files: &[(&str, &str)]) -> (Option<Cgroup>, Tree) {
         let tree = Tree::new(files);
         tree.write("proc/self/cgroup", memberships);
@@ -421,11 +421,11 @@ pub mod tests {
         assert_eq!(usages(&cgroup), [Some(125 * MIB)]);
         let pressure = cgroup.pressure_file().expect("v2");
         assert_eq!(pressure, tree.root().join("sys/fs/cgroup/memory.pressure"));
-        // `docker update` is noticed without another search for the group.
+        // A limit that `docker update` sets is seen without another search for the group.
         tree.write("sys/fs/cgroup/memory.max", "1073741824\n");
         tree.write("sys/fs/cgroup/memory.high", "805306368\n");
         assert_eq!(cgroup.limit(), Some(768 * MIB));
-        // More inactive than charged: the two are read one after the other, and may disagree.
+        // More is inactive than charged: the two are read one after the other, and may disagree.
         tree.write("sys/fs/cgroup/memory.current", "1048576\n");
         assert_eq!(usages(&cgroup), [Some(0)]);
         tree.write("sys/fs/cgroup/memory.current", "");
@@ -472,7 +472,7 @@ pub mod tests {
                 ("sys/fs/cgroup/system.slice/memory.high", "max\n"),
                 ("sys/fs/cgroup/system.slice/memory.current", "500000000\n"),
                 ("sys/fs/cgroup/system.slice/memory.stat", "garbage"),
-                // Outside of the mount.
+                // The group lies outside of the mount.
                 ("sys/fs/memory.max", "1\n"),
             ],
         );
@@ -508,7 +508,7 @@ pub mod tests {
             ("sys/fs/cgroup/other/memory.max", "1\n"),
             ("sys/fs/memory.max", "1\n"),
         ];
-        // Not below the mount; gone; in a namespace that isn't the process's.
+        // The group is not below the mount, is gone, or is in another namespace.
         for path in ["/kubepods/pod7/c9", "/app (deleted)", "/../other", "/../../other", "/.."] {
             let (cgroup, tree) = cgroup(&format!("0::{path}\n"), V2_MOUNT, &limits);
             let cgroup = cgroup.expect("a group");
@@ -516,7 +516,8 @@ pub mod tests {
             let pressure = tree.root().join("sys/fs/cgroup/memory.pressure");
             assert_eq!(cgroup.pressure_file(), Some(pressure), "{path}");
         }
-        // The host's groups, mounted too, and first: they begin above the process's namespace.
+        // The host's groups are mounted too, and come first: they begin above the process's
+        // namespace.
         let host = "50 49 0:26 /../../.. /host/cgroup rw - cgroup2 cgroup rw\n";
         let mounts = format!("{host}{V2_MOUNT}");
         let (cgroup, _tree) = cgroup("0::/\n", &mounts, &limits);

@@ -9,7 +9,7 @@ mod system {
     use crate::os::poison;
     use std::ptr::{self, NonNull};
 
-    /// Gets so many bytes; `None` if the operating system refuses.
+    /// Gets `size` bytes; `None` if the operating system refuses.
     pub fn obtain(size: usize) -> Option<NonNull<u8>> {
         // SAFETY: a new private anonymous mapping aliases nothing.
         let address = unsafe {
@@ -25,7 +25,7 @@ mod system {
         if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
     }
 
-    /// Gets so many bytes, aligned to their number, a power of two.
+    /// Gets `size` bytes, aligned to `size`, a power of two.
     pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
         let wide = obtain(2 * size)?;
         let before = wide.addr().get().next_multiple_of(size) - wide.addr().get();
@@ -90,8 +90,8 @@ mod system {
         allocate(ptr::null(), size, MEM_RESERVE | MEM_COMMIT)
     }
 
-    /// A part of a reservation can't be given back. So this finds free addresses, gives them up,
-    /// and takes the aligned part; it tries again if another thread was faster.
+    /// Finds free addresses, gives them up, and takes the aligned part, because Windows can't give
+    /// back a part of a reservation. Tries again if another thread was faster.
     pub fn obtain_aligned(size: usize) -> Option<NonNull<u8>> {
         for _ in 0..ATTEMPTS {
             let wide = allocate(ptr::null(), 2 * size, MEM_RESERVE)?;
@@ -118,7 +118,7 @@ mod system {
 
     /// # Safety
     ///
-    /// As on the other systems.
+    /// The same as on the other systems.
     pub unsafe fn forget(address: NonNull<u8>, size: usize) {
         let address = address.as_ptr().cast();
         // SAFETY: the caller owns the pages, and nothing uses their contents.
@@ -130,7 +130,7 @@ mod system {
 
     /// # Safety
     ///
-    /// As on the other systems.
+    /// The same as on the other systems.
     pub unsafe fn give_back(address: NonNull<u8>, _size: usize) {
         // SAFETY: the caller owns the whole reservation, which begins there.
         let result = unsafe { VirtualFree(address.as_ptr().cast(), 0, MEM_RELEASE) };
@@ -147,7 +147,7 @@ mod tests {
         for size in [1 << 16, 1 << 20, 1 << 22] {
             let address = obtain_aligned(size).expect("memory");
             assert_eq!(address.addr().get() % size, 0);
-            // SAFETY: so many bytes were obtained.
+            // SAFETY: that many bytes were obtained.
             unsafe { address.write_bytes(1, size) };
             // SAFETY: obtained above with this size, used by nobody.
             unsafe { give_back(address, size) };
@@ -159,7 +159,7 @@ mod tests {
         let size = 1 << 20;
         let address = obtain(size).expect("memory");
         for value in 1..4 {
-            // SAFETY: so many bytes were obtained.
+            // SAFETY: that many bytes were obtained.
             unsafe { address.write_bytes(value, size) };
             // SAFETY: within them.
             let last = unsafe { address.add(size - 1) };
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn refusal_is_none() {
-        // More than the address space of any machine.
+        // This is more than the address space of any machine.
         assert_eq!(obtain(1 << 55), None);
     }
 }

@@ -29,7 +29,8 @@ mod checker {
     }
 }
 
-/// As `valgrind/memcheck.h` does it. Outside of valgrind the instructions do nothing.
+/// Makes a client request, as `valgrind/memcheck.h` does. Outside of valgrind the instructions do
+/// nothing.
 #[cfg(checker = "memcheck")]
 mod checker {
     use std::arch::asm;

@@ -15,12 +15,13 @@ pub enum Pressure {
     Critical,
 }
 
-/// The loads, in percent of the limit, from which pressure is high and critical. .NET's shared
-/// `ArrayPool` trims by the same two, but of its collector's threshold, which is 90 % of memory.
+/// The loads, in percent of the limit, at which pressure becomes high and critical. .NET's shared
+/// `ArrayPool` trims at the same two percentages of its collector's threshold, which is 90 % of
+/// memory.
 const LOADS: [u64; 2] = [70, 90];
 
-/// The shares of the last ten seconds, in percent, from which pressure is high if some threads were
-/// stalled for lack of memory, and critical if all non-idle ones were.
+/// The shares of the last ten seconds, in percent: pressure is high if some threads were stalled
+/// that long for lack of memory, and critical if all non-idle ones were.
 ///
 /// The kernel calls the second state thrashing if it lasts, and names no numbers; its examples of
 /// triggers are 15 % and 5 % (`Documentation/accounting/psi.rst`). At 10 % systemd asks services to
@@ -58,7 +59,7 @@ impl Pressure {
 /// It compares each group's working set with the tightest of its limits; the worst result counts.
 /// If no group has a limit below the machine's memory, the machine limits the process:
 /// `MemAvailable` is the memory that it can still get without swapping, page cache included.
-/// Otherwise other processes answer for the machine's load, and it does not count.
+/// Otherwise the machine's load does not count, because other processes cause it.
 pub struct Gauge {
     cgroup: Option<Cgroup>,
     stalls: Option<KernelFile>,
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!(current("", 1434), Pressure::High);
         assert_eq!(current("", 1844), Pressure::Critical);
         assert_eq!(current("", 1), Pressure::Calm);
-        // From memory.high on the kernel reclaims.
+        // Above memory.high the kernel reclaims.
         tree.write("sys/fs/cgroup/web.slice/app.service/memory.high", "104857600\n");
         assert_eq!(current("app.service/", 130), Pressure::High);
     }
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(gauge.read(), Pressure::Calm);
         // Windows removes no file that is open.
         drop(gauge);
-        // The machine's, where the group has none or doesn't show it.
+        // The machine's figure counts if the group has none or doesn't show it.
         std::fs::remove_file(tree.root().join(own)).expect("removed");
         assert_eq!(Gauge::at(tree.root()).read(), Pressure::Critical);
         tree.write(&format!("{own}/directory"), "");

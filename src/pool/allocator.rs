@@ -1,17 +1,17 @@
 //! Counts the `ArrayBuffer`s that have gone, whose memory the C library's allocator still stores.
 //!
 //! Each `ArrayBuffer` costs a few hundred bytes there: Node's record, V8's, and ours. After a great
-//! many have gone, the trimmer has the allocator give their memory back, once no more of them go. A
-//! program that goes through Buffers all the time would need it again.
+//! many have gone, and once no more of them go, the trimmer makes the allocator give their memory
+//! back. A program that always uses new Buffers would need the memory again.
 
 use super::trimmer;
 use crate::os::allocator;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The memory of so many `ArrayBuffer`s is worth giving back: some 50 MiB.
+/// The number of `ArrayBuffer`s whose memory, about 50 MiB, is worth giving back.
 const MANY: usize = 100_000;
 
-/// Those that have gone since memory was given back last.
+/// The number that have gone since memory was last given back.
 static GONE: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts an `ArrayBuffer` that has gone. Finalizers call this.
@@ -27,7 +27,7 @@ pub fn gone() -> usize {
     GONE.load(Ordering::Relaxed)
 }
 
-/// Has the allocator give their memory back.
+/// Makes the allocator give their memory back.
 pub fn give_back() {
     GONE.store(0, Ordering::Relaxed);
     allocator::give_back();

@@ -19,7 +19,7 @@ pub enum Fate {
     Store = 0,
     /// It is freed.
     Free = 1,
-    /// It is freed, and counted as discarded: the pool is not to store it.
+    /// It is freed, and counted as discarded: the pool must not store it.
     Discard = 2,
 }
 
@@ -109,7 +109,8 @@ impl Attachment {
     pub fn wait(&self, class: SizeClass) -> Ticket {
         let ticket = self.pool.waiters.wait(class, self.thread.clone());
         if self.pool.is_closed() {
-            // Closed since the caller looked: either this removes the ticket, or `close` does.
+            // The pool was closed after the caller looked: either this removes the ticket, or
+            // `close` does.
             self.cancel(ticket);
         } else {
             self.pool.serve();

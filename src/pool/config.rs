@@ -12,23 +12,23 @@ pub struct Config {
     pub max_bytes: usize,
     /// The pool serves no request above this many bytes. Stored for threads that attach.
     pub max_block_size: usize,
-    /// Whether the synchronous calls throw at the ceiling. Stored for threads that attach.
+    /// True if the synchronous calls throw at the ceiling. Stored for threads that attach.
     pub throws_when_exhausted: bool,
-    /// Whether release detaches every view of the block, so that only the magazine can reach an
+    /// True if release detaches every view of the block, so that only the magazine can reach an
     /// idle `ArrayBuffer`.
     pub detach_on_release: bool,
-    /// Whether a block is overwritten with zeros before anyone else can have it.
+    /// True if a released block is overwritten with zeros before its next owner gets it.
     pub zero_on_release: bool,
-    /// How long surplus memory may stay idle; `None` for ever.
+    /// The time that surplus memory may stay idle; `None` for no limit.
     pub idle_timeout: Option<Duration>,
     /// The share of leases whose call site is recorded. Stored for threads that attach.
     pub leak_sample_rate: f64,
     /// The most bytes that the depot stores.
     pub depot_bytes: usize,
-    /// Whether blocks are the pool's own memory. If not, V8 has the memory, and the pool only
+    /// True if blocks are the pool's own memory. If not, V8 has the memory, and the pool only
     /// counts.
     pub external: bool,
-    /// Whether the trimmer's thread watches it. If not, its maker must call
+    /// True if the trimmer's thread watches the pool. If not, its maker must call
     /// [`visit`](super::Pool::visit), so that a test decides when.
     pub has_trimmer: bool,
 }
@@ -40,9 +40,9 @@ impl Config {
     /// A tick frees the blocks that were idle at the one before and not needed since. They became
     /// idle at most two intervals ago.
     pub fn interval(&self) -> Duration {
-        /// A look more often would cost more than the memory is worth.
+        /// More frequent looks would cost more than the memory is worth.
         const SHORTEST: Duration = Duration::from_millis(1);
-        /// Without a timeout, how often threads report whether anything is idle.
+        /// Without a timeout, the interval at which threads report whether anything is idle.
         const WITHOUT_TIMEOUT: Duration = Duration::from_secs(5);
         /// A longer one may overflow the clock.
         const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -51,7 +51,8 @@ impl Pool {
                 let counters = thread.counters();
                 let others = totals.leased_bytes();
                 totals.add(counters);
-                // A thread updates its peak at a release, or when it asks; another may ask earlier.
+                // A thread updates its peak at a release, or when it calls this. Another thread may
+                // call this earlier.
                 let leased =
                     totals.leased_bytes() - others - counters.read(Column::EndedElsewhereBytes);
                 peaks += leased.max(counters.read(Column::PeakBytes));
@@ -74,7 +75,8 @@ impl Pool {
     }
 
     /// Returns what the pool costs besides its blocks, in bytes: the core's records of them, and
-    /// the places for them. What JavaScript and V8 store for an `ArrayBuffer` is not part of it.
+    /// the places for them. It leaves out the memory that JavaScript and V8 use for an
+    /// `ArrayBuffer`.
     pub fn overhead_bytes(&self) -> usize {
         let all: usize = {
             let threads = self.threads();

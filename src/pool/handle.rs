@@ -1,4 +1,4 @@
-//! How one thread shares a pool with another.
+//! Shares a pool of one thread with another.
 
 use super::Pool;
 use std::collections::HashMap;
@@ -6,7 +6,8 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-/// Names a pool of this process. It keeps no pool alive and leads to no memory: it is looked up.
+/// Names a pool of this process. It keeps no pool alive and contains no address: the registry looks
+/// the pool up.
 ///
 /// ```text
 ///   process, 8 bytes │ pool, 8 bytes │ proof, 8 bytes        little-endian
@@ -22,7 +23,7 @@ pub struct Handle {
     proof: u64,
 }
 
-/// Why a handle leads to no pool.
+/// The reason why a handle leads to no pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPool {
     /// It has another length than a handle.

@@ -7,13 +7,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a finalizer knows about the thread whose `ArrayBuffer` it finalizes.
+/// The state of the thread whose `ArrayBuffer` a finalizer finalizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lender {
-    /// It lives on. The finalizer runs because the last owner of the backing store is gone.
+    /// The thread lives on. The finalizer runs because the last owner of the backing store is gone.
     Alive,
-    /// It is ending, or may be. Node then calls every finalizer, even while another thread has the
-    /// memory.
+    /// The thread is ending, or may be. Node then calls every finalizer, even while another thread
+    /// has the memory.
     Ending,
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 /// must see the same accesses again, and addresses differ in each run.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// A shard with room for so many loans is not worth shrinking.
+/// The most loans for which a shard is not worth shrinking.
 const FEWEST_LOANS: usize = 64;
 
 /// The size of each loan's witness and of its finalizer's hint.
@@ -117,7 +117,7 @@ impl LoanTable {
                 continue;
             }
             let mut smaller = HashMap::new();
-            // Without memory for a smaller one it stays as it is.
+            // Without memory for a smaller table, the table stays as it is.
             if smaller.try_reserve(2 * shard.len()).is_ok() {
                 smaller.extend(shard.drain());
                 *shard = smaller;

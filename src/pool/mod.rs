@@ -105,8 +105,8 @@ use waiters::Waiters;
 /// at all of them.
 const LOOKS: usize = 1024;
 
-/// The bytes that may be idle however little was in use lately: a block or two of each size that a
-/// program uses in turn.
+/// The bytes that may be idle, however little was in use recently: a block or two of each size that
+/// a program uses in turn.
 pub const IDLE_ALLOWANCE: usize = 16 << 20;
 
 /// One pool of the process: the depot, the loans, the quarantine and the counters of all its
@@ -124,7 +124,7 @@ pub struct Pool {
     closed: AtomicBool,
     census: Census,
     handle: OwnHandle,
-    /// Whether the trimmer watches this pool.
+    /// True if the trimmer watches this pool.
     is_watched: AtomicBool,
     /// When the next interval ends; `None` while none runs.
     next_tick: Mutex<Option<Instant>>,
@@ -134,7 +134,7 @@ pub struct Pool {
     me: Weak<Pool>,
 }
 
-/// Why the trimmer frees idle memory.
+/// The reason why the trimmer frees idle memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Reason {
@@ -145,17 +145,17 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// How many reasons there are.
+    /// The number of reasons.
     pub const COUNT: usize = 2;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [Self::Idle, Self::Pressure];
 }
 
-/// Why there is no block.
+/// The reason why there is no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The ceiling is reached: so many bytes must be given up first. The depot has none left.
+    /// The pool is at its ceiling, and must first give up this many bytes. The depot has none left.
     Exhausted(usize),
     /// The operating system has no memory.
     OutOfMemory(OutOfMemory),
@@ -253,7 +253,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // Not by dropping the depot, so that the census sees each block.
+        // Takes each block out instead of dropping the depot, so that the census sees it.
         self.trim_depot(u64::MAX, usize::MAX);
     }
 }

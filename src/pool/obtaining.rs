@@ -1,4 +1,4 @@
-//! Where a block to lend comes from: the depot, or the operating system under the ceiling.
+//! Finds a block to lend: in the depot, or from the operating system under the ceiling.
 
 use super::thread_counters::Column;
 use super::waiters::Found;
@@ -29,7 +29,8 @@ impl Pool {
                 return Err(Refusal::Exhausted(shortage));
             }
         }
-        // Before the depot has a place for it, so that `shrink` does not take that place meanwhile.
+        // Counted before the depot has a place for it, so that `shrink` does not take that place
+        // meanwhile.
         self.counters.class(class).fresh.add();
         match self.allocate(class) {
             Ok(block) => Ok(block),

@@ -13,14 +13,14 @@ use std::sync::PoisonError;
 /// Owns the blocks that a thread had when it ended.
 ///
 /// It neither lends nor frees such a block before the witness says that the backing store is gone,
-/// not even when the pool itself goes. A block without a witness stays for ever. Its holder may
+/// not even when the pool itself goes. A block without a witness stays forever. Its holder may
 /// still release it, as if the lender lived.
 #[derive(Default)]
 pub struct Quarantine {
     watched: Mutex<Watched>,
-    /// How many are watched, to be read without the lock.
+    /// The number of watched blocks, to be read without the lock.
     watching: AtomicUsize,
-    /// Leased blocks that stay for good, by address.
+    /// Leased blocks that stay forever, by address.
     sealed_leases: Mutex<HashMap<usize, Block>>,
     sealed: Count,
     sealed_bytes: AtomicUsize,
@@ -32,7 +32,7 @@ struct Watched {
     orphans: Vec<Orphan>,
     /// The index of each among them, by address.
     places: HashMap<usize, usize>,
-    /// Where the next look begins, so that each look sees other blocks.
+    /// The index at which the next look begins, so that each look sees other blocks.
     next: usize,
 }
 
@@ -100,7 +100,8 @@ impl Quarantine {
         }
     }
 
-    /// Sets a block aside for good. Without memory for its record, nobody can release it any more.
+    /// Sets a block aside forever. Without memory for its record, no thread can release it any
+    /// more.
     fn seal(&self, Orphan { block, state, .. }: Orphan) {
         self.sealed.add();
         self.sealed_bytes.fetch_add(block.size(), Ordering::Relaxed);
@@ -193,7 +194,7 @@ impl Quarantine {
         self.sealed.get() + self.watching.load(Ordering::Relaxed) as u64
     }
 
-    /// Returns how many bytes stay here for good.
+    /// Returns how many bytes stay here forever.
     pub fn sealed_bytes(&self) -> usize {
         self.sealed_bytes.load(Ordering::Relaxed)
     }

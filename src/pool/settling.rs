@@ -1,4 +1,4 @@
-//! How a loan ends, and where its block goes then.
+//! Ends loans, and sends their blocks on.
 
 use super::Pool;
 use super::loan::{Lender, LoanKey};
@@ -27,8 +27,8 @@ impl Pool {
 
     /// Ends a loan whose finalizer runs, if nothing has ended it before.
     pub(super) fn settle(&self, key: LoanKey, lender: Lender) {
-        // In one step: another thread that has the memory now always finds it, in the loan table or
-        // in quarantine.
+        // Both happen in one step: another thread with the memory always finds the block, in the
+        // loan table or in quarantine.
         let leave = |record: Record| {
             let left = record.thread.counters().leave_row(record.row);
             if lender == Lender::Ending && self.may_have_a_holder(&record, left.state) {
@@ -66,9 +66,9 @@ impl Pool {
     ///
     /// JavaScript can move a backing store to another `ArrayBuffer`, and so to another thread,
     /// without the pool's knowledge: by `transfer()`, and by byte streams even where there is none.
-    /// So any block that foreign code can still reach may outlive its thread: a leased one, and
-    /// without detaching an idle one too, through stale views. A detached backing store has no
-    /// holder at all.
+    /// So any block that foreign code can still reach may outlive its thread: a leased one, and in
+    /// a pool that does not detach an idle one too, through stale views. A detached backing store
+    /// has no holder at all.
     fn may_live_on(&self, state: BlockState) -> bool {
         match state {
             BlockState::Leased | BlockState::Sampled => true,

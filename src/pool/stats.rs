@@ -33,7 +33,7 @@ impl Totals {
         let bytes = |class: SizeClass| {
             (leases[class.index()] - releases[class.index()]) * class.block_size() as f64
         };
-        // Not by `sum`, for which nothing adds up to -0.
+        // This does not use `sum`, which returns -0 for an empty iterator.
         SizeClass::all().map(bytes).fold(0.0, |sum, bytes| sum + bytes)
     }
 }
@@ -75,7 +75,7 @@ pub struct Figures {
     /// Bytes given back to the operating system.
     pub freed_bytes: f64,
     /// Bytes of ended threads that another may hold: in quarantine until the last holder is gone,
-    /// and for good if there is no witness of that.
+    /// and forever if there is no witness of that.
     pub quarantined_bytes: f64,
 }
 
@@ -90,13 +90,13 @@ pub struct Stats {
     pub peak_in_use_bytes: f64,
     /// Leases that V8 served.
     pub unpooled_count: f64,
-    /// How many have waited for a block.
+    /// The number of requests that have waited for a block.
     pub wait_count: u64,
-    /// How many wait now.
+    /// The number of requests that wait now.
     pub waiting_count: usize,
-    /// For how long the oldest of them has waited.
+    /// The time that the oldest of them has waited.
     pub longest_wait: Duration,
-    /// What the pool costs besides its blocks, in bytes.
+    /// The pool's memory besides its blocks, in bytes.
     pub overhead_bytes: usize,
     /// Each class that has been used, the smallest first.
     pub classes: Vec<(SizeClass, Figures)>,

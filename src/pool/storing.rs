@@ -1,4 +1,4 @@
-//! Where an idle block goes: to the depot, or back to the operating system.
+//! Puts idle blocks into the depot, or gives them back to the operating system.
 
 use super::Pool;
 use crate::memory::block::Block;

@@ -10,7 +10,8 @@ use std::sync::PoisonError;
 /// before them.
 const MOST_REPORTS: usize = 1 << 20;
 
-/// A thread's counters, its waker, and what the core asks of it. JavaScript looks when it is woken.
+/// A thread's counters, its waker, and the core's requests to it. JavaScript looks at them when it
+/// is woken.
 pub struct ThreadState {
     counters: ThreadCounters,
     /// `None` before the thread listens, and after it has left.
@@ -19,17 +20,17 @@ pub struct ThreadState {
     asked: AtomicUsize,
     /// Idle bytes that the thread must free, because someone called `trim`.
     trimmed: AtomicUsize,
-    /// Whether the thread must free all its idle blocks.
+    /// True if the thread must free all its idle blocks.
     must_free_all: AtomicBool,
     /// A [`Tick`] that is due.
     tick: AtomicU8,
-    /// Whether the thread has idle blocks.
+    /// True if the thread has idle blocks.
     has_idle: AtomicBool,
     /// Sampled leases that ended without a release in the thread.
     reports: Mutex<VecDeque<Left>>,
 }
 
-/// What a thread must do at the end of an interval.
+/// A thread's task at the end of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tick {
@@ -39,7 +40,7 @@ pub enum Tick {
     Look = 1,
     /// Also free the blocks that it has not needed since the last tick.
     Free = 2,
-    /// The same, because memory runs short.
+    /// Also free these blocks, because memory runs short.
     FreeUnderPressure = 3,
 }
 
@@ -91,7 +92,7 @@ impl ThreadState {
         drop(waker);
     }
 
-    /// Has the thread look at what the core asks of it.
+    /// Wakes the thread, to look at the core's requests.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker() {
             waker.wake();

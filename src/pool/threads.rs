@@ -22,7 +22,7 @@ impl Threads {
     pub(super) fn sweep(&mut self) {
         let Self { all, retired, peak_bytes } = self;
         let peaks = all.iter().map(|thread| thread.counters().read(Column::PeakBytes));
-        // Not by `sum`, for which nothing adds up to -0.
+        // This does not use `sum`, which returns -0 for an empty iterator.
         *peak_bytes = peak_bytes.max(peaks.fold(0.0, |sum, peak| sum + peak));
         all.retain(|thread| {
             let is_final = thread.counters().is_final();

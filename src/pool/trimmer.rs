@@ -60,7 +60,7 @@ pub fn watch(pool: &Arc<Pool>) {
     if trimmer.run(is_news) {
         return;
     }
-    // Without a thread nothing is freed by time. The next pool with idle blocks tries again.
+    // Without a thread no memory is freed by time. The next pool with idle blocks tries again.
     trimmer.schedule.clear();
     let watched = std::mem::take(&mut trimmer.watched);
     drop(lock);
@@ -69,7 +69,7 @@ pub fn watch(pool: &Arc<Pool>) {
     }
 }
 
-/// Has the allocator give memory back, when the time comes.
+/// Makes the allocator give memory back, when the time comes.
 pub fn watch_allocator() {
     let mut lock = lock();
     let trimmer = lock.get_or_insert_default();
@@ -80,7 +80,7 @@ pub fn watch_allocator() {
 }
 
 impl Trimmer {
-    /// Starts the trimmer's thread, or has it look at once for news. Returns whether it runs.
+    /// Starts the trimmer's thread, or makes it look at once for news. Returns whether it runs.
     fn run(&mut self, is_news: bool) -> bool {
         if !self.is_running {
             let thread = thread::Builder::new().name("cistern-trimmer".into());
@@ -159,7 +159,7 @@ impl Trimmer {
         let watched = self.watched.get_mut(&id)?;
         let held = if is_watching { None } else { watched.held.take() };
         match due {
-            // Unless there was news meanwhile, which is due earlier.
+            // News may have come meanwhile, and is due earlier.
             Some(due) if watched.due.is_none() => self.set_due(id, due),
             None if watched.due.is_none() => {
                 self.watched.remove(&id);
@@ -185,7 +185,7 @@ fn run() {
             Some(trimmer) => trimmer.take_due(now, pressure != Pressure::Calm),
             None => Vec::new(),
         };
-        // Outside of the lock: a look frees memory, and may drop the last reference to a pool.
+        // Looks without the lock: a look frees memory, and may drop the last reference to a pool.
         for (id, pool) in due {
             let next = visit(&pool, now, pressure);
             let held = lock().as_mut().and_then(|trimmer| trimmer.put_back(id, &pool, next));
@@ -215,8 +215,8 @@ fn visit(pool: &Arc<Pool>, now: Instant, pressure: Pressure) -> Option<Instant> 
     if let Some(due) = pool.visit(now, pressure) {
         return Some(due);
     }
-    // From here on a pool with new idle blocks asks to be watched again; the check below sees older
-    // ones.
+    // From here on a pool with new idle blocks asks to be watched again. The check below sees
+    // blocks that became idle earlier.
     pool.is_watched.store(false, Ordering::SeqCst);
     if pool.needs_trimming() && !pool.is_watched.swap(true, Ordering::SeqCst) {
         return Some(now);

@@ -1,4 +1,4 @@
-//! How a pool frees idle memory: when it is asked to, by time, and under pressure.
+//! Frees a pool's idle memory: on request, by time, and under pressure.
 
 use super::thread_state::Tick;
 use super::{LOOKS, Pool, Reason, trimmer};
@@ -17,7 +17,7 @@ impl Pool {
         self.trim_some(bytes, usize::MAX)
     }
 
-    /// Does the same with at most so many of the depot's blocks.
+    /// Does the same with at most `blocks` blocks of the depot.
     pub fn trim_some(&self, bytes: u64, blocks: usize) -> u64 {
         self.sweep_and_serve(LOOKS);
         let mut freed = self.trim_depot(bytes, blocks);
@@ -139,7 +139,7 @@ impl Pool {
         self.is_watched.load(Ordering::SeqCst)
     }
 
-    /// Has the trimmer watch the pool, because something is idle.
+    /// Makes the trimmer watch the pool, because something is idle.
     pub(super) fn be_watched(&self) {
         if !self.is_watched.load(Ordering::SeqCst)
             && !self.is_watched.swap(true, Ordering::SeqCst)
@@ -149,9 +149,9 @@ impl Pool {
         }
     }
 
-    /// Has the trimmer look for blocks that may leave quarantine.
+    /// Makes the trimmer look for blocks that may leave quarantine.
     pub(super) fn watch_quarantine(&self) {
-        // Watched or not: the trimmer must also hold the pool until the block is free.
+        // Even if it is watched, the trimmer must also hold the pool until the block is free.
         self.is_watched.store(true, Ordering::SeqCst);
         if self.config.has_trimmer
             && let Some(me) = self.me.upgrade()

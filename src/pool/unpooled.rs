@@ -1,6 +1,6 @@
 //! The leases that V8 serves: at the ceiling, above the largest block, and of no bytes.
 //!
-//! That memory is V8's. The pool neither frees nor reuses it. It only knows the address, so that
+//! V8 owns that memory. The pool neither frees nor reuses it. It only knows the address, so that
 //! any thread can release it.
 
 use super::class_counters::Count;
@@ -10,13 +10,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many records each insertion looks at: more than one, so that dropped leases don't pile up.
+/// The number of records that each insertion looks at: more than one, so that dropped leases don't
+/// pile up.
 const LOOKS_EACH: usize = 2;
 
 /// The most records of lost leases without a witness.
 const MOST_LOST: usize = 4096;
 
-/// A table with room for so many records is not worth shrinking.
+/// The most records for which a table is not worth shrinking.
 const FEWEST: usize = 64;
 
 /// Identifies one lease: by its address, and a number that no other lease has.
@@ -63,7 +64,7 @@ struct Records {
     all: Vec<Record>,
     /// The index of each among them, by address.
     places: HashMap<usize, usize>,
-    /// Where the next look begins.
+    /// The index at which the next look begins.
     next: usize,
     /// Lost leases without a witness, the oldest first. Some may have ended since.
     lost: VecDeque<UnpooledKey>,
@@ -73,7 +74,7 @@ struct Record {
     key: UnpooledKey,
     size: usize,
     is_leased: bool,
-    /// Whether it already counts as collected.
+    /// True if it already counts as collected.
     is_lost: bool,
     witness: Option<Box<dyn Witness>>,
 }

@@ -41,7 +41,7 @@ struct Queue {
     since: BTreeMap<Ticket, Instant>,
     /// The blocks that were granted and not claimed, by class.
     unclaimed: [usize; SizeClass::COUNT],
-    /// How many have waited since the pool was made.
+    /// The number of waiters since the pool was made.
     count: u64,
 }
 
@@ -60,7 +60,7 @@ struct Grant {
 pub struct Found {
     /// The block.
     pub block: Block,
-    /// Whether it came from the operating system.
+    /// True if it came from the operating system.
     pub fresh: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Those who wait for a block, and the ceiling that makes them wait.
+//! The pool's side of the queue of waiters, and the ceiling that makes them wait.
 
 use super::{Pool, Refusal};
 use crate::memory::size_class::SizeClass;
@@ -15,7 +15,7 @@ impl Pool {
         class.block_size() <= self.holdable_bytes()
     }
 
-    /// Returns how many bytes fit under the ceiling beside those in quarantine for good.
+    /// Returns how many bytes fit under the ceiling beside those that never leave quarantine.
     pub fn holdable_bytes(&self) -> usize {
         self.budget.limit().saturating_sub(self.quarantine.sealed_bytes())
     }

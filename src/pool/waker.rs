@@ -1,8 +1,8 @@
-//! How the core has a thread's JavaScript look at its requests.
+//! Wakes a thread, so that its JavaScript looks at the core's requests.
 
 use crate::sync::{AtomicBool, Ordering};
 
-/// Has one thread look soon at what the core asks of it. Any thread may call it.
+/// Wakes one thread, to look at the core's requests. Any thread may call it.
 pub trait Waker: Send + Sync {
     /// Wakes the thread. It may look once for several wakes; a thread that has ended does not look.
     fn wake(&self);
@@ -10,7 +10,7 @@ pub trait Waker: Send + Sync {
 
 /// Merges several wakes into one.
 pub struct PendingWake {
-    /// Whether a wake is under way.
+    /// True if a wake is under way.
     is_under_way: AtomicBool,
 }
 

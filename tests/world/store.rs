@@ -8,17 +8,17 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Only blocks up to this size may lack a witness. Many of these go into quarantine for good, and
+/// Only blocks up to this size may lack a witness. Many of these stay in quarantine forever, and
 /// leak their memory.
 const LOSABLE: usize = 256;
 
-/// Where the pool has the block.
+/// The place at which the pool has the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Lent: in the loan table.
     LoanTable,
     Quarantine,
-    /// In quarantine for good.
+    /// In quarantine forever.
     Sealed,
     /// The pool has stored or freed it.
     Returned,
@@ -36,7 +36,7 @@ pub struct Store {
     pub class: SizeClass,
     pub state: BlockState,
     pub place: Place,
-    /// Whether nobody holds it any more.
+    /// True if nobody holds it any more.
     pub is_gone: bool,
     pub leases: u32,
     address: Option<NonNull<u8>>,
@@ -201,7 +201,7 @@ impl Store {
     pub fn fill(&mut self, mark: u8) {
         self.mark = mark;
         if let Some(address) = self.address {
-            // SAFETY: the block has so many bytes, and is ours.
+            // SAFETY: the block has that many bytes, and is ours.
             unsafe { address.write_bytes(mark, self.size()) };
         }
     }
@@ -215,7 +215,7 @@ impl Store {
 
     pub fn check_bytes(&self, expected: u8) {
         if let Some(address) = self.address {
-            // SAFETY: the block has so many bytes, and is ours.
+            // SAFETY: the block has that many bytes, and is ours.
             let bytes = unsafe { std::slice::from_raw_parts(address.as_ptr(), self.size()) };
             assert!(bytes.iter().all(|byte| *byte == expected), "not what its holder wrote");
         }

@@ -34,7 +34,7 @@ const view = fc.constantFrom(
 )
 
 /**
- * A call on something that is held, the newest at 0.
+ * Makes a call on something that is held, the newest at 0.
  *
  * @param {string} name
  * @param {(held: import('./model').Held) => boolean} suits
@@ -184,7 +184,7 @@ const wrongData = onHeld('append wrong', isByteBuffer, fc.constant(''), (model, 
   model.appendWrong(held)
 )
 
-/** As often as fast-check is to choose it. */
+/** The calls, each as often as fast-check should choose it. */
 const CALLS = [
   [12, lease],
   [1, badFill],

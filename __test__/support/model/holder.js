@@ -10,7 +10,7 @@ const diagnostics = require('node:diagnostics_channel')
 const { setImmediate: turn } = require('node:timers/promises')
 const { MessageChannel, markAsUntransferable } = require('node:worker_threads')
 
-// So that nobody is warned of what is dropped.
+// Without sampling no warning of a dropped lease appears.
 diagnostics.subscribe('cistern:leak', () => {})
 
 /** Ways to lease, as code: each gives the Buffer, or what has it. */
@@ -133,14 +133,14 @@ class Holder {
     this.#waiting.get(id)?.abort()
   }
 
-  /** How many leases had memory that others had before. */
+  /** The number of leases whose memory others had before. */
   get #hits() {
     return this.pool.stats().hitCount
   }
 
   /**
-   * The byte that fills what has a number: pools that scrub have bytes of their own, which nobody
-   * may see later. Bytes of pools that do not scrub may be seen once they are freed.
+   * Returns the byte that fills the lease with a number: pools that scrub have bytes of their own,
+   * which nobody may see later. Bytes of pools that do not scrub may be seen once they are freed.
    *
    * @param {number} id
    */
@@ -159,7 +159,7 @@ class Holder {
       assert.ok(bytes.equals(Buffer.alloc(size, 'text')))
       assert.ok(isAll(all.subarray(size), 0), 'nothing is beyond the text')
     }
-    // Beyond what was asked for, too.
+    // This includes the bytes beyond the requested length.
     else if (this.scrubs && this.#hits > before) assert.ok(all.every(isScrubbed), STALE)
     for (const [other, held] of this.#held) {
       assert.notEqual(held.arrayBuffer, all.buffer, `${id} is ${other}`)
@@ -183,7 +183,7 @@ class Holder {
   }
 
   /**
-   * Learns which ArrayBuffer a ByteBuffer has, where that is anyone's who had it before.
+   * Learns which ArrayBuffer a ByteBuffer has, if its former owners can still reach that.
    *
    * @param {number} id
    */
@@ -194,7 +194,7 @@ class Holder {
   }
 
   /**
-   * Appends so often a ByteBuffer's number to it.
+   * Appends a ByteBuffer's number to it `count` times.
    *
    * @param {number} id
    * @param {number} count
@@ -223,7 +223,7 @@ class Holder {
   }
 
   /**
-   * Asserts that a ByteBuffer shows so many bytes, all its number.
+   * Asserts that a ByteBuffer shows `length` bytes, each of them its number.
    *
    * @param {number} id
    * @param {number} length
@@ -244,7 +244,7 @@ class Holder {
     if (byteBuffer !== undefined) {
       if (by === 'buffer') {
         byteBuffer.release()
-        // It has forgotten it.
+        // The ByteBuffer no longer refers to it.
         held.arrayBuffer = undefined
       } else {
         this.pool.release(byteBuffer.view())
@@ -252,15 +252,14 @@ class Holder {
     } else if (by === 'lease' && lease !== undefined) {
       lease.release()
     } else {
-      // By name, and not kept in a variable: that would outlive this call in an interpreter's
-      // frame.
+      // Called by name, because a variable would outlive this call in an interpreter's frame.
       this.pool.release((VIEWS[by] ?? VIEWS.buffer)(held))
     }
     this.#leave(id, 'ERR_CISTERN_ALREADY_RELEASED')
   }
 
   /**
-   * The number of something that is released already, or was moved away, if there is anything.
+   * Returns the number of a lease that is released already, or was moved away, if there is one.
    *
    * @param {number} which
    */
@@ -283,9 +282,9 @@ class Holder {
     const { bytes, arrayBuffer, lease, byteBuffer } = held
     if (byteBuffer === undefined) {
       lease?.release()
-      // By a view it would be the release of who has the same ArrayBuffer now.
+      // Through a view this would release the lease that has the same ArrayBuffer now.
       if (this.#isReused(held)) return
-      // No other view can be had of an empty ArrayBuffer.
+      // An empty ArrayBuffer can have no other view.
       const view = by === 'ArrayBuffer' ? arrayBuffer : bytes
       assert.throws(() => this.pool.release(view), { code })
       return
@@ -364,7 +363,8 @@ class Holder {
    * Asserts that something is gone from here, though leased.
    *
    * @param {number} id
-   * @param {string | undefined} code what its release says; without one nothing is to be left of it here
+   * @param {string | undefined} code the error of its release; without a code nothing of it may be
+   *   left here
    */
   sent(id, code) {
     const held = this.#get(id)
@@ -399,7 +399,7 @@ class Holder {
   }
 
   /**
-   * Has memory moved into a message that nobody receives.
+   * Moves memory into a message that nobody receives.
    *
    * @param {number} id
    * @param {string | undefined} code as in `sent`
@@ -426,8 +426,8 @@ class Holder {
   }
 
   /**
-   * Asserts that all is as it should be, then writes all over what is leased and asserts it again:
-   * two leases of the same memory show then. First lets come what others have brought about.
+   * Asserts that all is as it should be, then overwrites all leases and asserts it again, which
+   * shows two leases of the same memory. First waits for the effects of other threads.
    *
    * @param {Expected[]} expected
    */
@@ -487,7 +487,7 @@ class Holder {
  * @param {number} byte
  */
 function isAll(bytes, byte) {
-  // As `bytes.every`, a hundred times as fast.
+  // Does the same as `bytes.every`, a hundred times as fast.
   const { length } = bytes
   if (length === 0) return true
   const all = Buffer.from(bytes.buffer, bytes.byteOffset, length)

@@ -17,7 +17,7 @@ const MAX_BLOCK_SIZE = 8192
 /** The first capacity of a `byteBuffer()` as long as the pool has learned no size. */
 const FIRST_SIZE = 1024
 
-/** Garbage collections after which what was dropped must be back. */
+/** The number of garbage collections after which dropped leases must be back. */
 const COLLECTIONS = 30
 
 /** The number of times that both threads are heard before a waiter must be served. */
@@ -37,7 +37,8 @@ const ENDINGS = {
 }
 
 /**
- * The block that serves a size: 64 bytes apart up to 256, then four in each doubling.
+ * Returns the size of the block that serves a request: 64 bytes apart up to 256, then four in each
+ * doubling.
  *
  * @param {number} size
  */
@@ -47,7 +48,7 @@ function blockSizeOf(size) {
 }
 
 /**
- * From `a` to `z`, and on with `a2`.
+ * Returns a name: from `a` to `z`, and on with `a2`.
  *
  * @param {number} id
  */
@@ -83,9 +84,9 @@ function otherOf(place) {
  */
 
 /**
- * The error of a release in the thread that a lease was moved from; `undefined` where nothing of it
- * may be left there. V8's memory belongs to no block any more, and its lease ends when the rest is
- * collected.
+ * Returns the error of a release in the thread that a lease was moved from; `undefined` if nothing
+ * of it may be left there. V8's memory belongs to no block any more, and its lease ends when the
+ * rest is collected.
  *
  * @param {Held} held
  */
@@ -106,7 +107,7 @@ class Model {
   /** The calls so far, as code. @type {string[]} */
   lines = []
   isClosed = false
-  /** True where a thread that had the pool has ended. */
+  /** True if a thread that had the pool has ended. */
   hasEnded = false
   peak = 0
   #lastId = 0
@@ -117,7 +118,7 @@ class Model {
   #collectedBlocks = 0
   /** The block sizes of what was dropped, and may be collected at any moment. @type {number[]} */
   #dropped = []
-  /** How many leases of V8's memory were dropped since. */
+  /** The number of leases of V8's memory that were dropped since. */
   #droppedOfV8 = 0
   /** The number of them that were dropped where nothing shows it. */
   #unwatched = 0
@@ -145,9 +146,9 @@ class Model {
     this.thread = undefined
   }
 
-  /** Has the other thread attached to the pool. */
+  /** Attaches the other thread to the pool. */
   attach() {
-    // One at a time: who comes second waits as well.
+    // One at a time: a second call waits as well.
     this.#attached ??= this.#attach()
     return this.#attached
   }
@@ -167,7 +168,7 @@ class Model {
   }
 
   /**
-   * Has a thread's holder do something.
+   * Makes a thread's holder do something.
    *
    * @param {Place} place
    * @param {string} method
@@ -185,7 +186,8 @@ class Model {
   }
 
   /**
-   * Where a call is made that was meant for a thread: a pool that is closed can't be attached to.
+   * Returns the thread for a call that was meant for `place`: no thread can attach to a closed
+   * pool.
    *
    * @param {Place} place
    */
@@ -196,7 +198,7 @@ class Model {
   /** @param {string} line */
   log(line) {
     this.lines.push(line)
-    // At once: the next call may end the process.
+    // Written synchronously, because the next call may end the process.
     if (process.env.FC_TRACE !== undefined) writeSync(2, `${line}\n`)
   }
 
@@ -217,7 +219,7 @@ class Model {
   }
 
   /**
-   * Returns true where a block is beyond the ceiling while all present leases last.
+   * Returns true if a block is beyond the ceiling while all present leases last.
    *
    * @param {number} size
    */
@@ -248,8 +250,8 @@ class Model {
   }
 
   /**
-   * Leases, and counts it. Returns true where a block serves it, false where V8's memory does, and
-   * `undefined` where it is refused.
+   * Leases, and counts the lease. Returns true if a block serves it, false if V8's memory does, and
+   * `undefined` if the pool refuses.
    *
    * @param {Place} place
    * @param {number} size
@@ -273,8 +275,8 @@ class Model {
       `it is ${outcome}, and should be ${outcomes.join(' or ')}`
     )
     if (outcome === 'refused' && this.#mustFit(size)) {
-      // The other thread has idle memory, and was asked for it; or what was idle here is on its
-      // way.
+      // The other thread has idle memory, and was asked for it; or blocks that were idle here have
+      // not returned yet.
       await this.#settleAll()
       capacity = await lease()
       outcome = 'pooled'
@@ -303,7 +305,7 @@ class Model {
   }
 
   /**
-   * Has `alloc` fail at filling what it has leased.
+   * Makes `alloc` fail when it fills its lease.
    *
    * @param {Place} place
    * @param {number} size
@@ -318,7 +320,7 @@ class Model {
   }
 
   /**
-   * Acquires, and where that has to wait releases what it waits for, or gives it up.
+   * Acquires. If that has to wait, releases the memory that it waits for, or gives it up.
    *
    * @param {Place} place
    * @param {string} how
@@ -451,7 +453,7 @@ class Model {
     if (got === undefined) return
     this.#counts.allocBytes += got.capacity
     this.#counts.releaseCount++
-    // For a moment it had both.
+    // For a moment the thread had both.
     this.#raisePeak(got.isPooled ? got.capacity : 0)
     Object.assign(held, got, { length: length + count })
   }
@@ -557,7 +559,7 @@ class Model {
   }
 
   /**
-   * Returns true where so many leases may count as collected.
+   * Returns true if `count` leases may count as collected.
    *
    * @param {number} count
    * @param {number} expected
@@ -584,7 +586,7 @@ class Model {
   }
 
   /**
-   * Has a copy made in the other thread.
+   * Makes a copy in the other thread.
    *
    * @param {Held} held
    */
@@ -601,7 +603,7 @@ class Model {
   }
 
   /**
-   * Has memory moved to the other thread, or within its own.
+   * Moves memory to the other thread, or within its own.
    *
    * @param {Held} held
    * @param {boolean} away
@@ -638,7 +640,7 @@ class Model {
   }
 
   /**
-   * Has memory moved into a message that nobody receives.
+   * Moves memory into a message that nobody receives.
    *
    * @param {Held} held
    */
@@ -654,7 +656,7 @@ class Model {
     this.#lose(held)
   }
 
-  // Neither is an async function: one that is suspended holds on to what it has seen.
+  // Neither is an async function: a suspended one keeps the values alive that it has seen.
 
   /** @param {number} id */
   #post(id) {
@@ -745,7 +747,7 @@ class Model {
     }
   }
 
-  /** Lets both threads hear of what the other has brought about. */
+  /** Waits until both threads know of each other's effects. */
   async #settleAll() {
     await settle()
     if (!this.#isThereUsed || this.thread === undefined) return

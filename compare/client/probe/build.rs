@@ -1,4 +1,4 @@
-//! Lets the linker of macOS leave open what Node has.
+//! Allows the linker of macOS to leave Node's functions undefined.
 
 fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "macos") {

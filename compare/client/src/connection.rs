@@ -25,14 +25,14 @@ pub struct Connection {
     connected: bool,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub struct Shared {
-    /// What to ask for.
+    /// The requests to send.
     pub script: Script,
-    /// What was counted.
+    /// The counts so far.
     pub tally: Tally,
-    /// Where replies are read to, and thrown away.
+    /// The buffer that replies are read into, and then discarded.
     pub scratch: Vec<u8>,
 }
 
@@ -60,7 +60,8 @@ impl Connection {
         })
     }
 
-    /// Does what the event allows. An error counts in the tally and the caller drops the connection.
+    /// Does what the event allows. An error counts in the tally and the caller drops the
+    /// connection.
     ///
     /// # Errors
     ///
@@ -138,10 +139,10 @@ impl Connection {
                 }
                 Err(_) => return Err(ErrorKind::InvalidData.into()),
             }
-            // A read that does not fill the buffer has emptied the socket, and what comes later is a
-            // new edge (epoll(7), question 9): the second read, which would only say "would block",
-            // is saved. A closed peer gives no further edge, so there the end has to be read. Windows
-            // gives none at all until a read has said "would block".
+            // A read that does not fill the buffer has emptied the socket, and later bytes raise a
+            // new edge (epoll(7), question 9). This saves a second read, which would only say
+            // "would block". A closed peer gives no further edge, so there the end has to be read.
+            // Windows gives none at all until a read has said "would block".
             if count < scratch.len() && !closing && !cfg!(windows) {
                 return Ok(());
             }

@@ -1,8 +1,8 @@
-//! What this process has had of the processors.
+//! The processor time that this process has used.
 
 use std::time::Duration;
 
-/// Processor time of this process so far, user and system.
+/// Returns the processor time of this process so far, user and system.
 #[cfg(unix)]
 #[must_use]
 pub fn time() -> Duration {
@@ -15,7 +15,7 @@ pub fn time() -> Duration {
     )
 }
 
-/// Processor time of this process so far, user and system.
+/// Returns the processor time of this process so far, user and system.
 #[cfg(windows)]
 #[must_use]
 #[allow(unsafe_code)]

@@ -1,7 +1,7 @@
 //! The least that a proxy can be: each body in one block from `malloc`, and `free` when it is sent.
 //!
-//! What a proxy holds in memory that has no garbage collector, for comparison. One thread and one
-//! connection upstream per client.
+//! It shows, for comparison, the memory of a proxy without a garbage collector. Each client has one
+//! thread and one connection upstream.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,14 +9,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use crate::response::parse_head;
 use crate::upstream::{answer_all, each_connection, head_of, send_all};
 
-/// Room for the head of a reply, and what of its body comes with it.
+/// Room for the head of a reply, and the part of its body that comes with it.
 const HEAD_BYTES: usize = 4 * 1024;
 
-/// Forwards all connections, for ever.
+/// Forwards all connections, forever.
 ///
 /// # Errors
 ///
-/// When the listener fails. What a client or the upstream does wrong ends that connection only.
+/// When the listener fails. An error of a client or of the upstream ends only that connection.
 pub fn serve(listener: &TcpListener, upstream: SocketAddr) -> io::Result<()> {
     each_connection(listener, move |client| {
         let mut source = TcpStream::connect(upstream)?;

@@ -16,15 +16,15 @@ use crate::tally::{Outcome, Tally};
 /// into a busy loop.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How much longer than told a warm-up may take, until the first reply has come. A server that reads 200
-/// files of megabytes at the same time answers none of them for a second, or for two.
+/// The most by which a warm-up may be extended, until the first reply has come. A server that reads
+/// 200 files of megabytes at the same time answers none of them for a second, or for two.
 const FIRST_REPLY: Duration = Duration::from_secs(6);
 
-/// The most that a window grows to hold the replies that it is to hold, as a multiple of its duration.
+/// The longest that a window may become to hold its replies, as a multiple of its duration.
 const LONGEST_WINDOW: u32 = 10;
 
-/// Read at a time. Large enough that a body of megabytes takes few system calls, small enough for the
-/// second-level cache.
+/// Read at a time. Large enough that a body of megabytes takes few system calls, small enough for
+/// the second-level cache.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Longest sleep while no phase ends.
@@ -107,17 +107,17 @@ pub fn run(
     }
 }
 
-/// Whether the first reply is still waited for. Where there is no warm-up, nothing is.
+/// Returns whether the client still waits for the first reply. Without a warm-up it never does.
 fn is_cold(plan: &Plan, tally: &Tally, ends: Instant, now: Instant) -> bool {
     !plan.warmup.is_zero() && tally.replies() == 0 && now < ends + FIRST_REPLY
 }
 
-/// Whether the window lasts on, because it does not hold its replies yet.
+/// Returns whether the window continues, because it does not hold its replies yet.
 fn is_short(plan: &Plan, tally: &Tally, ends: Instant, now: Instant) -> bool {
     tally.replies() < plan.requests && now < ends + plan.duration * (LONGEST_WINDOW - 1)
 }
 
-/// Opens what is not open; true if some could not be.
+/// Opens all closed connections. Returns true if some could not be opened.
 fn open_missing(
     plan: &Plan,
     poll: &Poll,
@@ -139,7 +139,7 @@ fn open_missing(
 
 fn sleep_until(phase: &Phase, retry_at: Option<Instant>, now: Instant) -> Duration {
     let phase_ends = match phase {
-        // Past its end it waits for a reply, which wakes it, or a little.
+        // After the end of a phase it waits a little, or until a reply wakes it.
         Phase::Warmup { ends } | Phase::Measured { ends } if *ends <= now => {
             Some(now + RETRY_PAUSE)
         }

@@ -8,7 +8,7 @@ use cistern_load::load;
 use cistern_load::parent::{exit_when_stdin_closes, say};
 use cistern_load::plan::{Plan, USAGE};
 
-/// As the comparison's own: 2 for a wrong command line.
+/// The exit code for a wrong command line, 2 as in the comparison itself.
 const WRONG_COMMAND_LINE: u8 = 2;
 
 fn main() -> ExitCode {

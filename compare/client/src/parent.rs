@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::process::exit;
 
-/// Ends this process when stdin closes, which it does when the one that started it ends, however it
-/// ends. Does not return.
+/// Ends this process when stdin closes, which happens when the parent process ends in any way. Does
+/// not return.
 pub fn exit_when_stdin_closes() -> ! {
     let mut ignored = [0; 64];
     let mut stdin = io::stdin().lock();
@@ -17,7 +17,7 @@ pub fn exit_when_stdin_closes() -> ! {
     }
 }
 
-/// A line that the parent has at once. One that has gone away needs no answer.
+/// Prints a line that reaches the parent at once. It ignores a parent that has gone away.
 pub fn say(line: &str) {
     let mut stdout = io::stdout().lock();
     if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {

@@ -1,4 +1,4 @@
-//! What the command line asked for.
+//! The plan that the command line asks for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,13 +16,13 @@ Prints `warm` when the warm-up is over and one line of JSON when the measured wi
 another length is an error.
 --until-stdin-closes keeps the load up after that, and ends the client as soon as stdin closes.";
 
-/// As many as `wrk` is usually told; enough to keep one Node process busy.
+/// The usual number for `wrk`; enough to keep one Node process busy.
 const DEFAULT_CONNECTIONS: usize = 20;
 
 /// One more connection than this is a mistake in the command line, not a load on one machine.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// One load: where to, how much, how long.
+/// One load: its target, its amount and its length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The server.
@@ -33,18 +33,19 @@ pub struct Plan {
     pub warmup: Duration,
     /// Time that counts.
     pub duration: Duration,
-    /// Replies that the window is to hold: it lasts up to ten times its duration until they have come.
+    /// Replies that the window is to hold: it lasts up to ten times its duration until they have
+    /// come.
     pub requests: u64,
     /// The path of every request, where no sizes are given.
     pub path: String,
     /// The sizes of the bodies to ask for, in turn: `/N` for each, and N bytes are expected.
     pub sizes: Vec<usize>,
-    /// Keep the load up after the result, until standard input closes.
+    /// Keeps the load up after the result, until standard input closes.
     pub until_stdin_closes: bool,
 }
 
 impl Plan {
-    /// A plan for `address` with the defaults of the command line.
+    /// Makes a plan for `address` with the defaults of the command line.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self {

@@ -1,15 +1,15 @@
 //! One HTTP reply, read piece by piece.
 //!
 //! Only what the servers of the comparison send: a status line, headers with a Content-Length, and
-//! that many bytes. The body is counted and thrown away.
+//! that many bytes. The client counts the body and discards it.
 
 /// More header lines than any server of the comparison sends.
 const MAX_HEADERS: usize = 32;
 
-/// Bytes after which a head that has not ended is taken for garbage.
+/// The most bytes of a head; a longer one counts as garbage.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Where the reading of a reply stands.
+/// The progress of reading a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The rest has not come yet.
@@ -23,7 +23,7 @@ pub enum Progress {
     },
 }
 
-/// What came is not a reply that this client understands.
+/// The bytes are no reply that this client understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -48,8 +48,8 @@ impl ResponseReader {
     ///
     /// # Errors
     ///
-    /// `Malformed` for anything but a reply with a Content-Length, and for bytes after its end: there
-    /// is one request in flight, so nothing can follow.
+    /// `Malformed` for anything but a reply with a Content-Length, and for bytes after its end:
+    /// there is one request in flight, so nothing can follow.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, Malformed> {
         let Some(body) = self.body else {
             return self.feed_head(bytes);
@@ -91,7 +91,7 @@ impl ResponseReader {
     }
 }
 
-/// The body to expect and the length of the head, or `None` while the head has not ended.
+/// Returns the body to expect and the length of the head, or `None` while the head has not ended.
 pub(crate) fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, Malformed> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);

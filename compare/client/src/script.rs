@@ -1,4 +1,4 @@
-//! What to ask for, request by request.
+//! The requests to send, one by one.
 
 use crate::plan::Plan;
 
@@ -7,11 +7,11 @@ use crate::plan::Plan;
 pub struct Request {
     /// Its bytes on the wire.
     pub bytes: Vec<u8>,
-    /// How long the reply's body must be; `None` takes any.
+    /// The length that the reply's body must have; `None` takes any.
     pub body: Option<usize>,
 }
 
-/// All requests, in their order. Whichever connection is free takes the next.
+/// All requests, in their order. The next free connection takes the next one.
 #[derive(Clone, Debug)]
 pub struct Script {
     requests: Vec<Request>,
@@ -19,7 +19,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// The requests of a plan: of the sizes, or of its path where it has none.
+    /// Makes the requests of a plan: of its sizes, or of its path if it has none.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let request = |path: &str, body| {
@@ -34,14 +34,14 @@ impl Script {
         Self { requests, next: 0 }
     }
 
-    /// The place of the next request; after the last the first comes again.
+    /// Returns the place of the next request; after the last it starts again.
     pub fn draw(&mut self) -> usize {
         let drawn = self.next;
         self.next = (drawn + 1) % self.requests.len();
         drawn
     }
 
-    /// The request at a place that was drawn.
+    /// Returns the request at a place that was drawn.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What was counted in the measured window.
+//! The counts of the measured window.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ const MAX_LATENCY: Duration = Duration::from_secs(60);
 /// Digits that a latency keeps: 0.1 %, well below the noise of any run.
 const LATENCY_DIGITS: u8 = 3;
 
-/// Where the distribution of latencies is cut: below a tenth of a millisecond once, then each bucket
-/// ends a quarter above the one before.
+/// The edges of the buckets of latencies: a tenth of a millisecond, then each bucket ends a quarter
+/// above the one before.
 const FIRST_BUCKET_MICROS: u64 = 100;
 const BUCKET_GROWTH: f64 = 1.25;
 
@@ -47,25 +47,25 @@ impl Tally {
         }
     }
 
-    /// A reply with status 200 came, whole.
+    /// Counts a whole reply with status 200.
     pub fn reply(&mut self, latency: Duration) {
         self.requests += 1;
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_micros.saturating_record(micros);
     }
 
-    /// The replies that have come so far.
+    /// Returns the number of replies so far.
     #[must_use]
     pub fn replies(&self) -> u64 {
         self.requests
     }
 
-    /// Bytes came, head or body.
+    /// Counts bytes of a head or a body.
     pub fn bytes(&mut self, count: usize) {
         self.bytes += count as u64;
     }
 
-    /// A request went wrong: another status, a short or malformed reply, a connection lost.
+    /// Counts a failed request: another status, a short or malformed reply, a lost connection.
     pub fn error(&mut self) {
         self.errors += 1;
     }
@@ -100,12 +100,12 @@ impl Tally {
     }
 }
 
-/// Replies that took so long, and no longer than the bucket before allows.
+/// The replies whose time lies between the edge of the bucket before and this one's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     /// The longest time, in milliseconds.
     pub edge_ms: f64,
-    /// How many replies.
+    /// The number of replies.
     pub count: u64,
 }
 
@@ -128,14 +128,14 @@ pub struct Outcome {
     pub latency_p99_ms: f64,
     /// The slowest.
     pub latency_max_ms: f64,
-    /// How the times are spread, from the first bucket that holds any to the last.
+    /// The distribution of the times, from the first bucket that holds any to the last.
     pub latency: Vec<Bucket>,
     /// Processor time of this client in the window, user and system.
     pub cpu_seconds: f64,
 }
 
 impl Outcome {
-    /// One line of JSON. All fields are finite numbers, so no escaping is needed.
+    /// Returns one line of JSON. All fields are finite numbers, so no escaping is needed.
     #[must_use]
     pub fn to_json(&self) -> String {
         format!(

@@ -1,7 +1,7 @@
 //! A server of bytes: `GET /N` is answered with N of them.
 //!
-//! One thread per connection and one copy of the bytes for all, so that an answer is one system call
-//! for whatever the socket takes: nobody who asks it should wait for it.
+//! It has one thread per connection and one copy of the bytes for all. So an answer takes one
+//! system call per socket buffer, and clients hardly wait for this server.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,19 +17,19 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// More header lines than Node's `http` sends.
 const MAX_HEADERS: usize = 32;
 
-/// The byte at a place of a body. It depends on all of the place, so that a piece which is lost, doubled
-/// or out of order does not go unnoticed.
+/// Returns the byte at a place of a body. It depends on all bits of the place, so that lost,
+/// doubled or reordered pieces are noticed.
 #[must_use]
 pub fn byte_at(place: usize) -> u8 {
     let place = place % PATTERN_BYTES;
     ((place + (place >> 8) * 3 + (place >> 16) * 7) & 0xff) as u8
 }
 
-/// Answers all connections, for ever.
+/// Answers all connections, forever.
 ///
 /// # Errors
 ///
-/// When the listener fails. What a client does wrong ends its connection only.
+/// When the listener fails. An error of a client ends only its connection.
 pub fn serve(listener: &TcpListener) -> io::Result<()> {
     let pattern: Arc<[u8]> = (0..PATTERN_BYTES).map(byte_at).collect();
     each_connection(listener, move |client| {
@@ -38,7 +38,7 @@ pub fn serve(listener: &TcpListener) -> io::Result<()> {
     })
 }
 
-/// A thread for each connection that comes.
+/// Starts a thread for each new connection.
 pub(crate) fn each_connection<F>(listener: &TcpListener, handle: F) -> io::Result<()>
 where
     F: Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
@@ -48,12 +48,12 @@ where
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
         let handle = Arc::clone(&handle);
-        // Its error has been the client's, who knows.
+        // The error is the client's, which sees it itself.
         thread::spawn(move || handle(stream));
     }
 }
 
-/// Reads requests until the client goes, and has each answered.
+/// Reads and answers requests until the client closes the connection.
 pub(crate) fn answer_all(
     mut client: TcpStream,
     mut answer: impl FnMut(&mut TcpStream, usize) -> io::Result<()>,
@@ -66,7 +66,7 @@ pub(crate) fn answer_all(
     Ok(())
 }
 
-/// The size that the next request asks for and the length of its head; `None` at the end.
+/// Returns the size that the next request asks for and the length of its head; `None` at the end.
 fn next_request(client: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Option<(usize, usize)>> {
     let mut piece = [0; HEAD_BYTES];
     loop {
@@ -99,7 +99,7 @@ fn parse_request(head: &[u8]) -> io::Result<Option<(usize, usize)>> {
     }
 }
 
-/// The head of a reply with so many bytes.
+/// Returns the head of a reply with `size` bytes.
 pub(crate) fn head_of(size: usize) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").into_bytes()
 }
@@ -116,7 +116,7 @@ fn send(client: &mut TcpStream, size: usize, pattern: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Head and body with as few system calls as the socket allows.
+/// Sends head and body with as few system calls as the socket allows.
 pub(crate) fn send_all(client: &mut TcpStream, head: &[u8], body: &[u8]) -> io::Result<()> {
     let mut written = 0;
     while written < head.len() {

@@ -67,7 +67,7 @@ fn run(plan: &Plan) -> Outcome {
     measured.expect("a load ends with a result")
 }
 
-/// A server that answers every request, and how many it has answered.
+/// Starts a server that answers every request, and counts its answers.
 fn counting_server() -> (SocketAddr, Arc<AtomicU64>) {
     let served = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&served);
@@ -121,7 +121,7 @@ fn warm_up_waits_for_the_first_reply() {
     assert!(outcome.requests > 0);
 }
 
-/// A server that takes its time over each reply.
+/// Starts a server that delays each reply.
 fn slow_server(pause: Duration) -> SocketAddr {
     server(move |stream| {
         answer(stream, |stream| {

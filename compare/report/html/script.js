@@ -33,7 +33,7 @@ function read(file) {
   return fs.readFileSync(path.join(FOLDER, file), 'utf8')
 }
 
-/** uPlot as its package ships it for pages. */
+/** Returns uPlot as its package ships it for pages. */
 function plotLibrary() {
   const file = require.resolve('uplot/dist/uPlot.iife.min.js')
   const { version, license } = require('uplot/package.json')

@@ -42,7 +42,7 @@ function figure(value, format, best) {
   return value === best ? html`<td><strong>${text}</strong></td>` : html`<td>${text}</td>`
 }
 
-/** Returns the best figure of a column, or undefined where there is no choice. */
+/** Returns the best figure of a column, or undefined if there is no choice. */
 function bestOf(experiment, { metric, better }) {
   const values = experiment.arms
     .filter((arm) => contends(arm, experiment))

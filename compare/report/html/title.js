@@ -5,7 +5,7 @@ function titleOf({ name, variant }) {
   return [name, variant].filter(Boolean).join(' ')
 }
 
-/** Where on the page it is. @param {number} index of the experiment */
+/** Returns the id of an experiment on the page. @param {number} index of the experiment */
 function anchorOf(index) {
   return `experiment-${index + 1}`
 }

@@ -136,7 +136,7 @@ fn find(name: &CStr) -> Option<NonNull<c_void>> {
 ///
 /// # Safety
 ///
-/// As [`Held::by`].
+/// The same as for [`Held::by`].
 pub unsafe fn witness(array_buffer: sys::napi_value) -> Option<Box<dyn Witness>> {
     // SAFETY: passed on from the caller.
     let held = unsafe { Held::by(array_buffer) }?;

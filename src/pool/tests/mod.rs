@@ -36,7 +36,7 @@ fn reuses() -> Config {
     Config { detach_on_release: false, ..detaches() }
 }
 
-/// Has room for so many bytes.
+/// Returns the settings of a pool with room for `max_bytes`.
 fn holds(max_bytes: usize) -> Config {
     Config { max_bytes, ..detaches() }
 }

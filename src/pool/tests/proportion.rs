@@ -4,13 +4,13 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 
-/// A pool with so many MiB idle in the depot, in blocks of 1 MiB, and a thread that had so many
-/// leased lately.
+/// Makes a pool with `idle` MiB idle in the depot, in blocks of 1 MiB, and a thread that had `peak`
+/// MiB leased recently.
 fn pool_with_idle(idle: usize, peak: usize, config: Config) -> (Arc<Pool>, Attachment) {
     let pool = Pool::new(config);
     let attachment = pool.attach();
     let bytes = |mib: usize| u32::try_from(mib * MIB).expect("a small size");
-    // So that nothing is freed before all of it is there.
+    // The peak is high until all of it is there, so that nothing is freed before.
     attachment.counters().write(Column::RecentPeakBytes, bytes(1024));
     let loans: Vec<_> = (0..idle).map(|_| lend(&attachment, MIB)).collect();
     for loan in loans {

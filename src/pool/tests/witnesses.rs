@@ -39,7 +39,7 @@ fn quarantine_lasts_until_the_last_holder_is_gone() {
         let attachment = pool.attach();
         let (loan, store) = (lease(&attachment, 4096), TestWitness::default());
         let address = at(&loan);
-        // SAFETY: the block has so many bytes, and is this test's.
+        // SAFETY: the block has that many bytes, and is this test's.
         unsafe { address.write_bytes(7, 4096) };
         loan.watch(Box::new(store.clone()));
         drop(attachment);

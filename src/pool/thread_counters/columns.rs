@@ -1,6 +1,7 @@
 //! The columns of the counters, and the states of a block: numbers that JavaScript has as well.
 //!
-//! `lib/cache/thread-counters.js` has them as constants; `__test__/cache/constants.test.js` compares.
+//! `lib/cache/thread-counters.js` has them as constants; `__test__/cache/constants.test.js`
+//! compares.
 
 /// The columns of the whole thread, in [`ThreadCounters::words`](super::ThreadCounters::words).
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +17,13 @@ pub enum Column {
     UnpooledCount = 2,
     /// Bytes requested in them. JavaScript writes it.
     UnpooledBytes = 3,
-    /// How many of them were released. JavaScript writes it.
+    /// The number of them that were released. JavaScript writes it.
     UnpooledReleases = 4,
     /// The row of the block that was lent last. The core writes it.
     LastRow = 5,
     /// The name of the segment with that row. The core writes it.
     LastSegment = 6,
-    /// How many segments have gone. The core writes it.
+    /// The number of segments that have gone. The core writes it.
     SegmentsGone = 7,
     /// 1 if the block that was lent last came from the operating system, else 0. The core writes
     /// it.
@@ -57,10 +58,10 @@ impl Column {
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub enum SegmentColumn {
-    /// Leases, counted on from `Base`. The lease that brings it to 0 is a sampled one, so that one
-    /// comparison both counts and looks.
+    /// Leases, counted up from `Base`. The lease at which the count reaches 0 is sampled, so one
+    /// comparison decides that.
     Leases = 0,
-    /// Where counting began.
+    /// The number at which counting began.
     Base = 1,
     /// Bytes requested.
     AskedBytes = 2,

@@ -111,11 +111,11 @@ impl ThreadCounters {
         self.lock_words().put(at);
     }
 
-    /// Does the same for a segment. From now on segments stay for good.
+    /// Does the same for a segment. From now on no segment is dropped.
     ///
     /// # Safety
     ///
-    /// As [`put_words`](Self::put_words).
+    /// The same as for [`put_words`](Self::put_words).
     pub unsafe fn put_segment(&self, number: usize, at: *const AtomicU64) {
         self.rows().put(number, at);
     }
@@ -365,7 +365,7 @@ mod tests {
         let elsewhere = Words::new(WORDS);
         let (_, length, _memory) = counters.segment(0).expect("the segment");
         let segment = Words::new(length / size_of::<u64>());
-        // SAFETY: both live until the words are recalled, below.
+        // SAFETY: both live until the counters take the words back, below.
         unsafe { counters.put_words(elsewhere.place().0) };
         // SAFETY: as above.
         unsafe { counters.put_segment(0, segment.place().0) };

@@ -20,10 +20,10 @@ const MOST_ROWS: usize = 8192;
 
 /// The rows of one thread, in segments of one class each, which come and go.
 ///
-/// A segment goes when it is empty and half of its class's other rows are free. (So a thread whose
-/// use swings around the edge of a segment does not drop it each time.) The first one of a class
-/// stays. A new segment can take over the number, under a new name: by that JavaScript knows that
-/// it must not write to the old one.
+/// A segment is dropped when it is empty and half of its class's other rows are free. (So a thread
+/// whose use swings around the edge of a segment does not drop it each time.) The first one of a
+/// class stays. A new segment can take over the number, under a new name, which tells JavaScript
+/// not to write to the old one.
 pub struct Rows {
     /// By number. Their words never move while JavaScript has a view of them.
     segments: Vec<Option<Segment>>,
@@ -31,20 +31,20 @@ pub struct Rows {
     classes: [Option<Box<ClassRows>>; SizeClass::COUNT],
     /// The name of the segment that was made last.
     last_name: u32,
-    /// How many rows are taken.
+    /// The number of rows that are taken.
     taken: usize,
-    /// How many of their blocks are [`BlockState::Detached`].
+    /// The number of their blocks that are [`BlockState::Detached`].
     detached: usize,
-    /// Whether segments stay for good, because V8 has their words.
+    /// True if no segment may be dropped, because V8 has their words.
     is_fixed: bool,
 }
 
 /// The rows of one class.
 #[derive(Default)]
 struct ClassRows {
-    /// How many rows there are, taken or not.
+    /// The number of rows, taken or not.
     count: usize,
-    /// How many of them are taken.
+    /// The number of them that are taken.
     taken: usize,
     /// The number of an empty segment that stays for a while.
     empty: Option<usize>,
@@ -157,8 +157,8 @@ impl Rows {
         Some((segment.name, &segment.words))
     }
 
-    /// Moves the words of a segment elsewhere, as [`Words::put`] does. From now on segments stay
-    /// for good.
+    /// Moves the words of a segment elsewhere, as [`Words::put`] does. From now on no segment is
+    /// dropped.
     pub fn put(&mut self, number: usize, at: *const AtomicU64) {
         self.is_fixed = true;
         if let Some(Some(segment)) = self.segments.get_mut(number) {

@@ -37,7 +37,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Makes a segment of so many free rows.
+    /// Makes a segment of `rows` free rows.
     pub fn new(name: u32, class: SizeClass, is_first: bool, rows: usize) -> Self {
         let last = u16::try_from(rows).expect("MOST_ROWS at most");
         Self {

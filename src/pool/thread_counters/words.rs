@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// A run of `f64` words, as JavaScript's `Float64Array` sees them.
 pub struct Words {
     own: WordMemory,
-    /// Where JavaScript writes: in `own`, or in memory of V8's.
+    /// The words that JavaScript writes: in `own`, or in memory of V8's.
     at: *const AtomicU64,
     count: usize,
 }
@@ -30,7 +30,7 @@ impl Line {
 unsafe impl Send for Words {}
 
 impl Words {
-    /// Makes so many words, all zero.
+    /// Makes `count` words, all zero.
     pub fn new(count: usize) -> Self {
         let line = |_| Line(std::array::from_fn(|_| AtomicU64::new(0)));
         let own: WordMemory = (0..count.div_ceil(Line::WORDS)).map(line).collect();

@@ -1,7 +1,7 @@
 //! A function for Node that tells at which address the memory of a Buffer lies.
 //!
-//! JavaScript has no way to see it. The addresses of the Buffers that a program makes, one after the
-//! other, tell whether it gets the same memory again.
+//! JavaScript has no way to see it. The addresses of the Buffers that a program makes, one after
+//! the other, tell whether it gets the same memory again.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -47,7 +47,7 @@ extern "C" {
     fn napi_create_double(env: Env, value: f64, result: *mut Value) -> i32;
 }
 
-/// Called by Node when it loads this library; the module is the function.
+/// Makes the function that is the module. Node calls this when it loads the library.
 ///
 /// # Safety
 ///
@@ -73,11 +73,12 @@ pub unsafe extern "C" fn napi_register_module_v1(env: Env, exports: Value) -> Va
     }
 }
 
-/// The address of the Buffer that is the argument, as a number; `undefined` for anything else.
+/// Returns the address of the Buffer that is the argument, as a number; `undefined` for anything
+/// else.
 unsafe extern "C" fn address_of(env: Env, info: CallbackInfo) -> Value {
     let mut count = 1;
     let mut buffer = ptr::null_mut();
-    // SAFETY: both are of the call that Node makes now, and there is room for the one argument.
+    // SAFETY: both belong to the call that Node makes now, and there is room for the one argument.
     let status = unsafe {
         napi_get_cb_info(env, info, &mut count, &mut buffer, ptr::null_mut(), ptr::null_mut())
     };
@@ -86,7 +87,8 @@ unsafe extern "C" fn address_of(env: Env, info: CallbackInfo) -> Value {
     }
     let mut data = ptr::null_mut();
     let mut length = 0;
-    // SAFETY: an argument is a value of this call, also one that was not given, which is `undefined`.
+    // SAFETY: an argument is a value of this call, also one that was not given, which is
+    // `undefined`.
     let status = unsafe { napi_get_buffer_info(env, buffer, &mut data, &mut length) };
     if status != OK {
         return ptr::null_mut();

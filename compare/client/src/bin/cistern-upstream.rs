@@ -15,7 +15,7 @@ usage: cistern-upstream [--forward ADDRESS]
 Answers `GET /N` with N bytes, or with what ADDRESS answers. Prints the port on which it listens, and ends
 when stdin closes.";
 
-/// As the comparison's own: 2 for a wrong command line.
+/// The exit code for a wrong command line, 2 as in the comparison itself.
 const WRONG_COMMAND_LINE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn run(forward: Option<SocketAddr>) -> io::Result<()> {
     }
 }
 
-/// Where to forward to, if anywhere; `None` outside stands for `--help`.
+/// Parses the address to forward to, if there is one; the outer `None` stands for `--help`.
 fn parse() -> Result<Option<Option<SocketAddr>>, lexopt::Error> {
     let mut args = lexopt::Parser::from_env();
     let mut forward = None;

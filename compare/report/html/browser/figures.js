@@ -6,7 +6,10 @@ function short(value) {
   return value.toFixed(value < 10 ? 2 : 1)
 }
 
-/** 1, 2 and 5 of each decade; where these are too many, 1 alone. */
+/**
+ * Returns the ticks of a logarithmic axis: 1, 2 and 5 of each decade, or 1 alone if these are too
+ * many.
+ */
 function logSteps(low, high) {
   const steps = []
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
@@ -17,12 +20,12 @@ function logSteps(low, high) {
   return within.length > 8 ? decades : within
 }
 
-/** A tick of a logarithmic axis. */
+/** Formats a tick of a logarithmic axis. */
 function plain(value) {
   return value >= 1000 ? value.toLocaleString('en-US') : String(value)
 }
 
-/** @param {number} oneIn so many replies is slower @returns {string} 99.9 for 1,000 */
+/** @param {number} oneIn one in this many replies is slower @returns {string} 99.9 for 1,000 */
 function percentile(oneIn) {
   const digits = Math.max(0, Math.ceil(Math.log10(oneIn)) - 2) + (Number.isInteger(oneIn) ? 0 : 1)
   return (100 * (1 - 1 / oneIn)).toFixed(digits)

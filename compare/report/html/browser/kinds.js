@@ -8,7 +8,7 @@ const LOGARITHMIC = 3
 /** Room above and below the lines on a logarithmic scale. */
 const ROOM = 1.25
 
-/** Percentiles that are written under the axis, as one in so many. */
+/** Percentiles that are written under the axis, as one in N. */
 const PERCENTILES = [1, 2, 10, 100, 1000, 10_000, 100_000]
 
 const logMilliseconds = {
@@ -58,7 +58,7 @@ function padded(low, high) {
   return low > 0 ? [low / ROOM, high * ROOM] : [0.01, 1]
 }
 
-/** A logarithmic scale of a single place has no length. */
+/** Widens a range of a single value, for which a logarithmic scale has no length. */
 function wide(low, high) {
   return [low, Math.max(high, low * 2)]
 }

@@ -48,7 +48,7 @@ class Legend {
     })
   }
 
-  /** Says the same to who does not see it. */
+  /** Tells the same to readers who can't see it. */
   announce(at) {
     const told = this.#keys
       .filter(

@@ -8,7 +8,7 @@ const { onThemeChange } = require('./theme')
 
 const { plots, styles } = JSON.parse(document.getElementById('plots').textContent)
 
-/** The plots by id, for who wants to look into them. */
+/** The plots by id, for inspection by readers. */
 window.cisternPlots = new Map(plots.map((plot) => [plot.id, show(plot)]))
 
 function show(plot) {

@@ -2,13 +2,13 @@
 
 const { isControl } = require('../../roles')
 
-/** A percentile of which fewer slower replies are known is not drawn: it would be chance. */
+/** The fewest slower replies for a percentile to be drawn: with fewer it would be chance. */
 const FEWEST_SLOWER = 5
 
 const STEPS_PER_DECADE = 12
 const DECADES = 5
 
-/** One reply in so many was slower: 2 is the median, 100 the 99th percentile. */
+/** One reply in this many was slower: 2 is the median, 100 the 99th percentile. */
 const ONE_IN = [
   ...new Set([
     2,
@@ -73,7 +73,10 @@ function percentiles(buckets) {
   })
 }
 
-/** The time within which so many replies had come; inside of a bucket they are taken as even. */
+/**
+ * Returns the time within which this many replies had come. It assumes an even distribution within
+ * a bucket.
+ */
 function within(buckets, replies) {
   let before = 0
   for (const { from, to, count } of buckets) {

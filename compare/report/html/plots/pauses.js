@@ -3,7 +3,7 @@
 const { medianRun } = require('../measure')
 const { isControl } = require('../../roles')
 
-/** Ranks that are drawn: all of the first, then so many per decade. */
+/** Ranks that are drawn: all of the first, then a fixed number per decade. */
 const ALL_UP_TO = 20
 const STEPS_PER_DECADE = 24
 
@@ -41,7 +41,7 @@ function isRecorded({ pauses }) {
   return Array.isArray(pauses)
 }
 
-/** A pause of no length has no place on a logarithmic scale. */
+/** Returns the lengths of the pauses above zero, as a logarithmic scale has no place for zero. */
 function lengths(pauses) {
   return pauses
     .map(({ ms }) => ms)
