@@ -188,7 +188,11 @@ const anything = fc.oneof(
 const FRAGILE = /^(fill|indexOf|lastIndexOf|includes|ucs2Slice|toString|toLocaleString)$/
 const sound = fc.constantFrom(...ENCODINGS.filter((name) => name !== 'utf16le'), undefined)
 
-/** @type {[name: RegExp, ...args: fc.Arbitrary<any>[]][]} arguments by a method's name: the first that fits */
+/**
+ * Arguments by a method's name: the first that fits.
+ *
+ * @type {[name: RegExp, ...args: fc.Arbitrary<any>[]][]}
+ */
 const ARGUMENTS = [
   [/^writeBig/, big, index],
   [/^writeU?[iI]nt(LE|BE)$/, byte, index, fc.integer({ min: 0, max: 7 })],

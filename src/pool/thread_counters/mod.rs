@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   words:    ended elsewhere │ peak │ unpooled …                           the whole thread's
-//!   segments: leases, asked, releases … │ state, sample │ state …  of one class: a head, and a row for each block
+//!   segments: leases, asked, releases … │ state, sample │ state …  of one class: a head and its rows
 //! ```
 //!
 //! Each segment has one set of counters for all its blocks, so adding up takes time proportional to
