@@ -121,8 +121,7 @@ class Magazine {
    * are the blocks that lay at the bottom of the stack all the time, and the top if it was never
    * leased meanwhile.
    *
-   * Bonwick's working set: the blocks that the fullest moment of an interval left unused are
-   * surplus.
+   * Bonwick's working set: the fullest moment of an interval shows how many blocks are needed.
    */
   takeUnused() {
     const { top, lowWatermark, depth } = this

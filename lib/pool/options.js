@@ -9,7 +9,10 @@ const { maxBlockSize: largest } = require('../cache/size-class')
 
 const MIB = 1024 * 1024
 
-/** The values of options that are not given. */
+/**
+ * The values of options that are not given. `Config::default` in `src/pool/config.rs` repeats them
+ * for Rust's tests.
+ */
 const DEFAULTS = Object.freeze({
   name: 'pool',
   maxBytes: Math.floor(native.memoryLimit() / 4),

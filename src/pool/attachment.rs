@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Fate {
-    /// The depot stores it.
+    /// The depot stores it: a flushed block, or a released one where nothing can move memory.
     Store = 0,
     /// It is freed.
     Free = 1,

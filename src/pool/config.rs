@@ -19,7 +19,7 @@ pub struct Config {
     pub detach_on_release: bool,
     /// True if a released block is overwritten with zeros before its next owner gets it.
     pub zero_on_release: bool,
-    /// The time that surplus memory may stay idle; `None` for no limit.
+    /// The time that unused memory may stay idle; `None` for no limit.
     pub idle_timeout: Option<Duration>,
     /// The share of leases whose call site is recorded. Stored for threads that attach.
     pub leak_sample_rate: f64,
@@ -57,6 +57,9 @@ impl Config {
 
 impl Default for Config {
     /// The defaults of the JavaScript options, without a ceiling.
+    ///
+    /// JavaScript passes all its options (`lib/pool/options.js`), so only tests, fuzzing and
+    /// benches use these.
     fn default() -> Self {
         Self {
             name: "pool".into(),

@@ -77,7 +77,8 @@ impl SegmentColumn {
         [Self::Leases, Self::Base, Self::AskedBytes, Self::Releases, Self::Misses];
 }
 
-/// Columns at the head of a segment, before its rows.
+/// Columns at the head of a segment, before its rows: at least those of [`SegmentColumn`]. Even, so
+/// that no row lies on two cache lines.
 pub const HEAD_COLUMNS: usize = 6;
 
 /// The columns of one row. JavaScript writes them, except that the core writes the state when the
