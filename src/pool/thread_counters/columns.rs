@@ -81,6 +81,8 @@ impl SegmentColumn {
 /// that no row lies on two cache lines.
 pub const HEAD_COLUMNS: usize = 6;
 
+const _: () = assert!(SegmentColumn::ALL.len() <= HEAD_COLUMNS);
+
 /// The columns of one row. JavaScript writes them, except that the core writes the state when the
 /// block is detached.
 #[derive(Clone, Copy, Debug)]
