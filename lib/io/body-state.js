@@ -1,6 +1,6 @@
 'use strict'
 
-/** What Node shows of a message's body: its length, whether it can be read, and its bytes. */
+/** Reads Node's state of a message's body: its length, whether it can be read, and its bytes. */
 
 const { Buffer } = require('node:buffer')
 const { IncomingMessage } = require('node:http')

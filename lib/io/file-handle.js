@@ -1,6 +1,6 @@
 'use strict'
 
-/** What Node takes for a file: a path, or a FileHandle. */
+/** Tells apart the kinds of a file that Node accepts: a path, or a FileHandle. */
 
 const { isUint8Array } = require('node:util').types
 

@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * What Node knows of its own streams and messages. Anyone can emit an event, call a listener, or
+ * Reads the state that Node keeps of its own streams and messages. Anyone can emit an event, call a listener, or
  * put a property on a stream. So these are Node's getters and methods, as they were when cistern
  * was loaded.
  */
