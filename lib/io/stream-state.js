@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * Reads the state that Node keeps of its own streams and messages. Anyone can emit an event, call a listener, or
- * put a property on a stream. So these are Node's getters and methods, as they were when cistern
- * was loaded.
+ * Reads the state that Node keeps of its own streams and messages. Anyone can emit an event, call a
+ * listener, or put a property on a stream. So these are Node's getters and methods, as they were
+ * when cistern was loaded.
  */
 
 const { EventEmitter } = require('node:events')
